@@ -1,0 +1,3 @@
+module github.com/millrace/mqtt/bench
+
+go 1.26

@@ -1,0 +1,3 @@
+module github.com/millrace/mqtt/examples
+
+go 1.26

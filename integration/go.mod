@@ -1,0 +1,3 @@
+module github.com/millrace/mqtt/integration
+
+go 1.26

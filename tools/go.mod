@@ -1,0 +1,3 @@
+module github.com/millrace/mqtt/tools
+
+go 1.26
