@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// checkLinks returns the relative links of one Markdown file that lead nowhere.
+// Links inside code are text, not links.
+func checkLinks(root, file string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		return nil, err
+	}
+	// [text](target "title") and ![alt](target); the target ends at a blank or
+	// at the closing bracket.
+	link := regexp.MustCompile(`\]\(([^)\s]+)[^)]*\)`)
+	code := regexp.MustCompile("`[^`]*`")
+	var findings []string
+	fenced := false
+	for i, line := range strings.Split(string(text), "\n") {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			fenced = !fenced
+			continue
+		}
+		if fenced {
+			continue
+		}
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(line, "``"), -1) {
+			if !targetExists(root, file, m[1]) {
+				findings = append(findings, fmt.Sprintf("%s:%d: link leads nowhere: %s", file, i+1, m[1]))
+			}
+		}
+	}
+	return findings, nil
+}
+
+// targetExists is true for links it does not judge: other sites, and anchors
+// within the same file.
+func targetExists(root, file, target string) bool {
+	u, err := url.Parse(strings.Trim(target, "<>"))
+	if err != nil {
+		return false
+	}
+	if u.Scheme != "" || u.Host != "" || u.Path == "" {
+		return true
+	}
+	path := filepath.Join(root, filepath.Dir(file), filepath.FromSlash(u.Path))
+	if strings.HasPrefix(u.Path, "/") {
+		path = filepath.Join(root, filepath.FromSlash(u.Path))
+	}
+	_, err = os.Stat(path)
+	return err == nil
+}

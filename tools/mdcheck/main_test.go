@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestLinks(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       int
+	}{
+		{"exists", "see [a](other.md) and [b](sub/x.txt#top)", 0},
+		{"missing", "see [a](gone.md)", 1},
+		{"from the root", "see [a](/other.md)", 0},
+		{"other site", "see [a](https://example.org/gone.md)", 0},
+		{"anchor", "see [a](#part)", 0},
+		{"in code", "a `[x](gone.md)` b", 0},
+		{"in a fence", "```\n[x](gone.md)\n```\n", 0},
+		{"two on a line", "[a](gone.md) [b](gone2.md)", 2},
+		{"with title", "[a](other.md \"the other\")", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "other.md"), "")
+			write(t, filepath.Join(dir, "sub", "x.txt"), "")
+			write(t, filepath.Join(dir, "file.md"), tt.text)
+			got, err := checkLinks(dir, "file.md")
+			if err != nil || len(got) != tt.want {
+				t.Errorf("findings %q, %v; want %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestSnippets(t *testing.T) {
+	const good = "```go\npackage main\n\nfunc main() {}\n```\n"
+	const bad = "```go\npackage main\n\nfunc main() { undefined() }\n```\n"
+	tests := []struct {
+		name, text         string
+		compiled, findings int
+	}{
+		{"good", good, 1, 0},
+		{"bad", "text\n" + bad, 1, 1},
+		{"fragment", "```go\nx := 1\n```\n", 0, 0},
+		{"other language", "```sh\npackage main\n```\n", 0, 0},
+		{"two", good + bad, 2, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("GOWORK", "off")
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "go.mod"), "module m\n\ngo 1.26\n")
+			write(t, filepath.Join(dir, "README.md"), tt.text)
+			compiled, findings, err := compileSnippets(dir, "README.md")
+			if err != nil || compiled != tt.compiled || len(findings) != tt.findings {
+				t.Errorf("compiled %d, findings %q, %v", compiled, findings, err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, "_mdcheck*")); len(left) > 0 {
+				t.Errorf("left behind: %s", strings.Join(left, " "))
+			}
+		})
+	}
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
