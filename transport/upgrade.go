@@ -1,0 +1,138 @@
+// The WebSocket layer: the HTTP upgrade on a connection that is open already.
+
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
+
+// A BufferPool keeps write buffers between uses. *sync.Pool is one.
+type BufferPool interface {
+	// Get returns a value that was Put, or nil.
+	Get() any
+	// Put gives a value back.
+	Put(any)
+}
+
+const (
+	// writeBuffer is the link's mark for a full buffer, so that a usual batch
+	// is one frame.
+	writeBuffer = 128 << 10
+	// readBuffer is held for the life of a connection; larger reads pass by it.
+	readBuffer = 8 << 10
+	// maxAnswer bounds the header of the server's answer.
+	maxAnswer = 64 << 10
+	// maxBody bounds what a HandshakeError keeps of the body.
+	maxBody = 512
+)
+
+// header returns the header of one attempt.
+func (d *Dialer) header(ctx context.Context, u *URL) (http.Header, error) {
+	header := http.Header{}
+	maps.Copy(header, d.Header)
+	if d.HeaderFunc != nil {
+		own, err := d.HeaderFunc(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(header, own)
+	}
+	return canonical(header), nil
+}
+
+// canonical makes names that were set without http.Header.Set comparable, so
+// that the checks below see them.
+func canonical(header http.Header) http.Header {
+	out := make(http.Header, len(header))
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		key := http.CanonicalHeaderKey(name)
+		out[key] = append(out[key], header[name]...)
+	}
+	return out
+}
+
+func (d *Dialer) upgrade(u *URL, header http.Header) func(ctx context.Context, below, raw net.Conn) (net.Conn, error) {
+	return func(ctx context.Context, below, raw net.Conn) (net.Conn, error) {
+		g := newGate(below)
+		offered := d.Subprotocols
+		if offered == nil {
+			offered = []string{"mqtt"}
+		}
+		give := func(context.Context, string, string) (net.Conn, error) { return g, nil }
+		dialer := &websocket.Dialer{
+			NetDialContext:    give,
+			NetDialTLSContext: give, // TLS is done below
+			ReadBufferSize:    readBuffer,
+			WriteBufferSize:   writeBuffer,
+			WriteBufferPool:   d.writeBuffers(),
+			Subprotocols:      offered,
+		}
+		ws, response, err := dialer.DialContext(ctx, requestURL(u), header)
+		if err != nil {
+			return nil, handshakeProblem(response, err)
+		}
+		if err := d.checkSubprotocol(offered, ws.Subprotocol()); err != nil {
+			return nil, err
+		}
+		return newWebSocketConn(ws, g, raw), nil
+	}
+}
+
+// writeBuffers never returns a pool of the package: nothing outlives the
+// connections that use it.
+func (d *Dialer) writeBuffers() BufferPool {
+	if d.WriteBuffers != nil {
+		return d.WriteBuffers
+	}
+	return new(sync.Pool)
+}
+
+// requestURL is u as gorilla wants it: without credentials, and with a port
+// only if it is not the default, since it becomes the Host header.
+func requestURL(u *URL) string {
+	to := *u
+	if to.Port == to.kind().port {
+		to.Port = 0
+	}
+	text := to.Scheme + "://" + to.authority() + to.Path
+	if query := u.RawQuery(); query != "" {
+		text += "?" + query
+	}
+	return text
+}
+
+func (d *Dialer) checkSubprotocol(offered []string, chosen string) error {
+	if slices.Contains(offered, chosen) || chosen == "" && d.AllowMissingSubprotocol {
+		return nil
+	}
+	return &SubprotocolError{Offered: slices.Clone(offered), Chosen: chosen}
+}
+
+// handshakeProblem turns an answer that is no upgrade into a HandshakeError.
+func handshakeProblem(response *http.Response, err error) error {
+	// The text of a url.Error repeats the URL with its query.
+	if bad, ok := errors.AsType[*url.Error](err); ok {
+		return bad.Err
+	}
+	if response == nil || !errors.Is(err, websocket.ErrBadHandshake) {
+		return err
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	return &HandshakeError{
+		Status: response.StatusCode,
+		Header: response.Header,
+		Body:   bytes.ToValidUTF8(body, []byte(strings.ToValidUTF8("\xff", "\uFFFD"))),
+	}
+}

@@ -1,0 +1,285 @@
+// WebSocketConn: a stream of bytes over binary WebSocket messages.
+
+package transport
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// ErrTextFrame is returned by Read when the peer sends a text message: MQTT
+// travels in binary ones [MQTT-6.0.0-1].
+var ErrTextFrame = errors.New("transport: websocket: the peer sent a text frame")
+
+// ErrConcurrentWrite is returned to the second of two goroutines that write
+// to a WebSocketConn at the same time.
+var ErrConcurrentWrite = errors.New("transport: websocket: concurrent write; one goroutine may write")
+
+// A WebSocketConn is a net.Conn over WebSocket. Read gives the payload of
+// binary messages as one stream: message and frame boundaries do not show
+// [MQTT-6.0.0-2], and no message is buffered whole.
+//
+// One goroutine, the writer, calls Write, WriteBatch and FlushControl. Read
+// never writes: what the peer's ping and close frames call for is kept until
+// the writer sends it. Close and the deadline setters may be called by anyone.
+// A read or write that passed its deadline leaves the connection unusable.
+type WebSocketConn struct {
+	ws   *websocket.Conn
+	gate *gate
+	raw  net.Conn // the socket at the bottom
+
+	state atomic.Int32 // idle, writing or closed
+
+	// Owned by the reader.
+	message io.Reader // the rest of the message being read, nil between two
+	readErr error     // final: gorilla panics if a failed connection is read on
+
+	control control
+}
+
+const (
+	idle int32 = iota
+	writing
+	closed
+)
+
+func newWebSocketConn(ws *websocket.Conn, g *gate, raw net.Conn) *WebSocketConn {
+	c := &WebSocketConn{ws: ws, gate: g, raw: raw}
+	g.endHandshake()
+	ws.SetPingHandler(c.control.pinged)
+	ws.SetCloseHandler(c.control.closeReceived)
+	return c
+}
+
+// Subprotocol returns what the server chose; empty if it chose none.
+func (c *WebSocketConn) Subprotocol() string { return c.ws.Subprotocol() }
+
+// Read reads payload of binary messages. A normal close frame is io.EOF, any
+// other a [*CloseError]; an end without one is io.ErrUnexpectedEOF. A text
+// message is [ErrTextFrame]. Every error is final.
+func (c *WebSocketConn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, c.readErr
+	}
+	for c.readErr == nil {
+		if c.message == nil {
+			c.nextMessage()
+			continue
+		}
+		n, err := c.message.Read(p)
+		if err == io.EOF {
+			c.message = nil
+		} else if err != nil {
+			c.readErr = c.readProblem(err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+	return 0, c.readErr
+}
+
+func (c *WebSocketConn) nextMessage() {
+	kind, message, err := c.ws.NextReader()
+	switch {
+	case err != nil:
+		c.readErr = c.readProblem(err)
+	case kind != websocket.BinaryMessage:
+		c.control.owe(websocket.CloseUnsupportedData)
+		c.readErr = ErrTextFrame
+	default:
+		c.message = message
+	}
+}
+
+// readProblem prefers the socket's own error to gorilla's copy of its text.
+func (c *WebSocketConn) readProblem(err error) error {
+	if c.gate.readErr != nil && c.gate.readErr != io.EOF {
+		return c.gate.readErr
+	}
+	end, ok := errors.AsType[*websocket.CloseError](err)
+	if !ok {
+		return err
+	}
+	switch end.Code {
+	case websocket.CloseNormalClosure, websocket.CloseNoStatusReceived:
+		return io.EOF
+	case websocket.CloseAbnormalClosure:
+		return io.ErrUnexpectedEOF
+	default:
+		return &CloseError{Code: end.Code, Text: end.Text}
+	}
+}
+
+// Write sends p as one binary message. Only the writer may call it.
+func (c *WebSocketConn) Write(p []byte) (int, error) {
+	if err := c.WriteBatch([][]byte{p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// WriteBatch sends all of bufs as one binary message, in one frame if they
+// fit in 128 KiB together, and before it what control frames are owed. It
+// copies, so bufs may be reused when it returns. Nothing is sent if all are
+// empty. Only the writer may call it; an error is final.
+func (c *WebSocketConn) WriteBatch(bufs [][]byte) error {
+	return c.asWriter(func() error {
+		if err := c.control.flush(c.ws); err != nil {
+			return err
+		}
+		return c.writeMessage(bufs)
+	})
+}
+
+func (c *WebSocketConn) writeMessage(bufs [][]byte) error {
+	size := 0
+	for _, b := range bufs {
+		size += len(b)
+	}
+	if size == 0 {
+		return nil
+	}
+	w, err := c.ws.NextWriter(websocket.BinaryMessage)
+	if err != nil {
+		return err
+	}
+	for _, b := range bufs {
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// SetControlNotify sets the function that tells the writer that FlushControl
+// has something to send. The reader calls it from within Read, so it must not
+// block; it must be set before the first Read.
+func (c *WebSocketConn) SetControlNotify(notify func()) { c.control.setNotify(notify) }
+
+// FlushControl sends the control frames that are owed: the answer to the
+// latest ping (RFC 6455 section 5.5.3 lets it stand for earlier ones) and to a
+// close frame. There is never more than one of each. Only the writer may call
+// it.
+func (c *WebSocketConn) FlushControl() error {
+	return c.asWriter(func() error { return c.control.flush(c.ws) })
+}
+
+// asWriter runs write with the gate open, unless another write or Close came
+// first.
+func (c *WebSocketConn) asWriter(write func() error) error {
+	if !c.state.CompareAndSwap(idle, writing) {
+		if c.state.Load() == closed {
+			return net.ErrClosed
+		}
+		return ErrConcurrentWrite
+	}
+	c.gate.open.Store(true)
+	err := write()
+	c.gate.open.Store(false)
+	c.state.CompareAndSwap(writing, idle)
+	if err != nil {
+		return c.gate.writeProblem(err)
+	}
+	return nil
+}
+
+// Close closes the connection. It says goodbye with a close frame only if no
+// write is under way, and takes at most a fraction of a second even if the
+// peer does not read. A second Close does nothing.
+func (c *WebSocketConn) Close() error {
+	switch c.state.Swap(closed) {
+	case closed:
+		return nil
+	case writing:
+		return c.raw.Close()
+	}
+	return closeWithin(closeGrace, c.raw, func() error {
+		c.gate.open.Store(true)
+		goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+		_ = c.ws.WriteControl(websocket.CloseMessage, goodbye, time.Time{})
+		return c.ws.Close()
+	})
+}
+
+// LocalAddr returns the local address of the socket.
+func (c *WebSocketConn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
+
+// RemoteAddr returns the remote address of the socket: with a proxy, the
+// proxy's.
+func (c *WebSocketConn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (c *WebSocketConn) SetDeadline(t time.Time) error { return c.gate.Conn.SetDeadline(t) }
+
+// SetReadDeadline ends a Read that is under way at t, or none if t is zero.
+func (c *WebSocketConn) SetReadDeadline(t time.Time) error { return c.gate.Conn.SetReadDeadline(t) }
+
+// SetWriteDeadline ends a write that is under way at t, or none if t is zero.
+func (c *WebSocketConn) SetWriteDeadline(t time.Time) error { return c.gate.Conn.SetWriteDeadline(t) }
+
+// control is what the reader owes the peer and the writer sends.
+type control struct {
+	mu      sync.Mutex // guards all; never held across I/O or notify
+	notify  func()
+	pongDue bool
+	pong    []byte
+	close   []byte // nil if no close frame is due
+}
+
+func (o *control) setNotify(notify func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.notify = notify
+}
+
+// pinged is gorilla's ping handler.
+func (o *control) pinged(data string) error {
+	o.mu.Lock()
+	o.pongDue, o.pong = true, append(o.pong[:0], data...)
+	notify := o.notify
+	o.mu.Unlock()
+	if notify != nil {
+		notify()
+	}
+	return nil
+}
+
+// closeReceived is gorilla's close handler. The answer repeats the code.
+func (o *control) closeReceived(code int, _ string) error {
+	o.owe(code)
+	return nil
+}
+
+func (o *control) owe(code int) {
+	o.mu.Lock()
+	// FormatCloseMessage gives an empty, non-nil payload for "no status".
+	o.close = websocket.FormatCloseMessage(code, "")
+	notify := o.notify
+	o.mu.Unlock()
+	if notify != nil {
+		notify()
+	}
+}
+
+func (o *control) flush(ws *websocket.Conn) error {
+	o.mu.Lock()
+	pongDue, pong, end := o.pongDue, o.pong, o.close
+	o.pongDue, o.pong, o.close = false, nil, nil
+	o.mu.Unlock()
+	if pongDue {
+		if err := ws.WriteControl(websocket.PongMessage, pong, time.Time{}); err != nil {
+			return err
+		}
+	}
+	if end != nil {
+		return ws.WriteControl(websocket.CloseMessage, end, time.Time{})
+	}
+	return nil
+}
