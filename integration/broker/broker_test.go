@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+func TestMosquitto(t *testing.T) {
+	b := StartMosquitto(t, MosquittoOptions{})
+	want := 3 * len(Transports())
+	if b.URL(WS) == "" {
+		want -= 2 * 3
+		t.Log("this Mosquitto has no websockets")
+	}
+	if got := handshakes(t, b); got != want {
+		t.Errorf("%d handshakes, want %d", got, want)
+	}
+	refusesStrangers(t, b)
+}
+
+func TestMosquittoKeepsSessions(t *testing.T) {
+	b := StartMosquitto(t, MosquittoOptions{})
+	if session(t, b) {
+		t.Error("session present on the first link")
+	}
+	b.Restart(t)
+	if !session(t, b) {
+		t.Error("session lost over an orderly restart")
+	}
+	b.Kill(t)
+	b.Restart(t)
+	handshake(t, b, V5, TCP)
+}
+
+func TestMosquittoOptions(t *testing.T) {
+	b := StartMosquitto(t, MosquittoOptions{
+		NoPersistence: true, MaxInflight: -1, MaxQueued: 10, MessageSizeLimit: 1 << 20,
+		Extra: []string{"max_keepalive 120"},
+	})
+	session(t, b)
+	b.Restart(t)
+	if session(t, b) {
+		t.Error("session kept without persistence")
+	}
+}
+
+func TestMochi(t *testing.T) {
+	b := StartMochi(t, MochiOptions{})
+	if got, want := handshakes(t, b), 3*len(Transports()); got != want {
+		t.Errorf("%d handshakes, want %d", got, want)
+	}
+	refusesStrangers(t, b)
+	session(t, b)
+	b.Restart(t)
+	if session(t, b) {
+		t.Error("mochi kept a session without a store")
+	}
+	b.Kill(t)
+	b.Restart(t)
+	handshake(t, b, V311, Unix)
+}
+
+func TestMochiKillCutsLinks(t *testing.T) {
+	b := StartMochi(t, MochiOptions{})
+	conn := dialRaw(t, b, TCP)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Write(unhex(t, connects[2].connect)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 256)); err != nil {
+		t.Fatal(err)
+	}
+	b.Kill(t)
+	if rest, _ := io.ReadAll(conn); len(rest) > 0 {
+		t.Errorf("a killed broker sent % x", rest)
+	}
+}
+
+func TestNATS(t *testing.T) {
+	for _, withTLS := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tls=%v", withTLS), func(t *testing.T) {
+			b := StartNATS(t, NATSOptions{TLS: withTLS, AckWait: time.Second})
+			if got, want := handshakes(t, b), 2; got != want {
+				t.Errorf("%d handshakes, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestNATSKeepsSessions(t *testing.T) {
+	b := StartNATS(t, NATSOptions{})
+	session(t, b)
+	b.Restart(t)
+	if !session(t, b) {
+		t.Error("session lost over a restart")
+	}
+}
+
+func TestNATSCluster(t *testing.T) {
+	c := StartNATSCluster(t, NATSOptions{})
+	session(t, c.Node(0))
+	for i := range clusterSize {
+		c.KillNode(t, i)
+		other := c.Node((i + 1) % clusterSize)
+		if !session(t, other) {
+			t.Errorf("session lost when node %d ended", i)
+		}
+		c.RestartNode(t, i)
+		c.WaitReady(t)
+	}
+}
+
+// session connects with a session that outlives its link (3.1.1, clean session
+// 0) and returns session present.
+func session(t *testing.T, b *Broker) bool {
+	t.Helper()
+	conn := dialRaw(t, b, TCP)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	// SUBSCRIBE s at QoS 1 too: Mosquitto saves no session without one.
+	if _, err := conn.Write(unhex(t, "10 10 0004 4d515454 04 00 003c 0004 6b657074 82 06 0001 0001 73 01")); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 4+5)
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		t.Fatalf("no CONNACK and SUBACK: %v", err)
+	}
+	if answer[3] != 0 || answer[4] != 0x90 || answer[8] != 1 {
+		t.Fatalf("refused: % x", answer)
+	}
+	if _, err := conn.Write(unhex(t, "e0 00")); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, conn) // until the broker has closed: it has seen DISCONNECT
+	return answer[2] == 1
+}
+
+// refusesStrangers dials the mutual TLS listener without a client certificate.
+func refusesStrangers(t *testing.T, b *Broker) {
+	t.Helper()
+	stranger := &Broker{urls: map[Transport]string{TLS: b.URL(MutualTLS)}, certs: b.certs}
+	conn, err := dial(t.Context(), stranger, TLS)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = conn.Write(unhex(t, connects[1].connect))
+	// TLS 1.3 tells a client of its refusal only when it reads.
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("accepted without a client certificate")
+	} else if e, ok := err.(net.Error); ok && e.Timeout() {
+		t.Errorf("no answer: %v", err)
+	}
+}
