@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -151,3 +152,6 @@ type CloseError struct {
 func (e *CloseError) Error() string {
 	return fmt.Sprintf("the peer closed the websocket: %d %s", e.Code, strconv.Quote(e.Text))
 }
+
+// Unwrap returns io.EOF.
+func (e *CloseError) Unwrap() error { return io.EOF }

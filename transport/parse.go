@@ -60,14 +60,14 @@ func parseProblem(err error) *URLError {
 		"with reserved characters in user name and password percent-encoded"}
 }
 
-func secretOf(in *url.URL) *secret {
-	s := &secret{query: in.RawQuery}
+func secretOf(in *url.URL) func() secret {
+	s := secret{query: in.RawQuery}
 	if in.User != nil {
 		s.username = in.User.Username()
 		s.hasUsername = s.username != ""
 		s.password, s.hasPassword = in.User.Password()
 	}
-	return s
+	return func() secret { return s }
 }
 
 func (u *URL) setSocket(in *url.URL) error {
@@ -85,7 +85,11 @@ func (u *URL) setSocket(in *url.URL) error {
 
 func (u *URL) setHost(in *url.URL, k kind) error {
 	u.Host = in.Hostname()
-	_, notIP := netip.ParseAddr(u.Host)
+	addr, notIP := netip.ParseAddr(u.Host)
+	name := u.Host
+	if notIP == nil {
+		name = addr.Zone()
+	}
 	switch {
 	case u.Host == "":
 		return &URLError{"host", "missing"}
@@ -93,6 +97,8 @@ func (u *URL) setHost(in *url.URL, k kind) error {
 		return &URLError{"host", "what stands in brackets is not an IPv6 address"}
 	case strings.Contains(u.Host, ":") && !strings.HasPrefix(in.Host, "["):
 		return &URLError{"host", "write an IPv6 address in brackets"}
+	case strings.ContainsFunc(name, notInName):
+		return &URLError{"host", "has a character that is not allowed there; write an international name in its xn-- form"}
 	case k.srv && notIP == nil:
 		return &URLError{"host", "an SRV lookup needs a domain name, not an address"}
 	case k.srv && in.Port() != "":
@@ -108,6 +114,17 @@ func (u *URL) setHost(in *url.URL, k kind) error {
 	}
 	u.Port = uint16(port)
 	return nil
+}
+
+// notInName keeps out what no resolver takes and what would need escapes to be
+// printed.
+func notInName(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		return false
+	default:
+		return !strings.ContainsRune("-._~", r)
+	}
 }
 
 func (u *URL) setPath(in *url.URL, k kind) error {

@@ -131,7 +131,7 @@ func connectTunnel(conn net.Conn, via *url.URL, target string) error {
 	if err != nil {
 		return err
 	}
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode/100 != 2 {
 		_, reason, _ := strings.Cut(response.Status, " ")
 		return &ProxyError{Status: response.StatusCode, Reason: reason}
 	}

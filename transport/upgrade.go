@@ -3,7 +3,6 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -40,25 +38,25 @@ const (
 
 // header returns the header of one attempt.
 func (d *Dialer) header(ctx context.Context, u *URL) (http.Header, error) {
-	header := http.Header{}
-	maps.Copy(header, d.Header)
+	header := canonical(d.Header)
 	if d.HeaderFunc != nil {
 		own, err := d.HeaderFunc(ctx, u)
 		if err != nil {
 			return nil, err
 		}
-		maps.Copy(header, own)
+		maps.Copy(header, canonical(own))
 	}
-	return canonical(header), nil
+	return header, nil
 }
 
-// canonical makes names that were set without http.Header.Set comparable, so
-// that the checks below see them.
+// canonical copies header with canonical names: one that was not made with
+// Header.Set could otherwise slip past the replacement here and gorilla's
+// check for headers of the handshake.
 func canonical(header http.Header) http.Header {
 	out := make(http.Header, len(header))
-	for _, name := range slices.Sorted(maps.Keys(header)) {
+	for name, values := range header {
 		key := http.CanonicalHeaderKey(name)
-		out[key] = append(out[key], header[name]...)
+		out[key] = append(out[key], values...)
 	}
 	return out
 }
@@ -133,6 +131,6 @@ func handshakeProblem(response *http.Response, err error) error {
 	return &HandshakeError{
 		Status: response.StatusCode,
 		Header: response.Header,
-		Body:   bytes.ToValidUTF8(body, []byte(strings.ToValidUTF8("\xff", "\uFFFD"))),
+		Body:   body,
 	}
 }

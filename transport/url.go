@@ -12,9 +12,9 @@ import (
 )
 
 // A URL names a server and the transport to it. Make one with [Parse]; treat
-// it as immutable. Credentials and query sit behind a pointer and methods, so
-// that neither fmt nor encoding/json nor a debugger's dump of a struct that
-// holds a URL prints them.
+// it as immutable. Credentials and query are behind methods, and no form that
+// fmt, encoding/json or log/slog prints shows the password or the query, even
+// where a struct holds the URL in an unexported field.
 type URL struct {
 	// Scheme is the lower-case scheme as written, for example "mqtts".
 	Scheme string
@@ -27,7 +27,9 @@ type URL struct {
 	// URL has none, or the decoded path of a unix socket; else empty.
 	Path string
 
-	secret *secret
+	// A function, because fmt looks through pointers and does not call the
+	// methods of what stands in an unexported field. Nil if there is none.
+	secret func() secret
 }
 
 // secret holds what no text may show.
@@ -103,28 +105,26 @@ func (u URL) Address() string {
 // Username returns the decoded user name, and whether the URL has one. An
 // empty one, as in mqtt://:token@host, counts as absent.
 func (u URL) Username() (name string, ok bool) {
-	if u.secret == nil {
-		return "", false
-	}
-	return u.secret.username, u.secret.hasUsername
+	s := u.secrets()
+	return s.username, s.hasUsername
 }
 
 // Password returns the decoded password, and whether the URL has one; it may
 // be present and empty.
 func (u URL) Password() (password string, ok bool) {
-	if u.secret == nil {
-		return "", false
-	}
-	return u.secret.password, u.secret.hasPassword
+	s := u.secrets()
+	return s.password, s.hasPassword
 }
 
 // RawQuery returns the encoded query of a WebSocket URL, without "?". Treat it
 // as a secret: signatures and tokens travel there.
-func (u URL) RawQuery() string {
+func (u URL) RawQuery() string { return u.secrets().query }
+
+func (u URL) secrets() secret {
 	if u.secret == nil {
-		return ""
+		return secret{}
 	}
-	return u.secret.query
+	return u.secret()
 }
 
 // mask stands for a secret in every printed form, as in [url.URL.Redacted].

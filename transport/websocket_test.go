@@ -1,0 +1,473 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+)
+
+// dialWS returns a connection and the raw peer at its other end.
+func dialWS(t *testing.T, d Dialer, raw string) (*WebSocketConn, *wsPeer) {
+	t.Helper()
+	n := newMemNet(t)
+	peers := make(chan *wsPeer, 1)
+	n.handlers["broker.test:80"] = func(conn net.Conn) {
+		p, err := acceptWS(conn, "mqtt")
+		if err != nil {
+			t.Errorf("upgrade: %v", err)
+		}
+		peers <- p
+		// The test reads and writes; this end closes when the client's does.
+		conn.(*memConn).waitForPeer()
+	}
+	d.DialFunc = n.dial
+	conn, err := d.Dial(t.Context(), mustParse(t, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*WebSocketConn), <-peers
+}
+
+func (c *memConn) waitForPeer() {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	for !c.out.readerGone {
+		c.out.changed.Wait()
+	}
+}
+
+func mustParse(t testing.TB, raw string) *URL {
+	t.Helper()
+	u, err := Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// Every way to cut the stream into frames, as messages and as fragments of
+// one, alone and with pings between, gives the same bytes [MQTT-6.0.0-2].
+func TestB42_EverySplitReadsTheSame(t *testing.T) {
+	stream := make([]byte, 300)
+	_, _ = rand.Read(stream)
+	cuts := map[string][]int{"one byte each": nil, "all in one": {len(stream)}, "with empty ones": {0, 100, 0, 200, 0}}
+	for range stream {
+		cuts["one byte each"] = append(cuts["one byte each"], 1)
+	}
+	splits := slices.Collect(func(yield func([]int) bool) {
+		for _, sizes := range cuts {
+			if !yield(sizes) {
+				return
+			}
+		}
+		for i := 1; i < len(stream); i++ {
+			if !yield([]int{i, len(stream) - i}) {
+				return
+			}
+		}
+	})
+	readers := map[string]func(io.Reader) io.Reader{
+		"whole":    func(r io.Reader) io.Reader { return r },
+		"one byte": iotest.OneByteReader,
+		"half":     iotest.HalfReader,
+	}
+	for _, fragments := range []bool{false, true} {
+		for _, pings := range []bool{false, true} {
+			for _, sizes := range splits {
+				wire := cutUp(stream, sizes, fragments, pings)
+				for name, chunked := range readers {
+					got, err := io.ReadAll(chunked(readingConn(wire)))
+					if err != nil || !bytes.Equal(got, stream) {
+						t.Fatalf("fragments %v, pings %v, read %s, cut %v: %d bytes, %v", fragments, pings, name, sizes, len(got), err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// cutUp ends with a normal close frame.
+func cutUp(stream []byte, sizes []int, fragments, pings bool) []byte {
+	var wire []byte
+	for i, size := range sizes {
+		op, final := byte(opBinary), true
+		if fragments {
+			final = i == len(sizes)-1
+			if i > 0 {
+				op = opContinue
+			}
+		}
+		wire = append(wire, frame(op, final, stream[:size])...)
+		stream = stream[size:]
+		if pings {
+			wire = append(wire, frame(opPing, true, []byte{byte(i)})...)
+			wire = append(wire, frame(opPong, true, nil)...)
+		}
+	}
+	return append(wire, frame(opClose, true, []byte{0x03, 0xe8})...)
+}
+
+func TestB42_PongsAreTheWritersToSend(t *testing.T) {
+	c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+	notified := 0
+	c.SetControlNotify(func() { notified++ })
+	for _, data := range []string{"first", "second", "latest"} {
+		_, _ = peer.conn.Write(frame(opPing, true, []byte(data)))
+	}
+	_, _ = peer.conn.Write(frame(opBinary, true, []byte("x")))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if notified != 3 {
+		t.Errorf("notified %d times, want 3", notified)
+	}
+	// Had the reader written, its pong would be the first frame here.
+	if err := c.FlushControl(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.FlushControl(); err != nil { // nothing is owed any more
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("data")); err != nil {
+		t.Fatal(err)
+	}
+	wantFrame(t, peer, opPong, "latest")
+	wantFrame(t, peer, opBinary, "data")
+
+	_, _ = peer.conn.Write(frame(opPing, true, nil))
+	_, _ = peer.conn.Write(frame(opBinary, true, []byte("y")))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WriteBatch([][]byte{[]byte("more")}); err != nil {
+		t.Fatal(err)
+	}
+	wantFrame(t, peer, opPong, "")
+	wantFrame(t, peer, opBinary, "more")
+}
+
+func wantFrame(t *testing.T, peer *wsPeer, op byte, payload string) {
+	t.Helper()
+	f, err := peer.readFrame()
+	if err != nil || f.op != op || !f.final || string(f.payload) != payload {
+		t.Fatalf("got frame %x final %v %q, %v; want %x final %q", f.op, f.final, f.payload, err, op, payload)
+	}
+}
+
+func TestB42_HowTheStreamEnds(t *testing.T) {
+	half := frame(opBinary, true, []byte("abcdef"))[:4]
+	tests := []struct {
+		name, wire string
+		want       error
+		code       int
+		reply      string
+	}{
+		{"normal close", string(frame(opClose, true, []byte{0x03, 0xe8})), io.EOF, 0, "\x03\xe8"},
+		{"close without status", string(frame(opClose, true, nil)), io.EOF, 0, ""},
+		{"policy", string(frame(opClose, true, []byte("\x03\xf0banned"))), io.EOF, 1008, "\x03\xf0"},
+		{"no close frame", "", io.ErrUnexpectedEOF, 0, "none"},
+		{"cut within a frame", string(half), io.ErrUnexpectedEOF, 0, "none"},
+		{"text", string(frame(opText, true, []byte("x"))), ErrTextFrame, 0, "\x03\xeb"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+			_, _ = io.WriteString(peer.conn, tt.wire)
+			if tt.reply == "none" {
+				peer.conn.(*memConn).out.update(func(s *memStream) { s.writerGone = true })
+			}
+			_, err := io.Copy(io.Discard, onlyReader{c})
+			if tt.want == io.EOF && tt.code == 0 {
+				if err != nil {
+					t.Fatalf("got %v, want a plain EOF", err)
+				}
+			} else if !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			if end, ok := errors.AsType[*CloseError](err); ok != (tt.code != 0) || ok && (end.Code != tt.code || end.Text != "banned") {
+				t.Errorf("got %#v, want code %d", err, tt.code)
+			}
+			for range 2000 { // gorilla panics when a failed connection is read on
+				if _, again := c.Read(make([]byte, 1)); again == nil {
+					t.Fatal("an error must be final")
+				}
+			}
+			if tt.reply != "none" {
+				if err := c.FlushControl(); err != nil {
+					t.Fatal(err)
+				}
+				wantFrame(t, peer, opClose, tt.reply)
+			}
+		})
+	}
+}
+
+type onlyReader struct{ io.Reader }
+
+// What breaks RFC 6455 ends the stream, and the reader does not write even then.
+func TestB42_BrokenFrames(t *testing.T) {
+	tests := map[string]string{
+		"reserved bit":             "\xc2\x01x",
+		"masked":                   "\x82\x81\x00\x00\x00\x00x",
+		"unknown opcode":           "\x83\x01x",
+		"continues nothing":        "\x80\x01x",
+		"fragmented ping":          "\x09\x00",
+		"long ping":                "\x89\x7e\x00\x7e" + strings.Repeat("x", 126),
+		"message within a message": "\x02\x01x\x82\x01x",
+		"bad close code":           "\x88\x02\x00\x01",
+		"negative length":          "\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff",
+	}
+	for name, wire := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+			_, _ = io.WriteString(peer.conn, wire)
+			if _, err := io.Copy(io.Discard, onlyReader{c}); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("got %v, want a protocol error", err)
+			}
+			if in := peer.conn.(*memConn).in; len(in.data) > 0 || peer.in.Buffered() > 0 {
+				t.Errorf("the reader wrote % x", in.data)
+			}
+			if _, err := c.Write([]byte("x")); err == nil && name != "negative length" {
+				t.Error("a write after a protocol error must fail")
+			}
+		})
+	}
+}
+
+func TestB42_OutboundFraming(t *testing.T) {
+	fill := func(n int) []byte { return bytes.Repeat([]byte{0xA5}, n) }
+	tests := []struct {
+		name   string
+		batch  [][]byte
+		frames []int
+	}{
+		{"one packet", [][]byte{{0xC0, 0x00}}, []int{2}},
+		{"several packets", [][]byte{{1}, {2, 3}, nil, {4}}, []int{4}},
+		{"125", [][]byte{fill(125)}, []int{125}},
+		{"126", [][]byte{fill(126)}, []int{126}},
+		{"65535", [][]byte{fill(65535)}, []int{65535}},
+		{"65536", [][]byte{fill(65536)}, []int{65536}},
+		{"the whole buffer", [][]byte{fill(1000), fill(writeBuffer - 1000)}, []int{writeBuffer}},
+		{"one more", [][]byte{fill(writeBuffer), {1}}, []int{writeBuffer, 1}},
+		{"large payload beside it", [][]byte{fill(10), fill(3 * writeBuffer)}, []int{writeBuffer, writeBuffer, writeBuffer, 10}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+			want, before := bytes.Join(tt.batch, nil), bytes.Join(tt.batch, nil)
+			done := make(chan error, 1)
+			go func() { done <- c.WriteBatch(tt.batch) }()
+			var got []byte
+			for i, size := range tt.frames {
+				f, err := peer.readFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				op := byte(opContinue)
+				if i == 0 {
+					op = opBinary
+				}
+				if f.op != op || len(f.payload) != size || f.final != (i == len(tt.frames)-1) {
+					t.Fatalf("frame %d: opcode %x, %d bytes, final %v", i, f.op, len(f.payload), f.final)
+				}
+				got = append(got, f.payload...)
+			}
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) || !bytes.Equal(bytes.Join(tt.batch, nil), before) {
+				t.Error("the bytes differ, or the caller's were changed")
+			}
+		})
+	}
+	t.Run("nothing", func(t *testing.T) {
+		c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+		if err := c.WriteBatch([][]byte{nil, {}}); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte("x"))
+		wantFrame(t, peer, opBinary, "x")
+	})
+}
+
+func TestB42_UpgradeRequest(t *testing.T) {
+	calls := 0
+	d := Dialer{
+		Header: http.Header{"origin": {"https://site.test"}, "Cookie": {"a=1"}, "X-Signed": {"old"}},
+		HeaderFunc: func(_ context.Context, u *URL) (http.Header, error) {
+			calls++
+			return http.Header{"x-signed": {strings.Repeat("n", calls)}, "X-Query": {u.RawQuery()}}, nil
+		},
+		Subprotocols: []string{"mqtt", "mqttv3.1"},
+	}
+	for attempt := 1; attempt <= 2; attempt++ {
+		_, peer := dialWS(t, d, "ws://user:hunter2@broker.test/a%2Fb/c?tok=1%202")
+		r := peer.request
+		want := map[string]string{
+			"Origin": "https://site.test", "Cookie": "a=1", "Sec-WebSocket-Protocol": "mqtt, mqttv3.1",
+			"Sec-WebSocket-Version": "13", "Authorization": "", "X-Query": "tok=1%202",
+			"X-Signed": strings.Repeat("n", attempt), // computed for each attempt
+		}
+		for name, value := range want {
+			if got := strings.Join(r.Header.Values(name), "|"); got != value {
+				t.Errorf("attempt %d: %s is %q, want %q", attempt, name, got, value)
+			}
+		}
+		if r.RequestURI != "/a%2Fb/c?tok=1%202" || r.Host != "broker.test" {
+			t.Errorf("got %s at host %s", r.RequestURI, r.Host)
+		}
+	}
+	if d.Header.Get("X-Signed") != "old" || len(d.Header) != 3 {
+		t.Errorf("the user's header was changed: %v", d.Header)
+	}
+}
+
+func TestB42_AnswersThatAreNoUpgrade(t *testing.T) {
+	tests := []struct {
+		name, answer string
+		status       int
+		body         string
+	}{
+		{"forbidden", "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nbad token", 403, "bad token"},
+		{"redirect", "HTTP/1.1 302 Found\r\nLocation: wss://x\r\nContent-Length: 0\r\n\r\n", 302, ""},
+		{"long body", "HTTP/1.1 500 Oops\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("e", 5000), 500, strings.Repeat("e", 512)},
+		{"wrong accept key", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+			"Sec-WebSocket-Accept: bm90IGl0\r\n\r\n", 101, ""},
+		{"ordinary page", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"},
+		{"no HTTP", "\x20\x02\x00\x00\r\n\r\n", 0, ""},
+		{"endless header", "HTTP/1.1 101 OK\r\nA: " + strings.Repeat("x", 2*maxAnswer), 0, ""},
+		{"cut", "HTTP/1.1 101 Swi", 0, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newMemNet(t)
+			n.handlers["broker.test:80"] = func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = io.WriteString(conn, tt.answer)
+			}
+			d := Dialer{DialFunc: n.dial}
+			_, err := d.Dial(t.Context(), mustParse(t, "ws://broker.test/?token=hunter2"))
+			step, ok := errors.AsType[*StepError](err)
+			if !ok || step.Step != StepWebSocket || strings.Contains(err.Error(), "hunter2") {
+				t.Fatalf("got %v, want a StepError at websocket", err)
+			}
+			bad, ok := errors.AsType[*HandshakeError](err)
+			if ok != (tt.status != 0) || ok && (bad.Status != tt.status || string(bad.Body) != tt.body) {
+				t.Errorf("got %v, want status %d and body %q", err, tt.status, tt.body)
+			}
+			n.mustAllBeClosed()
+		})
+	}
+}
+
+func TestB42_Subprotocol(t *testing.T) {
+	tests := []struct {
+		name, chosen string
+		d            Dialer
+		ok           bool
+	}{
+		{"mqtt", "mqtt", Dialer{}, true},
+		{"3.1", "mqttv3.1", Dialer{Subprotocols: []string{"mqtt", "mqttv3.1"}}, true},
+		{"missing", "", Dialer{}, false},
+		{"missing tolerated", "", Dialer{AllowMissingSubprotocol: true}, true},
+		{"wrong", "chat", Dialer{}, false},
+		{"wrong is not missing", "chat", Dialer{AllowMissingSubprotocol: true}, false},
+		{"case counts", "MQTT", Dialer{}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newMemNet(t)
+			n.handlers["broker.test:80"] = func(conn net.Conn) { _, _ = acceptWS(conn, tt.chosen) }
+			tt.d.DialFunc = n.dial
+			conn, err := tt.d.Dial(t.Context(), mustParse(t, "ws://broker.test"))
+			if tt.ok {
+				if err != nil || conn.(*WebSocketConn).Subprotocol() != tt.chosen {
+					t.Fatalf("got %v, %v", conn, err)
+				}
+				return
+			}
+			bad, ok := errors.AsType[*SubprotocolError](err)
+			if !ok || bad.Chosen != tt.chosen || !slices.Equal(bad.Offered, []string{"mqtt"}) {
+				t.Errorf("got %v, want a SubprotocolError", err)
+			}
+			n.mustAllBeClosed()
+		})
+	}
+}
+
+func TestWebSocketDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := dialWS(t, Dialer{}, "ws://broker.test")
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read: got %v, want the deadline", err)
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		if err := c.WriteBatch([][]byte{make([]byte, 1<<20)}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("write: got %v, want the deadline", err)
+		}
+	})
+}
+
+func TestWebSocketClose(t *testing.T) {
+	t.Run("says goodbye", func(t *testing.T) {
+		c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		wantFrame(t, peer, opClose, "\x03\xe8")
+		if err := c.Close(); err != nil {
+			t.Errorf("second Close: %v", err)
+		}
+		if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("write after Close: %v", err)
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("read after Close: %v", err)
+		}
+	})
+	t.Run("is quick when the peer reads nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, peer := dialWS(t, Dialer{}, "ws://broker.test")
+			peer.conn.(*memConn).in.update(func(s *memStream) { s.room = 0 })
+			start := time.Now()
+			_ = c.Close()
+			if took := time.Since(start); took > closeGrace {
+				t.Errorf("Close took %v", took)
+			}
+		})
+	})
+	t.Run("breaks a write under way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, _ := dialWS(t, Dialer{}, "ws://broker.test")
+			done := make(chan error, 2)
+			go func() { done <- c.WriteBatch([][]byte{make([]byte, 1<<20)}) }()
+			go func() { _, err := c.Read(make([]byte, 1)); done <- err }()
+			synctest.Wait()
+			if err := c.WriteBatch([][]byte{{1}}); err != ErrConcurrentWrite {
+				t.Errorf("second writer: got %v", err)
+			}
+			start := time.Now()
+			_ = c.Close()
+			for range 2 {
+				if err := <-done; !errors.Is(err, net.ErrClosed) {
+					t.Errorf("got %v, want net.ErrClosed", err)
+				}
+			}
+			if took := time.Since(start); took > closeGrace {
+				t.Errorf("Close took %v", took)
+			}
+		})
+	})
+}
