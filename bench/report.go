@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// baseline is the client whose CPU per message the others are compared with.
+const baseline = "raw+hop"
+
+// printTable prints the median of each client in each scenario. Each figure is
+// the median of its own runs.
+func printTable(w io.Writer, p *plan, results []result) error {
+	fmt.Fprintf(w, "payload %d B, window %d, topic %s; median of %d runs of %v\n\n", p.base.Size, p.base.Window, p.base.Topic, p.runs, p.target)
+	for _, s := range p.scenarios {
+		fmt.Fprintf(w, "%s: %s\n", s.name, s.about)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+		if s.name == idleName {
+			idleRows(table, p, results)
+		} else {
+			messageRows(table, p, s, results)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
+
+func messageRows(table io.Writer, p *plan, s scenario, results []result) {
+	fmt.Fprintln(table, "client\tmessages/s\tCPU ns/msg\tallocs/msg\tx raw+hop CPU\tp50 us\t")
+	base := median(results, s.name, baseline, cpuPerMessage)
+	for _, name := range p.clients {
+		if !measured(results, s.name, name) {
+			fmt.Fprintf(table, "%s\t-\t-\t-\t-\t-\t\n", name)
+			continue
+		}
+		cpu, p50 := median(results, s.name, name, cpuPerMessage), median(results, s.name, name, p50Of)
+		ratio, latency := "-", "-"
+		if base > 0 {
+			ratio = fmt.Sprintf("%.2f", cpu/base)
+		}
+		if p50 > 0 {
+			latency = fmt.Sprintf("%.1f", p50)
+		}
+		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.2f\t%s\t%s\t\n", name,
+			median(results, s.name, name, result.perSecond), cpu,
+			median(results, s.name, name, allocsPerMessage), ratio, latency)
+	}
+}
+
+func idleRows(table io.Writer, p *plan, results []result) {
+	fmt.Fprintln(table, "client\tconnections\tRSS bytes each\tgoroutines each\t")
+	for _, name := range p.clients {
+		fmt.Fprintf(table, "%s\t%d\t%.0f\t%.1f\t\n", name, idleConnections,
+			median(results, idleName, name, func(r result) float64 { return r.RSS }),
+			median(results, idleName, name, func(r result) float64 { return r.Goroutines }))
+	}
+}
+
+func cpuPerMessage(r result) float64    { return r.CPU }
+func allocsPerMessage(r result) float64 { return r.Allocs }
+func p50Of(r result) float64            { return r.P50 }
+
+func measured(results []result, scenario, client string) bool {
+	return slices.ContainsFunc(results, func(r result) bool {
+		return r.Scenario == scenario && r.Client == client && !r.Unsupported
+	})
+}
+
+// median returns 0 without a run.
+func median(results []result, scenario, client string, figure func(result) float64) float64 {
+	var figures []float64
+	for _, r := range results {
+		if r.Scenario == scenario && r.Client == client && !r.Unsupported {
+			figures = append(figures, figure(r))
+		}
+	}
+	if len(figures) == 0 {
+		return 0
+	}
+	slices.Sort(figures)
+	mid := len(figures) / 2
+	if len(figures)%2 == 0 {
+		return (figures[mid-1] + figures[mid]) / 2
+	}
+	return figures[mid]
+}
