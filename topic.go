@@ -71,6 +71,9 @@ func meet(a, b string) bool {
 	if leadsWithWildcard(a) && leadsWithDollar(b) || leadsWithWildcard(b) && leadsWithDollar(a) {
 		return false // [MQTT-4.7.2-1]
 	}
+	if a == "/#" && b == "+" || a == "+" && b == "/#" {
+		return false // only the empty string, which is no topic [MQTT-4.7.3-1]
+	}
 	for {
 		x, restA, moreA := cutLevel(a)
 		y, restB, moreB := cutLevel(b)

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -178,6 +179,11 @@ func TestB26_Overlaps(t *testing.T) {
 		{"a/+/#", "a/#", true},
 		{"/+", "+", false},
 		{"/+", "+/+", true},
+		{"/#", "+", false}, // they would meet in the empty topic
+		{"/#", "+/#", true},
+		{"/#", "#", true},
+		{"+/#", "+", true},
+		{"a//#", "a/+", true},
 		{"#", "+/+/+", true},
 		{"#", "$SYS/#", false},
 		{"+/x", "$SYS/x", false},
@@ -197,6 +203,51 @@ func TestB26_Overlaps(t *testing.T) {
 			t.Errorf("overlaps(%q, %q) = %v, want %v", c.b, c.a, got, c.want)
 		}
 	}
+}
+
+// TestB26_OverlapsExhaustive tries every pair of filters of up to three levels:
+// what FuzzOverlaps samples one level deeper.
+func TestB26_OverlapsExhaustive(t *testing.T) {
+	topics := allTopics(4)
+	filters := allFilters(3)
+	takes := make([][]bool, len(filters))
+	for i, f := range filters {
+		takes[i] = make([]bool, len(topics))
+		for j, topic := range topics {
+			takes[i][j] = slowMatch(f, topic)
+			if got := Match(f, topic); got != takes[i][j] {
+				t.Fatalf("Match(%q, %q) = %v", f, topic, got)
+			}
+		}
+	}
+	for i, a := range filters {
+		for k, b := range filters {
+			want := false
+			for j := 0; j < len(topics) && !want; j++ {
+				want = takes[i][j] && takes[k][j]
+			}
+			if got := overlaps(a, b); got != want {
+				t.Fatalf("overlaps(%q, %q) = %v, want %v", a, b, got, want)
+			}
+		}
+	}
+}
+
+// allFilters returns every filter of up to depth levels of levelAlphabet.
+func allFilters(depth int) []string {
+	all := []string{"#"}
+	heads := []string{""}
+	for range depth {
+		var next []string
+		for _, head := range heads {
+			for _, level := range levelAlphabet[:plainLevels+1] {
+				all = append(all, head+level, head+level+"/#")
+				next = append(next, head+level+"/")
+			}
+		}
+		heads = next
+	}
+	return slices.DeleteFunc(all, func(f string) bool { return f == "" || strings.Count(f, "/") >= depth })
 }
 
 // FuzzOverlaps holds overlaps, and Match with it, against every topic of up to
