@@ -125,6 +125,9 @@ func (d *Dialer) open(ctx context.Context, u *URL, proxy *url.URL) (net.Conn, St
 
 // dial is the only place where sockets are opened.
 func (d *Dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
 	if d.DialFunc != nil {
 		conn, err := d.DialFunc(ctx, network, address)
 		if conn == nil && err == nil {

@@ -17,8 +17,8 @@ import (
 func environmentProxy(u *URL) (*url.URL, error) {
 	chosen, err := http.ProxyFromEnvironment(asHTTP(u))
 	if err != nil {
-		// The text of err repeats the variable, which may hold a password.
-		return nil, &URLError{"url", "HTTP_PROXY or HTTPS_PROXY is malformed"}
+		// Its text is not repeated: it may quote the variable and its password.
+		return nil, &URLError{"url", "net/http refuses HTTP_PROXY or HTTPS_PROXY (malformed, or in a CGI program)"}
 	}
 	if chosen != nil {
 		return chosen, nil

@@ -1,0 +1,474 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// world is a network with a server of each kind, and a proxy of each kind.
+type world struct {
+	*memNet
+	pki *pki
+
+	mu     sync.Mutex
+	hellos []tls.ClientHelloInfo
+	shown  int // client certificates seen
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{memNet: newMemNet(t), pki: newPKI(t)}
+	w.handlers["broker.test:1883"] = echo
+	w.handlers["/run/broker.sock"] = echo
+	w.handlers["broker.test:8883"] = w.overTLS(echo)
+	w.handlers["other.test:8883"] = w.overTLS(echo)
+	w.handlers["[::1]:8883"] = w.overTLS(echo)
+	w.handlers["broker.test:80"] = echoWS
+	w.handlers["broker.test:443"] = w.overTLS(echoWS)
+	w.handlers["proxy.test:3128"] = w.httpProxy
+	w.handlers["proxy.test:443"] = w.overTLS(w.httpProxy)
+	w.handlers["proxy.test:1080"] = w.socksProxy
+	return w
+}
+
+func (w *world) overTLS(next func(net.Conn)) func(net.Conn) {
+	config := &tls.Config{
+		Certificates: []tls.Certificate{w.pki.server},
+		ClientAuth:   tls.RequestClientCert,
+		NextProtos:   []string{"h2", "http/1.1", "mqtt", "x-amzn-mqtt-ca"},
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.hellos = append(w.hellos, *hello)
+			return nil, nil
+		},
+		VerifyConnection: func(state tls.ConnectionState) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.shown += len(state.PeerCertificates)
+			return nil
+		},
+	}
+	return func(conn net.Conn) {
+		secure := tls.Server(conn, config)
+		defer secure.Close()
+		if secure.Handshake() == nil {
+			next(secure)
+		}
+	}
+}
+
+// hello returns what the last ClientHello said.
+func (w *world) hello() (serverName string, protos []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := w.hellos[len(w.hellos)-1]
+	return last.ServerName, last.SupportedProtos
+}
+
+// roundTrip dials and checks that bytes come back.
+func roundTrip(ctx context.Context, d *Dialer, u *URL) error {
+	conn, err := d.Dial(ctx, u)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "there and back"); err != nil {
+		return err
+	}
+	if !readExactly(conn, "there and back") {
+		return errors.New("other bytes came back")
+	}
+	return nil
+}
+
+func TestB39_DialFuncServesEveryTransport(t *testing.T) {
+	tests := []struct{ raw, dialled string }{
+		{"mqtt://broker.test", "tcp broker.test:1883"},
+		{"mqtts://broker.test", "tcp broker.test:8883"},
+		{"mqtts://[::1]", "tcp [::1]:8883"},
+		{"ws://broker.test/mqtt", "tcp broker.test:80"},
+		{"wss://broker.test/mqtt", "tcp broker.test:443"},
+		{"unix:///run/broker.sock", "unix /run/broker.sock"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.raw, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				d := Dialer{DialFunc: w.dial, TLS: &tls.Config{RootCAs: w.pki.roots}}
+				if err := roundTrip(t.Context(), &d, mustParse(t, tt.raw)); err != nil {
+					t.Fatal(err)
+				}
+				if got := w.addresses(); !slices.Equal(got, []string{tt.dialled}) {
+					t.Errorf("dialled %v, want %s", got, tt.dialled)
+				}
+			})
+		})
+	}
+}
+
+func TestB39_Proxies(t *testing.T) {
+	proxies := map[string]string{
+		"http://user:hunter2@proxy.test:3128": "tcp proxy.test:3128",
+		"https://user:hunter2@proxy.test":     "tcp proxy.test:443",
+		"socks5://user:hunter2@proxy.test":    "tcp proxy.test:1080",
+		"socks5h://user:hunter2@proxy.test":   "tcp proxy.test:1080",
+	}
+	for raw, dialled := range proxies {
+		for _, target := range []string{"mqtt://broker.test", "mqtts://broker.test", "ws://broker.test", "wss://broker.test"} {
+			t.Run(raw[:7]+target, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					d := Dialer{
+						DialFunc: w.dial, Proxy: mustURL(t, raw),
+						TLS:      &tls.Config{RootCAs: w.pki.roots, Certificates: []tls.Certificate{w.pki.client}},
+						ProxyTLS: &tls.Config{RootCAs: w.pki.roots},
+					}
+					u := mustParse(t, target)
+					if err := roundTrip(t.Context(), &d, u); err != nil {
+						t.Fatal(err)
+					}
+					if got := w.addresses(); !slices.Equal(got, []string{dialled}) {
+						t.Errorf("dialled %v, want only the proxy %s", got, dialled)
+					}
+					if u.TLS() {
+						if name, _ := w.hello(); name != "broker.test" {
+							t.Errorf("server name through the proxy: %q", name)
+						}
+					}
+					if want := map[bool]int{true: 1}[u.TLS()]; w.shown != want {
+						t.Errorf("the client certificate was shown %d times, want %d: to the server only", w.shown, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestB39_ProxyErrorsNameTheProxy(t *testing.T) {
+	tests := []struct{ name, proxy, target, want string }{
+		{"unreachable", "http://user:hunter2@nowhere.test:1", "mqtt://broker.test", "no such host in memory"},
+		{"bad credentials", "http://user:wronghunter2@proxy.test:3128", "mqtt://broker.test", `407 "Who are you"`},
+		{"no way", "http://user:hunter2@proxy.test:3128", "mqtt://nowhere.test", `502 "no way to it"`},
+		{"untrusted", "https://user:hunter2@proxy.test", "mqtt://broker.test", "unknown authority"},
+		{"socks credentials", "socks5://user:Hunter2@proxy.test", "mqtt://broker.test", "username/password"},
+		{"socks no way", "socks5://user:hunter2@proxy.test", "mqtt://nowhere.test", "host unreachable"},
+		{"unknown scheme", "ftp://user:hunter2@proxy.test", "mqtt://broker.test", `unknown "ftp"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			d := Dialer{DialFunc: w.dial, Proxy: mustURL(t, tt.proxy)}
+			_, err := d.Dial(t.Context(), mustParse(t, tt.target))
+			step, ok := errors.AsType[*StepError](err)
+			if !ok || step.Step != StepProxy || !strings.Contains(step.Proxy, ".test") {
+				t.Fatalf("got %v, want a StepError of the proxy", err)
+			}
+			text := err.Error()
+			if !strings.Contains(text, tt.want) || !strings.Contains(text, "via ") || strings.Contains(strings.ToLower(text), "hunter2") {
+				t.Errorf("got %q, want it to say %q and no password", text, tt.want)
+			}
+			w.mustAllBeClosed()
+		})
+	}
+}
+
+func TestProxyThatTalksAhead(t *testing.T) {
+	for name, answer := range map[string]string{
+		"data behind the answer": "HTTP/1.1 200 OK\r\n\r\nearly",
+		"endless header":         "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 2*maxProxyAnswer),
+		"no HTTP":                "\x05\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newMemNet(t)
+			n.handlers["proxy.test:80"] = func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = io.WriteString(conn, answer)
+			}
+			d := Dialer{DialFunc: n.dial, Proxy: mustURL(t, "http://proxy.test")}
+			_, err := d.Dial(t.Context(), mustParse(t, "mqtt://broker.test"))
+			if step, ok := errors.AsType[*StepError](err); !ok || step.Step != StepProxy {
+				t.Errorf("got %v, want a StepError of the proxy", err)
+			}
+			n.mustAllBeClosed()
+		})
+	}
+}
+
+func TestB39_ServerNameAndProtocols(t *testing.T) {
+	tests := []struct {
+		raw, name  string
+		config     tls.Config
+		wantName   string
+		wantProtos []string
+	}{
+		{"mqtts://broker.test", "from the URL", tls.Config{}, "broker.test", nil},
+		{"mqtts://other.test", "of each server", tls.Config{}, "other.test", nil},
+		{"mqtts://[::1]", "address", tls.Config{}, "", nil}, // an address is verified, not sent
+		{"mqtts://broker.test", "set by the user", tls.Config{ServerName: "other.test"}, "other.test", nil},
+		{"mqtts://broker.test", "kept", tls.Config{NextProtos: []string{"x-amzn-mqtt-ca"}}, "broker.test", []string{"x-amzn-mqtt-ca"}},
+		{"wss://broker.test", "for the upgrade", tls.Config{}, "broker.test", []string{"http/1.1"}},
+		{"wss://broker.test", "without h2", tls.Config{NextProtos: []string{"h2", "http/1.1"}}, "broker.test", []string{"http/1.1"}},
+		{"wss://broker.test", "with others", tls.Config{NextProtos: []string{"spdy/3", "h2"}}, "broker.test", []string{"spdy/3", "http/1.1"}},
+	}
+	w := newWorld(t)
+	for i := range tests {
+		tt := &tests[i]
+		t.Run(tt.raw+" "+tt.name, func(t *testing.T) {
+			tt.config.RootCAs = w.pki.roots
+			before := tt.config.Clone()
+			d := Dialer{DialFunc: w.dial, TLS: &tt.config}
+			if err := roundTrip(t.Context(), &d, mustParse(t, tt.raw)); err != nil {
+				t.Fatal(err)
+			}
+			if name, protos := w.hello(); name != tt.wantName || !slices.Equal(protos, tt.wantProtos) {
+				t.Errorf("ClientHello says %q %q, want %q %q", name, protos, tt.wantName, tt.wantProtos)
+			}
+			if tt.config.ServerName != before.ServerName || !reflect.DeepEqual(tt.config.NextProtos, before.NextProtos) {
+				t.Error("the user's config was changed")
+			}
+		})
+	}
+}
+
+func TestB39_ClientCertificateForEachAttempt(t *testing.T) {
+	w := newWorld(t)
+	calls := 0
+	config := &tls.Config{RootCAs: w.pki.roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		calls++
+		return &w.pki.client, nil
+	}}
+	d := Dialer{DialFunc: w.dial, TLS: config}
+	for range 3 {
+		if err := roundTrip(t.Context(), &d, mustParse(t, "mqtts://broker.test")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls != 3 || w.shown != 3 {
+		t.Errorf("asked %d times, shown %d times; want 3", calls, w.shown)
+	}
+}
+
+func TestB39_ErrorsUnwrap(t *testing.T) {
+	w := newWorld(t)
+	w.handlers["wrong.test:8883"] = w.handlers["broker.test:8883"]
+	tests := []struct {
+		name, raw string
+		roots     *x509.CertPool
+		step      Step
+		is        func(error) bool
+	}{
+		{"untrusted", "mqtts://broker.test", x509.NewCertPool(), StepTLS, isType[x509.UnknownAuthorityError]},
+		{"verification", "wss://broker.test", x509.NewCertPool(), StepTLS, isType[*tls.CertificateVerificationError]},
+		{"wrong name", "mqtts://wrong.test", w.pki.roots, StepTLS, isType[x509.HostnameError]},
+		{"no TLS there", "mqtts://broker.test:1883", nil, StepTLS, isType[tls.RecordHeaderError]},
+		{"no way", "mqtt://nowhere.test", nil, StepDial, isType[*net.OpError]},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w.handlers["broker.test:1883"] = func(conn net.Conn) {
+				_, _ = io.WriteString(conn, "\x20\x02\x00\x00\x00")
+				_, _ = io.Copy(io.Discard, conn)
+			}
+			d := Dialer{DialFunc: w.dial, TLS: &tls.Config{RootCAs: tt.roots}}
+			_, err := d.Dial(t.Context(), mustParse(t, strings.Replace(tt.raw, "://", "://me:hunter2@", 1)))
+			step, ok := errors.AsType[*StepError](err)
+			if !ok || step.Step != tt.step || !tt.is(err) {
+				t.Fatalf("got %#v, want a StepError at %s that unwraps", err, tt.step)
+			}
+			if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "hunter2") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+			w.mustAllBeClosed()
+		})
+	}
+}
+
+func isType[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
+
+// Each step meets a peer that accepts and then says nothing, or half of what
+// is wanted. The dial ends exactly at the deadline, names the step, and leaves
+// neither socket nor goroutine.
+func TestB18_StallAtEachStepEndsAtTheDeadline(t *testing.T) {
+	silent := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+	says := func(text string) func(net.Conn) {
+		return func(conn net.Conn) {
+			_, _ = io.WriteString(conn, text)
+			silent(conn)
+		}
+	}
+	block := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+	tests := []struct {
+		name, raw, proxy string
+		peer             func(net.Conn)
+		edit             func(*Dialer)
+		step             Step
+	}{
+		{name: "no SRV answer", raw: "mqtt+srv://broker.test", step: StepResolve, edit: func(d *Dialer) {
+			d.LookupSRV = func(ctx context.Context, _, _, _ string) (string, []*net.SRV, error) { return "", nil, block(ctx) }
+		}},
+		{name: "no address", raw: "mqtt://broker.test", step: StepResolve, edit: func(d *Dialer) {
+			d.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				_ = block(ctx)
+				return nil, &net.DNSError{Err: "i/o timeout", IsTimeout: true}
+			}
+		}},
+		{name: "no socket", raw: "mqtt://broker.test", step: StepDial, edit: func(d *Dialer) {
+			d.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, block(ctx) }
+		}},
+		{name: "headers", raw: "ws://broker.test", step: StepWebSocket, edit: func(d *Dialer) {
+			d.HeaderFunc = func(ctx context.Context, _ *URL) (http.Header, error) { return nil, block(ctx) }
+		}},
+		{name: "proxy socket", raw: "mqtt://broker.test", proxy: "http://p.test", step: StepProxy, edit: func(d *Dialer) {
+			d.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, block(ctx) }
+		}},
+		{name: "CONNECT", raw: "mqtt://broker.test", proxy: "http://p.test:1", peer: silent, step: StepProxy},
+		{name: "half of CONNECT", raw: "mqtts://broker.test", proxy: "http://p.test:1", peer: says("HTTP/1.1 200 OK\r\nA: "), step: StepProxy},
+		{name: "TLS of the proxy", raw: "mqtt://broker.test", proxy: "https://p.test:1", peer: silent, step: StepProxy},
+		{name: "SOCKS greeting", raw: "wss://broker.test", proxy: "socks5://p.test:1", peer: silent, step: StepProxy},
+		{name: "half of SOCKS", raw: "mqtt://broker.test", proxy: "socks5://p.test:1", peer: says("\x05\x00\x05"), step: StepProxy},
+		{name: "TLS behind a proxy", raw: "wss://broker.test", proxy: "socks5://p.test:1", step: StepTLS,
+			peer: says("\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")},
+		{name: "TLS", raw: "mqtts://broker.test:1", peer: silent, step: StepTLS},
+		{name: "half a TLS record", raw: "mqtts://broker.test:1", peer: says("\x16\x03\x03\x00\x7a\x02"), step: StepTLS},
+		{name: "TLS of wss", raw: "wss://broker.test:1", peer: silent, step: StepTLS},
+		{name: "no 101", raw: "ws://broker.test:1", peer: silent, step: StepWebSocket},
+		{name: "half a 101", raw: "ws://broker.test:1", peer: says("HTTP/1.1 101 Switching"), step: StepWebSocket},
+		{name: "half a refusal", raw: "ws://broker.test:1", peer: says("HTTP/1.1 403 No\r\nContent-Length: 99\r\n\r\nbecause"), step: StepWebSocket},
+		{name: "reads nothing", raw: "ws://broker.test:1", peer: func(c net.Conn) { c.(*memConn).waitForPeer() }, step: StepWebSocket},
+	}
+	const limit = 3 * time.Second
+	errShutdown := errors.New("shutting down")
+	ends := map[string]func(context.Context) (context.Context, context.CancelFunc, []error){
+		"deadline": func(ctx context.Context) (context.Context, context.CancelFunc, []error) {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			return ctx, cancel, []error{context.DeadlineExceeded}
+		},
+		"cancel": func(ctx context.Context) (context.Context, context.CancelFunc, []error) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			timer := time.AfterFunc(limit, func() { cancel(errShutdown) })
+			return ctx, func() { timer.Stop(); cancel(nil) }, []error{context.Canceled, errShutdown}
+		},
+	}
+	for _, tt := range tests {
+		for end, ending := range ends {
+			t.Run(tt.name+" "+end, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n := newMemNet(t)
+					n.handlers["broker.test:1"], n.handlers["p.test:1"] = tt.peer, tt.peer
+					d := Dialer{DialFunc: n.dial}
+					if tt.proxy != "" {
+						d.Proxy = mustURL(t, tt.proxy)
+					}
+					if tt.edit != nil {
+						tt.edit(&d)
+					}
+					ctx, cancel, want := ending(t.Context())
+					defer cancel()
+					start := time.Now()
+					conn, err := d.Dial(ctx, mustParse(t, tt.raw))
+					step, ok := errors.AsType[*StepError](err)
+					if conn != nil || !ok || step.Step != tt.step || step.Server == "" || (step.Proxy != "") != (tt.proxy != "") {
+						t.Fatalf("got %v, %v; want a StepError at %s", conn, err, tt.step)
+					}
+					for _, cause := range want {
+						if !errors.Is(err, cause) {
+							t.Errorf("got %v, want it to wrap %v", err, cause)
+						}
+					}
+					if took := time.Since(start); took != limit {
+						t.Errorf("took %v, want %v", took, limit)
+					}
+					n.mustAllBeClosed()
+				})
+			})
+		}
+	}
+}
+
+func TestDialEndsWithItsContextOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := Dialer{DialFunc: w.dial, TLS: &tls.Config{RootCAs: w.pki.roots}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		conn, err := d.Dial(ctx, mustParse(t, "wss://broker.test"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // virtual: the deadline is long past
+		cancel()
+		synctest.Wait()
+		if _, err := conn.Write([]byte("still up")); err != nil || !readExactly(conn, "still up") {
+			t.Errorf("the end of the dial's context ended the connection: %v", err)
+		}
+		_ = conn.Close()
+
+		before := len(w.addresses())
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if conn, err := d.Dial(ended, mustParse(t, "mqtt://broker.test")); conn != nil || !errors.Is(err, context.Canceled) {
+			t.Errorf("with an ended context: %v, %v", conn, err)
+		}
+		if got := len(w.addresses()); got != before {
+			t.Errorf("dialled %d times with an ended context", got-before)
+		}
+		w.mustAllBeClosed()
+	})
+}
+
+func TestDialRefusesWhatParseDidNotMake(t *testing.T) {
+	var d Dialer
+	if _, err := d.Dial(t.Context(), &URL{Scheme: "http", Host: "h"}); !isType[*URLError](err) {
+		t.Errorf("got %v, want a *URLError", err)
+	}
+	d.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
+	if _, err := d.Dial(t.Context(), mustParse(t, "mqtt://h")); !isType[*StepError](err) {
+		t.Errorf("DialFunc without a result: got %v", err)
+	}
+}
+
+// crypto/tls alone would wait 5 s to say goodbye to a peer that does not read.
+func TestTLSCloseIsQuick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, raw := range []string{"mqtts://broker.test", "wss://broker.test"} {
+			w := newWorld(t)
+			d := Dialer{DialFunc: w.dial, TLS: &tls.Config{RootCAs: w.pki.roots}}
+			conn, err := d.Dial(t.Context(), mustParse(t, raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := conn.(interface{ ConnectionState() tls.ConnectionState }); ok != (raw[:4] == "mqtt") {
+				t.Errorf("%s: TLS state reachable: %v", raw, ok)
+			}
+			w.clients[0].out.update(func(s *memStream) { s.room = 0 })
+			start := time.Now()
+			_ = conn.Close()
+			if took := time.Since(start); took > 2*closeGrace {
+				t.Errorf("%s: Close took %v", raw, took)
+			}
+			w.mustAllBeClosed()
+		}
+	})
+}
+
+func mustURL(t testing.TB, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}

@@ -1,0 +1,111 @@
+package transport_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/millrace/mqtt/transport"
+)
+
+// What prints a URL shows no secret; who needs one asks for it.
+func ExampleParse() {
+	u, err := transport.Parse("wss://billing:s3cret@broker.example/mqtt?X-Amz-Signature=9f86d0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	password, _ := u.Password()
+	fmt.Println(u)
+	fmt.Println(u.Network(), u.Address(), u.TLS(), len(password))
+
+	_, err = transport.Parse("mqtt://billing:s3cret@broker.example:70000")
+	fmt.Println(err)
+	// Output:
+	// wss://billing:xxxxx@broker.example:443/mqtt?xxxxx
+	// tcp broker.example:443 true 6
+	// transport: URL port: must be 1 to 65535
+}
+
+// The context bounds every step, and the error names the one that failed.
+func ExampleDialer_Dial() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and answers nothing
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer listener.Close()
+	u, err := transport.Parse("mqtts://" + listener.Addr().String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	var d transport.Dialer
+	_, err = d.Dial(ctx, u)
+	if failed, ok := errors.AsType[*transport.StepError](err); ok {
+		fmt.Println(failed.Step, errors.Is(err, context.DeadlineExceeded))
+	}
+	// Output: tls true
+}
+
+// DialFunc serves every transport; here the server is in memory.
+func ExampleDialer_memory() {
+	client, server := net.Pipe()
+	go func() {
+		_, _ = io.WriteString(server, "hello")
+		_ = server.Close()
+	}()
+	u, err := transport.Parse("mqtt://anywhere.example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d := transport.Dialer{DialFunc: func(_ context.Context, network, address string) (net.Conn, error) {
+		fmt.Println(network, address)
+		return client, nil
+	}}
+	conn, err := d.Dial(context.Background(), u)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.Close()
+	text, err := io.ReadAll(conn)
+	fmt.Println(string(text), err)
+	// Output:
+	// tcp anywhere.example:1883
+	// hello <nil>
+}
+
+// Headers can be fixed or, for signatures that expire, made for each attempt.
+func ExampleDialer_headers() {
+	d := transport.Dialer{
+		Header: http.Header{"Origin": {"https://app.example"}},
+		HeaderFunc: func(_ context.Context, u *transport.URL) (http.Header, error) {
+			return http.Header{"X-Signature": {"signed for " + u.Host}}, nil
+		},
+	}
+	u, err := transport.Parse("wss://broker.example/mqtt")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	header, err := d.HeaderFunc(context.Background(), u)
+	fmt.Println(header.Get("X-Signature"), err)
+	// Output: signed for broker.example <nil>
+}
+
+func ExampleLoadTLS() {
+	_, err := transport.LoadTLS(transport.TLSFiles{CA: "/etc/plant/ca.pem.missing"})
+	if bad, ok := errors.AsType[*transport.TLSFileError](err); ok {
+		fmt.Println(bad.Use, bad.Path)
+	}
+	// Output: CA /etc/plant/ca.pem.missing
+}
