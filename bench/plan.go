@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,6 +16,7 @@ type plan struct {
 	scenarios []scenario
 	runs      int
 	target    time.Duration
+	load      float64 // average of the last minute before the first run; 0 if unknown
 }
 
 const (
@@ -26,6 +29,7 @@ const (
 // run runs every client in every scenario; the runs of one scenario are
 // interleaved over its clients.
 func (p *plan) run(ctx context.Context) ([]result, error) {
+	p.load = loadAverage()
 	var results []result
 	for _, s := range p.scenarios {
 		counts := make(map[string]int)
@@ -67,4 +71,14 @@ func (p *plan) count(ctx context.Context, s scenario, cfg config) (int, error) {
 	}
 	n := int(r.perSecond() * p.target.Seconds())
 	return min(max(n, s.probe/2), countMax), nil
+}
+
+func loadAverage() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, _ := strconv.ParseFloat(first, 64) // 0, unknown, on any other format
+	return load
 }

@@ -10,10 +10,17 @@ import (
 // baseline is the client whose CPU per message the others are compared with.
 const baseline = "raw+hop"
 
+// quietLoad is the load average up to which runs repeat well: above it raw+hop
+// itself has been seen to move by a factor of two.
+const quietLoad = 0.7
+
 // printTable prints the median of each client in each scenario. Each figure is
 // the median of its own runs.
 func printTable(w io.Writer, p *plan, results []result) error {
 	fmt.Fprintf(w, "payload %d B, window %d, topic %s; median of %d runs of %v\n\n", p.base.Size, p.base.Window, p.base.Topic, p.runs, p.target)
+	if p.load > quietLoad {
+		fmt.Fprintf(w, "the machine was busy (load %.2f) when the runs began: compare min-max before ratios\n\n", p.load)
+	}
 	for _, s := range p.scenarios {
 		fmt.Fprintf(w, "%s: %s\n", s.name, s.about)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -31,13 +38,14 @@ func printTable(w io.Writer, p *plan, results []result) error {
 }
 
 func messageRows(table io.Writer, p *plan, s scenario, results []result) {
-	fmt.Fprintln(table, "client\tmessages/s\tCPU ns/msg\tallocs/msg\tx raw+hop CPU\tp50 us\t")
+	fmt.Fprintln(table, "client\tmessages/s\tCPU ns/msg\tmin-max\tallocs/msg\tx raw+hop CPU\tp50 us\t")
 	base := median(results, s.name, baseline, cpuPerMessage)
 	for _, name := range p.clients {
 		if !measured(results, s.name, name) {
-			fmt.Fprintf(table, "%s\t-\t-\t-\t-\t-\t\n", name)
+			fmt.Fprintf(table, "%s\t-\t-\t-\t-\t-\t-\t\n", name)
 			continue
 		}
+		cpus := figures(results, s.name, name, cpuPerMessage)
 		cpu, p50 := median(results, s.name, name, cpuPerMessage), median(results, s.name, name, p50Of)
 		ratio, latency := "-", "-"
 		if base > 0 {
@@ -46,8 +54,8 @@ func messageRows(table io.Writer, p *plan, s scenario, results []result) {
 		if p50 > 0 {
 			latency = fmt.Sprintf("%.1f", p50)
 		}
-		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.2f\t%s\t%s\t\n", name,
-			median(results, s.name, name, result.perSecond), cpu,
+		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.0f-%.0f\t%.2f\t%s\t%s\t\n", name,
+			median(results, s.name, name, result.perSecond), cpu, slices.Min(cpus), slices.Max(cpus),
 			median(results, s.name, name, allocsPerMessage), ratio, latency)
 	}
 }
@@ -66,26 +74,30 @@ func allocsPerMessage(r result) float64 { return r.Allocs }
 func p50Of(r result) float64            { return r.P50 }
 
 func measured(results []result, scenario, client string) bool {
-	return slices.ContainsFunc(results, func(r result) bool {
-		return r.Scenario == scenario && r.Client == client && !r.Unsupported
-	})
+	return len(figures(results, scenario, client, cpuPerMessage)) > 0
+}
+
+// figures returns one figure of every run of a client in a scenario, ascending.
+func figures(results []result, scenario, client string, figure func(result) float64) []float64 {
+	var all []float64
+	for _, r := range results {
+		if r.Scenario == scenario && r.Client == client && !r.Unsupported {
+			all = append(all, figure(r))
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // median returns 0 without a run.
 func median(results []result, scenario, client string, figure func(result) float64) float64 {
-	var figures []float64
-	for _, r := range results {
-		if r.Scenario == scenario && r.Client == client && !r.Unsupported {
-			figures = append(figures, figure(r))
-		}
-	}
-	if len(figures) == 0 {
+	all := figures(results, scenario, client, figure)
+	if len(all) == 0 {
 		return 0
 	}
-	slices.Sort(figures)
-	mid := len(figures) / 2
-	if len(figures)%2 == 0 {
-		return (figures[mid-1] + figures[mid]) / 2
+	mid := len(all) / 2
+	if len(all)%2 == 0 {
+		return (all[mid-1] + all[mid]) / 2
 	}
-	return figures[mid]
+	return all[mid]
 }

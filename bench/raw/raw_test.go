@@ -90,6 +90,9 @@ func TestClientAgainstServer(t *testing.T) {
 					if err := c.PublishWait(m); err != nil {
 						t.Fatal(err)
 					}
+					if got := s.Received(); got != int64(count)+1 {
+						t.Errorf("the server has %d messages, want %d", got, count+1)
+					}
 					if qos > 1 {
 						return // the source speaks QoS 0 and 1
 					}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Source says what the server sends to a client that subscribes.
@@ -19,6 +20,7 @@ type Server struct {
 	listener net.Listener
 	source   Source
 	links    sync.WaitGroup
+	received atomic.Int64
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{} // guarded by mu
@@ -38,6 +40,9 @@ func Listen(source Source) (*Server, error) {
 
 // Addr returns host:port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Received returns how many PUBLISH packets have come, over all links.
+func (s *Server) Received() int64 { return s.received.Load() }
 
 // Close ends the listener and every link, and waits for their goroutines.
 func (s *Server) Close() error {
@@ -69,7 +74,7 @@ func (s *Server) accept() {
 }
 
 func (s *Server) serve(conn net.Conn) {
-	l := &serverLink{source: s.source, conn: conn, acked: make(chan int, 64), done: make(chan struct{})}
+	l := &serverLink{source: s.source, conn: conn, received: &s.received, acked: make(chan int, 64), done: make(chan struct{})}
 	l.in.read = conn.Read
 	var feeds sync.WaitGroup
 	l.run(&feeds)
@@ -84,20 +89,21 @@ func (s *Server) serve(conn net.Conn) {
 // serverLink is one client's connection. Packets leave in whole writes, and a
 // net.Conn takes one Write at a time, so the feed and the answers do not mix.
 type serverLink struct {
-	source Source
-	conn   net.Conn
-	in     reader
-	out    []byte
-	v5     bool
-	acked  chan int      // PUBACKs of each read, to the feed
-	done   chan struct{} // closed when the reader has ended
+	source   Source
+	conn     net.Conn
+	in       reader
+	out      []byte
+	v5       bool
+	received *atomic.Int64
+	acked    chan int      // PUBACKs of each read, to the feed
+	done     chan struct{} // closed when the reader has ended
 }
 
 // run reads until the link ends.
 func (l *serverLink) run(feeds *sync.WaitGroup) {
 	for l.in.fill() == nil {
 		l.out = l.out[:0]
-		acks, subscribed, subscription := 0, false, 0
+		acks, published, subscribed, subscription := 0, 0, false, 0
 		for {
 			packet, body, err := l.in.next()
 			if err != nil {
@@ -113,10 +119,14 @@ func (l *serverLink) run(feeds *sync.WaitGroup) {
 				subscribed, subscription = true, l.subscribe(packet[body:])
 			case typeDisconnect:
 				return
+			case typePublish:
+				published++
+				l.answer(packet, body)
 			default:
 				l.answer(packet, body)
 			}
 		}
+		l.received.Add(int64(published)) // before the acks, so that an acked message is counted
 		if len(l.out) > 0 {
 			if _, err := l.conn.Write(l.out); err != nil {
 				return

@@ -27,6 +27,7 @@ var errLength = errors.New("raw: malformed remaining length")
 
 // Message is what is published or delivered over and over.
 type Message struct {
+	// Topic is sent as it is.
 	Topic   string
 	Payload int  // bytes
 	QoS     byte // 0 to 2

@@ -10,6 +10,7 @@ import (
 // TB is the part of testing.TB that this package needs, so that a program that
 // is not a test can run brokers too. Fatalf and Skipf must not return.
 type TB interface {
+	// These are as in testing.TB.
 	Helper()
 	Logf(format string, args ...any)
 	Fatalf(format string, args ...any)
