@@ -17,6 +17,7 @@ type memNet struct {
 	t        *testing.T
 	handlers map[string]func(net.Conn)
 	wg       sync.WaitGroup
+	over     chan struct{} // closed when the test ends
 
 	mu      sync.Mutex
 	dialled []string
@@ -24,7 +25,7 @@ type memNet struct {
 }
 
 func newMemNet(t *testing.T) *memNet {
-	n := &memNet{t: t, handlers: map[string]func(net.Conn){}}
+	n := &memNet{t: t, handlers: map[string]func(net.Conn){}, over: make(chan struct{})}
 	t.Cleanup(n.wait)
 	return n
 }
@@ -36,6 +37,7 @@ func (n *memNet) wait() {
 		_ = c.Close()
 	}
 	n.mu.Unlock()
+	close(n.over)
 	n.wg.Wait()
 }
 
@@ -111,6 +113,15 @@ type memAddr struct{}
 
 func (memAddr) Network() string { return "memory" }
 func (memAddr) String() string  { return "memory" }
+
+// waitForPeer returns when the other end is closed, and reads nothing.
+func (c *memConn) waitForPeer() {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	for !c.out.readerGone {
+		c.out.changed.Wait()
+	}
+}
 
 // memStream is one direction.
 type memStream struct {

@@ -28,8 +28,7 @@ func dialWS(t *testing.T, d Dialer, raw string) (*WebSocketConn, *wsPeer) {
 			t.Errorf("upgrade: %v", err)
 		}
 		peers <- p
-		// The test reads and writes; this end closes when the client's does.
-		conn.(*memConn).waitForPeer()
+		<-n.over // until then the test reads and writes
 	}
 	d.DialFunc = n.dial
 	conn, err := d.Dial(t.Context(), mustParse(t, raw))
@@ -37,14 +36,6 @@ func dialWS(t *testing.T, d Dialer, raw string) (*WebSocketConn, *wsPeer) {
 		t.Fatal(err)
 	}
 	return conn.(*WebSocketConn), <-peers
-}
-
-func (c *memConn) waitForPeer() {
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	for !c.out.readerGone {
-		c.out.changed.Wait()
-	}
 }
 
 func mustParse(t testing.TB, raw string) *URL {
@@ -299,6 +290,38 @@ func TestB42_OutboundFraming(t *testing.T) {
 		_, _ = c.Write([]byte("x"))
 		wantFrame(t, peer, opBinary, "x")
 	})
+}
+
+// countingPool sees every buffer come and go.
+type countingPool struct {
+	kept []any
+	gets int
+}
+
+func (p *countingPool) Put(b any) { p.kept = append(p.kept, b) }
+
+func (p *countingPool) Get() any {
+	p.gets++
+	if len(p.kept) == 0 {
+		return nil
+	}
+	b := p.kept[0]
+	p.kept = p.kept[1:]
+	return b
+}
+
+func TestWriteBuffersAreShared(t *testing.T) {
+	pool := new(countingPool)
+	for range 3 {
+		c, peer := dialWS(t, Dialer{WriteBuffers: pool}, "ws://broker.test")
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		wantFrame(t, peer, opBinary, "x")
+	}
+	if pool.gets != 3 || len(pool.kept) != 1 {
+		t.Errorf("%d buffers taken, %d in the pool; want 3 and the same 1", pool.gets, len(pool.kept))
+	}
 }
 
 func TestB42_UpgradeRequest(t *testing.T) {

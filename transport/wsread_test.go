@@ -2,7 +2,9 @@ package transport
 
 import (
 	"bytes"
+	"io"
 	"net"
+	"testing"
 
 	"github.com/gorilla/websocket"
 )
@@ -34,8 +36,30 @@ type switchable struct{ net.Conn }
 
 type playback struct {
 	memConn
-	in *bytes.Reader
+	in    *bytes.Reader
+	wrote bool
 }
 
-func (p *playback) Read(b []byte) (int, error) { return p.in.Read(b) }
-func (p *playback) Close() error               { return nil }
+func (p *playback) Write(b []byte) (int, error) { p.wrote = true; return len(b), nil }
+func (p *playback) Read(b []byte) (int, error)  { return p.in.Read(b) }
+func (p *playback) Close() error                { return nil }
+
+// Whatever the peer sends after its 101: Read ends with an error or at the end
+// of the input, gives no more than was sent, and never panics or writes.
+func FuzzWebSocketRead(f *testing.F) {
+	f.Add(frame(opBinary, true, []byte("\x20\x02\x00\x00")))
+	f.Add(append(frame(opBinary, false, []byte("ab")), append(frame(opPing, true, []byte("p")), frame(opContinue, true, []byte("c"))...)...))
+	f.Add(frame(opClose, true, []byte("\x03\xe8bye")))
+	f.Add(frame(opText, true, []byte("x")))
+	f.Add([]byte("\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		c := readingConn(wire)
+		got, _ := io.ReadAll(c)
+		if len(got) > len(wire) {
+			t.Fatalf("%d bytes out of %d", len(got), len(wire))
+		}
+		if peer := c.raw.(*playback); peer.wrote {
+			t.Fatal("the reader wrote")
+		}
+	})
+}
