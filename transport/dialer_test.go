@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
@@ -120,94 +119,6 @@ func TestB39_DialFuncServesEveryTransport(t *testing.T) {
 	}
 }
 
-func TestB39_Proxies(t *testing.T) {
-	proxies := map[string]string{
-		"http://user:hunter2@proxy.test:3128": "tcp proxy.test:3128",
-		"https://user:hunter2@proxy.test":     "tcp proxy.test:443",
-		"socks5://user:hunter2@proxy.test":    "tcp proxy.test:1080",
-		"socks5h://user:hunter2@proxy.test":   "tcp proxy.test:1080",
-	}
-	for raw, dialled := range proxies {
-		for _, target := range []string{"mqtt://broker.test", "mqtts://broker.test", "ws://broker.test", "wss://broker.test"} {
-			t.Run(raw[:7]+target, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(t)
-					d := Dialer{
-						DialFunc: w.dial, Proxy: mustURL(t, raw),
-						TLS:      &tls.Config{RootCAs: w.pki.roots, Certificates: []tls.Certificate{w.pki.client}},
-						ProxyTLS: &tls.Config{RootCAs: w.pki.roots},
-					}
-					u := mustParse(t, target)
-					if err := roundTrip(t.Context(), &d, u); err != nil {
-						t.Fatal(err)
-					}
-					if got := w.addresses(); !slices.Equal(got, []string{dialled}) {
-						t.Errorf("dialled %v, want only the proxy %s", got, dialled)
-					}
-					if u.TLS() {
-						if name, _ := w.hello(); name != "broker.test" {
-							t.Errorf("server name through the proxy: %q", name)
-						}
-					}
-					if want := map[bool]int{true: 1}[u.TLS()]; w.shown != want {
-						t.Errorf("the client certificate was shown %d times, want %d: to the server only", w.shown, want)
-					}
-				})
-			})
-		}
-	}
-}
-
-func TestB39_ProxyErrorsNameTheProxy(t *testing.T) {
-	tests := []struct{ name, proxy, target, want string }{
-		{"unreachable", "http://user:hunter2@nowhere.test:1", "mqtt://broker.test", "no such host in memory"},
-		{"bad credentials", "http://user:wronghunter2@proxy.test:3128", "mqtt://broker.test", `407 "Who are you"`},
-		{"no way", "http://user:hunter2@proxy.test:3128", "mqtt://nowhere.test", `502 "no way to it"`},
-		{"untrusted", "https://user:hunter2@proxy.test", "mqtt://broker.test", "unknown authority"},
-		{"socks credentials", "socks5://user:Hunter2@proxy.test", "mqtt://broker.test", "username/password"},
-		{"socks no way", "socks5://user:hunter2@proxy.test", "mqtt://nowhere.test", "host unreachable"},
-		{"unknown scheme", "ftp://user:hunter2@proxy.test", "mqtt://broker.test", `unknown "ftp"`},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
-			d := Dialer{DialFunc: w.dial, Proxy: mustURL(t, tt.proxy)}
-			_, err := d.Dial(t.Context(), mustParse(t, tt.target))
-			step, ok := errors.AsType[*StepError](err)
-			if !ok || step.Step != StepProxy || !strings.Contains(step.Proxy, ".test") {
-				t.Fatalf("got %v, want a StepError of the proxy", err)
-			}
-			text := err.Error()
-			if !strings.Contains(text, tt.want) || !strings.Contains(text, "via ") || strings.Contains(strings.ToLower(text), "hunter2") {
-				t.Errorf("got %q, want it to say %q and no password", text, tt.want)
-			}
-			w.mustAllBeClosed()
-		})
-	}
-}
-
-func TestProxyThatTalksAhead(t *testing.T) {
-	for name, answer := range map[string]string{
-		"data behind the answer": "HTTP/1.1 200 OK\r\n\r\nearly",
-		"endless header":         "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 2*maxProxyAnswer),
-		"no HTTP":                "\x05\x00",
-	} {
-		t.Run(name, func(t *testing.T) {
-			n := newMemNet(t)
-			n.handlers["proxy.test:80"] = func(conn net.Conn) {
-				_, _ = conn.Read(make([]byte, 4096))
-				_, _ = io.WriteString(conn, answer)
-			}
-			d := Dialer{DialFunc: n.dial, Proxy: mustURL(t, "http://proxy.test")}
-			_, err := d.Dial(t.Context(), mustParse(t, "mqtt://broker.test"))
-			if step, ok := errors.AsType[*StepError](err); !ok || step.Step != StepProxy {
-				t.Errorf("got %v, want a StepError of the proxy", err)
-			}
-			n.mustAllBeClosed()
-		})
-	}
-}
-
 func TestB39_ServerNameAndProtocols(t *testing.T) {
 	tests := []struct {
 		raw, name  string
@@ -298,106 +209,6 @@ func TestB39_ErrorsUnwrap(t *testing.T) {
 }
 
 func isType[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
-
-// Each step meets a peer that accepts and then says nothing, or half of what
-// is wanted. The dial ends exactly at the deadline, names the step, and leaves
-// neither socket nor goroutine.
-func TestB18_StallAtEachStepEndsAtTheDeadline(t *testing.T) {
-	silent := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
-	says := func(text string) func(net.Conn) {
-		return func(conn net.Conn) {
-			_, _ = io.WriteString(conn, text)
-			silent(conn)
-		}
-	}
-	block := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
-	tests := []struct {
-		name, raw, proxy string
-		peer             func(net.Conn)
-		edit             func(*Dialer)
-		step             Step
-	}{
-		{name: "no SRV answer", raw: "mqtt+srv://broker.test", step: StepResolve, edit: func(d *Dialer) {
-			d.LookupSRV = func(ctx context.Context, _, _, _ string) (string, []*net.SRV, error) { return "", nil, block(ctx) }
-		}},
-		{name: "no address", raw: "mqtt://broker.test", step: StepResolve, edit: func(d *Dialer) {
-			d.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-				_ = block(ctx)
-				return nil, &net.DNSError{Err: "i/o timeout", IsTimeout: true}
-			}
-		}},
-		{name: "no socket", raw: "mqtt://broker.test", step: StepDial, edit: func(d *Dialer) {
-			d.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, block(ctx) }
-		}},
-		{name: "headers", raw: "ws://broker.test", step: StepWebSocket, edit: func(d *Dialer) {
-			d.HeaderFunc = func(ctx context.Context, _ *URL) (http.Header, error) { return nil, block(ctx) }
-		}},
-		{name: "proxy socket", raw: "mqtt://broker.test", proxy: "http://p.test", step: StepProxy, edit: func(d *Dialer) {
-			d.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, block(ctx) }
-		}},
-		{name: "CONNECT", raw: "mqtt://broker.test", proxy: "http://p.test:1", peer: silent, step: StepProxy},
-		{name: "half of CONNECT", raw: "mqtts://broker.test", proxy: "http://p.test:1", peer: says("HTTP/1.1 200 OK\r\nA: "), step: StepProxy},
-		{name: "TLS of the proxy", raw: "mqtt://broker.test", proxy: "https://p.test:1", peer: silent, step: StepProxy},
-		{name: "SOCKS greeting", raw: "wss://broker.test", proxy: "socks5://p.test:1", peer: silent, step: StepProxy},
-		{name: "half of SOCKS", raw: "mqtt://broker.test", proxy: "socks5://p.test:1", peer: says("\x05\x00\x05"), step: StepProxy},
-		{name: "TLS behind a proxy", raw: "wss://broker.test", proxy: "socks5://p.test:1", step: StepTLS,
-			peer: says("\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")},
-		{name: "TLS", raw: "mqtts://broker.test:1", peer: silent, step: StepTLS},
-		{name: "half a TLS record", raw: "mqtts://broker.test:1", peer: says("\x16\x03\x03\x00\x7a\x02"), step: StepTLS},
-		{name: "TLS of wss", raw: "wss://broker.test:1", peer: silent, step: StepTLS},
-		{name: "no 101", raw: "ws://broker.test:1", peer: silent, step: StepWebSocket},
-		{name: "half a 101", raw: "ws://broker.test:1", peer: says("HTTP/1.1 101 Switching"), step: StepWebSocket},
-		{name: "half a refusal", raw: "ws://broker.test:1", peer: says("HTTP/1.1 403 No\r\nContent-Length: 99\r\n\r\nbecause"), step: StepWebSocket},
-		{name: "reads nothing", raw: "ws://broker.test:1", peer: func(c net.Conn) { c.(*memConn).waitForPeer() }, step: StepWebSocket},
-	}
-	const limit = 3 * time.Second
-	errShutdown := errors.New("shutting down")
-	ends := map[string]func(context.Context) (context.Context, context.CancelFunc, []error){
-		"deadline": func(ctx context.Context) (context.Context, context.CancelFunc, []error) {
-			ctx, cancel := context.WithTimeout(ctx, limit)
-			return ctx, cancel, []error{context.DeadlineExceeded}
-		},
-		"cancel": func(ctx context.Context) (context.Context, context.CancelFunc, []error) {
-			ctx, cancel := context.WithCancelCause(ctx)
-			timer := time.AfterFunc(limit, func() { cancel(errShutdown) })
-			return ctx, func() { timer.Stop(); cancel(nil) }, []error{context.Canceled, errShutdown}
-		},
-	}
-	for _, tt := range tests {
-		for end, ending := range ends {
-			t.Run(tt.name+" "+end, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					n := newMemNet(t)
-					n.handlers["broker.test:1"], n.handlers["p.test:1"] = tt.peer, tt.peer
-					d := Dialer{DialFunc: n.dial}
-					if tt.proxy != "" {
-						d.Proxy = mustURL(t, tt.proxy)
-					}
-					if tt.edit != nil {
-						tt.edit(&d)
-					}
-					ctx, cancel, want := ending(t.Context())
-					defer cancel()
-					start := time.Now()
-					conn, err := d.Dial(ctx, mustParse(t, tt.raw))
-					step, ok := errors.AsType[*StepError](err)
-					if conn != nil || !ok || step.Step != tt.step || step.Server == "" || (step.Proxy != "") != (tt.proxy != "") {
-						t.Fatalf("got %v, %v; want a StepError at %s", conn, err, tt.step)
-					}
-					for _, cause := range want {
-						if !errors.Is(err, cause) {
-							t.Errorf("got %v, want it to wrap %v", err, cause)
-						}
-					}
-					if took := time.Since(start); took != limit {
-						t.Errorf("took %v, want %v", took, limit)
-					}
-					n.mustAllBeClosed()
-				})
-			})
-		}
-	}
-}
 
 func TestDialEndsWithItsContextOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
