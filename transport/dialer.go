@@ -74,7 +74,8 @@ type Dialer struct {
 // An SRV URL is expanded with [Dialer.Targets] and its servers are tried in
 // order, each with an even share of the time that is left.
 //
-// The error is a [*StepError], or a [*URLError] if u has an unknown scheme.
+// The error is a [*StepError], or joins one for each server of an SRV URL, or
+// is a [*URLError] if u has an unknown scheme.
 // The connection is a *net.TCPConn or *net.UnixConn or what DialFunc returned
 // (mqtt, unix), one with a ConnectionState method as *tls.Conn has (mqtts), or
 // a [*WebSocketConn] (ws, wss). See the package comment for its one writer.

@@ -240,6 +240,22 @@ func TestDialEndsWithItsContextOnly(t *testing.T) {
 	})
 }
 
+// The context may end after the last step and before Dial returns.
+func TestDialWhoseContextEndsAtTheEnd(t *testing.T) {
+	n := newMemNet(t)
+	n.handlers["broker.test:1883"] = echo
+	ctx, cancel := context.WithCancel(t.Context())
+	d := Dialer{DialFunc: func(ctx context.Context, network, address string) (net.Conn, error) {
+		defer cancel()
+		return n.dial(ctx, network, address)
+	}}
+	conn, err := d.Dial(ctx, mustParse(t, "mqtt://broker.test"))
+	if conn != nil || !isType[*StepError](err) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, %v; want an error of the context", conn, err)
+	}
+	n.mustAllBeClosed()
+}
+
 func TestDialRefusesWhatParseDidNotMake(t *testing.T) {
 	var d Dialer
 	if _, err := d.Dial(t.Context(), &URL{Scheme: "http", Host: "h"}); !isType[*URLError](err) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"time"
 
 	"github.com/millrace/mqtt/transport"
@@ -85,21 +86,31 @@ func ExampleDialer_memory() {
 }
 
 // Headers can be fixed or, for signatures that expire, made for each attempt.
+// A server that refuses the upgrade is quoted in the error.
 func ExampleDialer_headers() {
-	d := transport.Dialer{
-		Header: http.Header{"Origin": {"https://app.example"}},
-		HeaderFunc: func(_ context.Context, u *transport.URL) (http.Header, error) {
-			return http.Header{"X-Signature": {"signed for " + u.Host}}, nil
-		},
-	}
-	u, err := transport.Parse("wss://broker.example/mqtt")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.URL.Path, r.Header.Get("Origin"), r.Header.Get("X-Signature"))
+		http.Error(w, "signature expired", http.StatusForbidden)
+	}))
+	defer server.Close()
+	u, err := transport.Parse("ws://" + server.Listener.Addr().String() + "/mqtt")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	header, err := d.HeaderFunc(context.Background(), u)
-	fmt.Println(header.Get("X-Signature"), err)
-	// Output: signed for broker.example <nil>
+	d := transport.Dialer{
+		Header: http.Header{"Origin": {"https://app.example"}},
+		HeaderFunc: func(_ context.Context, u *transport.URL) (http.Header, error) {
+			return http.Header{"X-Signature": {"signed:" + u.Path}}, nil
+		},
+	}
+	_, err = d.Dial(context.Background(), u)
+	if refused, ok := errors.AsType[*transport.HandshakeError](err); ok {
+		fmt.Println(refused.Status, string(refused.Body))
+	}
+	// Output:
+	// /mqtt https://app.example signed:/mqtt
+	// 403 signature expired
 }
 
 func ExampleLoadTLS() {

@@ -79,5 +79,4 @@ func (g *gate) writeProblem(err error) error {
 }
 
 func (g *gate) SetDeadline(time.Time) error      { return nil }
-func (g *gate) SetReadDeadline(time.Time) error  { return nil }
 func (g *gate) SetWriteDeadline(time.Time) error { return nil }
