@@ -20,12 +20,11 @@ type Attempt struct {
 	Server string
 }
 
-// A Policy says how long to wait after a failed attempt.
-//
-// Delay returns the time to wait before the next attempt, zero or more, or
-// ok = false to stop trying; d means nothing then. It must not block, and must
-// be safe for concurrent use when connections share the policy.
+// A Policy says how long to wait after a failed attempt. It must be safe for
+// concurrent use when connections share it.
 type Policy interface {
+	// Delay returns the time to wait before the next attempt, zero or more, or
+	// ok = false to stop trying; d means nothing then. It must not block.
 	Delay(a Attempt) (d time.Duration, ok bool)
 }
 

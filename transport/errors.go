@@ -45,6 +45,7 @@ type StepError struct {
 	Err error
 }
 
+// Error names the step, the server, the proxy and the cause.
 func (e *StepError) Error() string {
 	via := ""
 	if e.Proxy != "" {
@@ -88,6 +89,7 @@ type URLError struct {
 	Problem string
 }
 
+// Error names the part and its problem, never the URL.
 func (e *URLError) Error() string {
 	return "transport: URL " + e.Part + ": " + e.Problem
 }
@@ -100,6 +102,7 @@ type ProxyError struct {
 	Reason string
 }
 
+// Error gives the proxy's status and reason.
 func (e *ProxyError) Error() string {
 	return fmt.Sprintf("the proxy refused the tunnel: %d %s", e.Status, strconv.Quote(e.Reason))
 }
@@ -115,6 +118,7 @@ type HandshakeError struct {
 	Body []byte
 }
 
+// Error gives the status and the start of the body, quoted.
 func (e *HandshakeError) Error() string {
 	text := fmt.Sprintf("the server did not upgrade to websocket: HTTP %d %s", e.Status, http.StatusText(e.Status))
 	if len(e.Body) > 0 {
@@ -132,6 +136,7 @@ type SubprotocolError struct {
 	Chosen string
 }
 
+// Error gives the offer and the choice.
 func (e *SubprotocolError) Error() string {
 	offered := strings.Join(e.Offered, ", ")
 	if e.Chosen == "" {
@@ -149,6 +154,7 @@ type CloseError struct {
 	Text string
 }
 
+// Error gives the code and the reason, quoted.
 func (e *CloseError) Error() string {
 	return fmt.Sprintf("the peer closed the websocket: %d %s", e.Code, strconv.Quote(e.Text))
 }

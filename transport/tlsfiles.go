@@ -46,6 +46,7 @@ type TLSFileError struct {
 	Err error
 }
 
+// Error names the file, its use and the cause.
 func (e *TLSFileError) Error() string {
 	return fmt.Sprintf("transport: TLS %s file %q: %v", e.Use, e.Path, e.Err)
 }
