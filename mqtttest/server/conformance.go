@@ -51,7 +51,7 @@ func (c *client) checkPublish(r *Received, in *incoming, same bool) {
 		s.violation(c, "PUBLISH takes packet identifier %d of an open %v [MQTT-2.2.1-3]", id, c.checks.requests[id])
 	case open && live && same && r.Dup:
 		s.violation(c, "PUBLISH %d sent again on a live connection [MQTT-4.4.0-1]", id)
-	case open && !same, open && live:
+	case open && (live || !same):
 		s.violation(c, "PUBLISH takes packet identifier %d while its exchange is open [MQTT-2.2.1-3]", id)
 	case same && r.QoS == 2 && (in.state == released || (in.state == done && r.Dup)):
 		s.violation(c, "PUBLISH %d sent again after its PUBREL [MQTT-4.3.3-6]", id)
@@ -71,8 +71,8 @@ func (c *client) checkResendOrder(r *Received, in *incoming) {
 	case !r.Dup && !r.Resend:
 		c.checks.fresh = true
 		return
-	case r.Resend && in.link == c.number:
-		return // told before
+	case in != nil && in.link == c.number:
+		return // what is wrong with it is told
 	case c.checks.fresh:
 		c.s.violation(c, "PUBLISH %d sent again behind a new PUBLISH [MQTT-4.6.0-1]", r.PacketID)
 	case r.Resend && in.sequence < c.checks.lastSeen:
