@@ -1,0 +1,214 @@
+package mqtt
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// DisconnectOption changes the DISCONNECT packet.
+type DisconnectOption func(*codec.Disconnect) error
+
+// WithReason sets the reason code of the DISCONNECT, MQTT 5 only: one that a
+// client may send [MQTT-3.14.2-1], for example codec.DisconnectWithWill to have
+// the will published.
+func WithReason(code codec.ReasonCode) DisconnectOption {
+	return func(d *codec.Disconnect) error {
+		if !slices.Contains(clientReasons, code) {
+			return invalid("reason code", code.String(), "a client cannot send it in DISCONNECT [MQTT-3.14.2-1]")
+		}
+		d.Code = code
+		return nil
+	}
+}
+
+// clientReasons are the codes that a client may put in a DISCONNECT.
+var clientReasons = []codec.ReasonCode{0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99}
+
+// WithReasonString adds a text for the server's log, MQTT 5 only.
+func WithReasonString(s string) DisconnectOption {
+	return func(d *codec.Disconnect) error {
+		if err := codec.CheckUTF8(s); err != nil {
+			return invalid("reason string", s, problemOf(err))
+		}
+		if d.Props == nil {
+			d.Props = &codec.Properties{}
+		}
+		d.Props.ReasonString = s
+		d.Props.Present = d.Props.Present.With(codec.PropReasonString)
+		return nil
+	}
+}
+
+// Disconnect refuses new publishes, lets what is pending finish until ctx ends,
+// sends DISCONNECT and ends the Conn. It waits only over a live link; without
+// one what is pending fails at once with [ErrClosed]. It returns nil when
+// everything was finished, the context's cause otherwise.
+func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
+	var d codec.Disconnect
+	for _, o := range opts {
+		if err := o(&d); err != nil {
+			return err
+		}
+	}
+	return c.close(ctx, 0, d, ErrClosed)
+}
+
+// Close is Disconnect within [WithCloseTimeout], 5 s by default. It may be called
+// more than once and from several goroutines; all wait for the end.
+func (c *Conn) Close() error {
+	return c.close(context.Background(), c.cfg.closeTimeout, codec.Disconnect{}, ErrClosed)
+}
+
+// Abort closes the socket without a DISCONNECT, so that the server publishes
+// the will, and ends the Conn.
+func (c *Conn) Abort() {
+	c.beginClose(ErrClosed)
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		l.kill(errLocalClose)
+	}
+	c.cancel(ErrClosed)
+	<-c.done
+}
+
+// Drain ends the Conn without losing what the server has still to deliver:
+// messages that arrive from now on are neither handed over nor acknowledged,
+// while those that are here are handed over and acknowledged. When that is
+// done, or ctx ends, it disconnects.
+func (c *Conn) Drain(ctx context.Context) error {
+	c.draining.Store(true)
+	c.liftPause()
+	for _, s := range c.routes.subscriptions() {
+		if !s.drained(ctx) {
+			break
+		}
+	}
+	return c.Disconnect(ctx)
+}
+
+// beginClose notes that the Conn is closing, and reports whether it was the first to.
+func (c *Conn) beginClose(why error) bool {
+	c.mu.Lock()
+	first := !c.closing
+	c.closing = true
+	timers := c.timers
+	c.timers = map[*time.Timer]struct{}{}
+	c.mu.Unlock()
+	for t := range timers {
+		t.Stop()
+	}
+	if first {
+		c.setState(StateClosing)
+		c.liftPause()
+		c.out.refuse(ErrClosed)
+	}
+	return first
+}
+
+// close ends the Conn in order: pending publishes, DISCONNECT, end. limit, if it
+// is not 0, bounds the wait for the former besides ctx.
+func (c *Conn) close(ctx context.Context, limit time.Duration, d codec.Disconnect, why error) error {
+	if !c.beginClose(why) {
+		select {
+		case <-c.done:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	c.stopCtx()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	var err error
+	if l != nil {
+		err = c.goodbye(ctx, l, d)
+	}
+	c.cancel(why)
+	<-c.done
+	return err
+}
+
+// goodbye lets pending publishes finish on l, then sends DISCONNECT.
+func (c *Conn) goodbye(ctx context.Context, l *link, d codec.Disconnect) error {
+	var err error
+	select {
+	case <-c.out.flush():
+	case <-l.dead:
+		return nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	c.ledger.settle()
+	if l.version != V5 {
+		d = codec.Disconnect{}
+	}
+	if !l.disconnect(&d) {
+		return err
+	}
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-l.dead:
+	case <-timer.C:
+	}
+	return err
+}
+
+// liftPause lets the reader go on, whoever it waits for.
+func (c *Conn) liftPause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.lifted {
+		c.lifted = true
+		close(c.lift)
+	}
+}
+
+// closedBy makes the end of the Conn the error of what it leaves unfinished.
+func closedBy(err error) error {
+	if err == ErrClosed {
+		return err
+	}
+	return &closedError{err}
+}
+
+// closedError is an ErrClosed with the reason.
+type closedError struct{ cause error }
+
+func (e *closedError) Error() string        { return "connection closed: " + trimPrefix(e.cause) }
+func (e *closedError) Unwrap() error        { return e.cause }
+func (e *closedError) Is(target error) bool { return target == ErrClosed }
+
+// finish ends the Conn once its supervisor has no link any more.
+func (c *Conn) finish(err error) {
+	c.beginClose(err)
+	c.stopCtx()
+	c.cancel(err)
+	c.out.shutdown(closedBy(err))
+	<-c.out.ended
+	for _, s := range c.routes.subscriptions() {
+		s.end(err, true)
+		c.routes.markReady(s, err)
+	}
+	c.pumps.Wait()
+	c.mu.Lock()
+	c.err = err
+	c.state = StateClosed
+	close(c.changed)
+	c.changed = make(chan struct{})
+	c.mu.Unlock()
+	c.log.Info("mqtt: closed", "client", c.ClientID(), "error", err)
+	c.emit(Closed{Err: err})
+	close(c.done)
+}

@@ -1,0 +1,31 @@
+// Package mqtt is a client for MQTT 5.0, 3.1.1 and 3.1 built on channels and
+// contexts.
+//
+// [Connect] returns a [Conn] that outlives the network connections ("links")
+// it makes: it reconnects, resumes its session and restores its subscriptions
+// by itself. [Conn.Subscribe] yields a [Subscription] whose messages arrive on a
+// channel, by an iterator or in a handler. [Conn.Publish] returns a [Future]
+// that resolves once, and with nil only when the server has the message.
+//
+// # Contexts
+//
+// A context given to a constructor scopes what it constructs: the end of
+// Connect's context closes the Conn, the end of Subscribe's context ends the
+// subscription. A context given to a request bounds only that wait: the one
+// given to Publish bounds the wait for a place in the queue, and nothing after
+// it. This is therefore wrong, because it closes the Conn when main's helper
+// returns:
+//
+//	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+//	defer cancel()
+//	return mqtt.Connect(ctx, url) // wrong: use mqtt.WithConnectTimeout
+//
+// # Delivery
+//
+// QoS 1 and 2 messages are acknowledged to the server when they have reached
+// the application: in its channel, after the body of its loop or handler, or by
+// [Message.Ack]. Acknowledgements leave in the order of arrival
+// [MQTT-4.6.0-2], so a message that nobody takes holds back the
+// acknowledgements behind it, and in the end the server's window. It never
+// holds back publishes, pings, Subscribe or QoS 0 messages.
+package mqtt

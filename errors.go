@@ -1,0 +1,305 @@
+package mqtt
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// States and refusals, to be tested with errors.Is.
+var (
+	// ErrPending is what [Future.Err] says until the Future resolves.
+	ErrPending = errors.New("mqtt: pending")
+	// ErrClosed says that the Conn has ended, or is about to.
+	ErrClosed = errors.New("mqtt: connection closed")
+	// ErrNotConnected says that there was no link to the server at that moment.
+	ErrNotConnected = errors.New("mqtt: not connected")
+	// ErrLinkLost says that the link ended before the exchange did.
+	ErrLinkLost = errors.New("mqtt: link lost")
+	// ErrQueueFull says that the outbound queue is at its limit; see [WithQueue].
+	ErrQueueFull = errors.New("mqtt: outbound queue full")
+	// ErrDropped says that the queue's policy dropped the message before it was sent.
+	ErrDropped = errors.New("mqtt: dropped from the outbound queue")
+	// ErrCanceled says that [Future.Cancel] took the message back before it was sent.
+	ErrCanceled = errors.New("mqtt: publish canceled")
+	// ErrExpired says that the message expired before it was sent.
+	ErrExpired = errors.New("mqtt: message expired before it was sent")
+	// ErrSessionLost says that the server lost the session that the exchange belonged to.
+	ErrSessionLost = errors.New("mqtt: session lost at the server")
+	// ErrSetAside says that the link died each time the message was sent, so
+	// that it is suspected to be the reason and is not sent again.
+	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
+	// ErrWrongAck says that the server answered with an acknowledgement of another kind.
+	ErrWrongAck = errors.New("mqtt: acknowledged by the wrong kind of packet")
+
+	// ErrStale says that an acknowledgement is no longer owed.
+	ErrStale = errors.New("mqtt: acknowledgement no longer owed")
+	// ErrAcked says that the message was acknowledged before. It is an [ErrStale] too.
+	ErrAcked = fmt.Errorf("%w: acknowledged before", ErrStale)
+	// ErrNotReceived says that Ack was called on a message that was not received.
+	ErrNotReceived = errors.New("mqtt: not a received message")
+
+	// ErrUnsubscribed is why a subscription ended that was unsubscribed.
+	ErrUnsubscribed = errors.New("mqtt: unsubscribed")
+	// ErrSlowConsumer is why a subscription ended that did not take its messages.
+	ErrSlowConsumer = errors.New("mqtt: slow consumer")
+	// ErrConsumerBound says that the subscription is consumed in another form.
+	ErrConsumerBound = errors.New("mqtt: subscription is consumed in another form")
+	// ErrSubscriptionConflict says that another subscription of the Conn has
+	// the same filter with other options.
+	ErrSubscriptionConflict = errors.New("mqtt: filter subscribed with other options")
+
+	// ErrKeepAlive says that the server did not answer a ping in time.
+	ErrKeepAlive = errors.New("mqtt: no answer from the server within the ping timeout")
+	// ErrTakenOver says that another client connected with the same client identifier.
+	ErrTakenOver = errors.New("mqtt: session taken over by another client with the same client identifier")
+	// ErrInvalid is behind every [InvalidError].
+	ErrInvalid = errors.New("mqtt: invalid")
+	// ErrPacketTooLarge is behind every [PacketTooLargeError].
+	ErrPacketTooLarge = errors.New("mqtt: packet too large")
+	// ErrNotSupported says that the server or the protocol version in use has no such feature.
+	ErrNotSupported = errors.New("mqtt: not supported")
+
+	// ErrBadCredentials says that the server refused the user name or password.
+	ErrBadCredentials = errors.New("mqtt: bad user name or password")
+	// ErrNotAuthorized says that the server does not permit it.
+	ErrNotAuthorized = errors.New("mqtt: not authorized")
+	// ErrBanned says that the server has banned the client.
+	ErrBanned = errors.New("mqtt: banned")
+	// ErrClientIDRejected says that the server refused the client identifier.
+	ErrClientIDRejected = errors.New("mqtt: client identifier not valid")
+	// ErrUnsupportedVersion says that the server does not speak the protocol version.
+	ErrUnsupportedVersion = errors.New("mqtt: unsupported protocol version")
+)
+
+// ReasonError is a refusal by the server: a reason code of 0x80 or more, or a
+// 3.x return code other than 0.
+type ReasonError struct {
+	// Packet is the packet that carried the code.
+	Packet codec.Type
+	// Version is the protocol version of the link.
+	Version Version
+	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5.
+	Code codec.ReasonCode
+	// Reason is the server's Reason String, empty when it gave none.
+	Reason string
+	// User holds the server's user properties.
+	User []UserProperty
+	// ServerReference names another server to use; it is never followed by default.
+	ServerReference string
+}
+
+// Error names packet, code and the server's text.
+func (e *ReasonError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "mqtt: %s: %s (0x%02X)", e.Packet, e.codeName(), byte(e.Code))
+	if e.Reason != "" {
+		fmt.Fprintf(&b, ": %q", e.Reason)
+	}
+	if e.ServerReference != "" {
+		fmt.Fprintf(&b, ", use server %q", e.ServerReference)
+	}
+	return b.String()
+}
+
+func (e *ReasonError) codeName() string {
+	if e.Version != V5 && e.Packet == codec.CONNACK {
+		return codec.ConnectReturnCodeString(byte(e.Code))
+	}
+	return e.Code.String()
+}
+
+// Is matches the sentinels that stand for reason codes.
+func (e *ReasonError) Is(target error) bool {
+	if e.Version != V5 && e.Packet == codec.CONNACK {
+		return target != nil && target == returnCodeSentinel(byte(e.Code))
+	}
+	return target != nil && target == reasonSentinel(e.Code)
+}
+
+func returnCodeSentinel(code byte) error {
+	switch code {
+	case 1:
+		return ErrUnsupportedVersion
+	case 2:
+		return ErrClientIDRejected
+	case 4:
+		return ErrBadCredentials
+	case 5:
+		return ErrNotAuthorized
+	}
+	return nil
+}
+
+func reasonSentinel(code codec.ReasonCode) error {
+	switch code {
+	case codec.UnsupportedProtocolVersion:
+		return ErrUnsupportedVersion
+	case codec.ClientIdentifierNotValid:
+		return ErrClientIDRejected
+	case codec.BadUserNameOrPassword:
+		return ErrBadCredentials
+	case codec.NotAuthorized:
+		return ErrNotAuthorized
+	case codec.Banned:
+		return ErrBanned
+	case codec.SessionTakenOver:
+		return ErrTakenOver
+	case codec.PacketTooLarge:
+		return ErrPacketTooLarge
+	}
+	return nil
+}
+
+// ProtocolError says that the server broke the protocol, so that the link was
+// closed, on MQTT 5 with Code in the DISCONNECT (section 4.13).
+type ProtocolError struct {
+	Code   codec.ReasonCode // what the DISCONNECT carried
+	Detail string           // what was wrong, and where
+	Err    error            // the codec's error, if the bytes were at fault
+}
+
+// Error says what the server did wrong.
+func (e *ProtocolError) Error() string {
+	return fmt.Sprintf("mqtt: protocol error by the server (0x%02X): %s", byte(e.Code), e.Detail)
+}
+
+// Unwrap returns the codec's error, if any.
+func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// InvalidError is a refusal of what the caller gave, before any I/O.
+type InvalidError struct {
+	What    string // what was given: "topic", "filter", "QoS", "option", ...
+	Value   string // the value, shortened; empty when it is secret
+	Problem string // what is wrong with it, and what would be right
+}
+
+// Error says what was given and what is wrong with it.
+func (e *InvalidError) Error() string {
+	if e.Value == "" {
+		return fmt.Sprintf("mqtt: invalid %s: %s", e.What, e.Problem)
+	}
+	return fmt.Sprintf("mqtt: invalid %s %q: %s", e.What, e.Value, e.Problem)
+}
+
+// Is makes every InvalidError an [ErrInvalid].
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+
+func invalid(what, value, problem string) *InvalidError {
+	if len(value) > 80 {
+		value = value[:80] + "..."
+	}
+	return &InvalidError{What: what, Value: value, Problem: problem}
+}
+
+// PacketTooLargeError says that a packet is larger than the server, or the
+// queue, takes. Sizes are those of the whole packet in bytes.
+type PacketTooLargeError struct {
+	Size, Max int
+}
+
+// Error gives both sizes.
+func (e *PacketTooLargeError) Error() string {
+	return fmt.Sprintf("mqtt: packet of %d bytes is larger than the limit of %d", e.Size, e.Max)
+}
+
+// Is makes every PacketTooLargeError an [ErrPacketTooLarge].
+func (e *PacketTooLargeError) Is(target error) bool { return target == ErrPacketTooLarge }
+
+// VersionError says that the protocol version of the link, or the server, lacks a feature.
+type VersionError struct {
+	Feature string
+	Version Version
+}
+
+// Error names the feature and the version.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("mqtt: %s is not available on this MQTT %s connection", e.Feature, e.Version)
+}
+
+// Is makes every VersionError an [ErrNotSupported].
+func (e *VersionError) Is(target error) bool { return target == ErrNotSupported }
+
+// PublishError is how a Future fails. It wraps the reason.
+type PublishError struct {
+	Topic string
+	// MayHaveArrived says that the message, or a part of it, was handed to the
+	// network, so that the server may have it. When false the server has not.
+	MayHaveArrived bool
+	Err            error
+}
+
+// Error names the topic, the reason and whether the server may have the message.
+func (e *PublishError) Error() string {
+	where := "not sent"
+	if e.MayHaveArrived {
+		where = "the server may have it"
+	}
+	return fmt.Sprintf("mqtt: publish to %q: %v (%s)", e.Topic, trimPrefix(e.Err), where)
+}
+
+// Unwrap returns the reason.
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// ConnectError is a failed attempt to make a link.
+type ConnectError struct {
+	Server  string // the server's URL without user information
+	Step    string // config, credentials, resolve, dial, proxy, TLS, websocket, CONNECT, CONNACK
+	Version Version
+	Err     error
+}
+
+// Error names server, step and reason.
+func (e *ConnectError) Error() string {
+	return fmt.Sprintf("mqtt: connect to %s: %s: %v", e.Server, e.Step, trimPrefix(e.Err))
+}
+
+// Unwrap returns the reason, for example a *[ReasonError] or a net, x509 or TLS error.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// SubscribeResult is what became of one filter.
+type SubscribeResult struct {
+	Filter  string
+	Granted QoS              // the QoS the server granted, when Err is nil
+	Code    codec.ReasonCode // the code of the SUBACK or UNSUBACK
+	Err     error            // nil, or why this filter has no subscription
+}
+
+// SubscribeError says that the server refused at least one filter.
+type SubscribeError struct {
+	Results []SubscribeResult // one for each filter, in the order given
+}
+
+// Error lists the refused filters.
+func (e *SubscribeError) Error() string {
+	var b strings.Builder
+	b.WriteString("mqtt: subscribe:")
+	for _, r := range e.Results {
+		if r.Err != nil {
+			fmt.Fprintf(&b, " %q: %v;", r.Filter, trimPrefix(r.Err))
+		}
+	}
+	return strings.TrimSuffix(b.String(), ";")
+}
+
+// Unwrap returns the errors of the refused filters.
+func (e *SubscribeError) Unwrap() []error {
+	var errs []error
+	for _, r := range e.Results {
+		if r.Err != nil {
+			errs = append(errs, r.Err)
+		}
+	}
+	return errs
+}
+
+// trimPrefix is the text of err without the package's prefix, for use inside
+// another text of ours.
+func trimPrefix(err error) string {
+	if err == nil {
+		return "<nil>"
+	}
+	return strings.TrimPrefix(err.Error(), "mqtt: ")
+}

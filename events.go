@@ -1,0 +1,272 @@
+package mqtt
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// Event is something that happened to a Conn: one of [Connecting], [Connected],
+// [Disconnected], [Retrying], [Downgraded], [SubscriptionLost], [SlowConsumer],
+// [AckOverdue], [MessageDropped], [MessageUnmatched], [PublishSetAside],
+// [SessionResumed] and [Closed].
+type Event interface {
+	// Info returns what all events have.
+	Info() EventInfo
+	with(EventInfo) Event
+}
+
+// EventInfo is what all events have.
+type EventInfo struct {
+	// Time is when it happened.
+	Time time.Time
+	// Link is the number of the link, 1 for the first; 0 when there was none.
+	Link uint32
+	// Missed is how many events were given up, just before this one, because
+	// nobody read the channel.
+	Missed int
+}
+
+// Info returns e itself.
+func (e EventInfo) Info() EventInfo { return e }
+
+// Connecting says that an attempt to make a link begins.
+type Connecting struct {
+	EventInfo
+	Server  string // URL without user information
+	Version Version
+	Attempt int // 1 for the first since the last link
+}
+
+// Connected says that the server accepted the connection.
+type Connected struct {
+	EventInfo
+	Server         string
+	Version        Version
+	SessionPresent bool
+	ClientID       string
+	// KeepAlive is the keep alive in force: the server's, if it gave one.
+	KeepAlive time.Duration
+	// SessionExpiry is how long the server keeps the session after the link
+	// ends; MQTT 5 only.
+	SessionExpiry time.Duration
+	// ReceiveMaximum is how many QoS 1 and 2 publishes may be under way.
+	ReceiveMaximum int
+	// MaximumPacketSize is the largest packet the server takes, in bytes.
+	MaximumPacketSize int
+	// MaximumQoS is the highest QoS the server takes.
+	MaximumQoS QoS
+	// RetainAvailable, WildcardAvailable and SharedAvailable say what the server offers.
+	RetainAvailable, WildcardAvailable, SharedAvailable bool
+	// Connack is the packet as it came.
+	Connack codec.Connack
+}
+
+// Disconnected says that a link that was connected has ended.
+type Disconnected struct {
+	EventInfo
+	// Err is why: a *[ReasonError] when the server said so, [ErrKeepAlive], a
+	// network error, a *[ProtocolError], or [ErrClosed] when this side ended it.
+	Err error
+	// Up is how long the link was up.
+	Up time.Duration
+}
+
+// Retrying says that an attempt failed, or a link ended, and when the next attempt is.
+type Retrying struct {
+	EventInfo
+	Attempt int // the number of the next attempt, 1 for the first after a link
+	Delay   time.Duration
+	Err     error // what made it necessary
+}
+
+// Downgraded says that the connection offers less than was asked for.
+type Downgraded struct {
+	EventInfo
+	What      string // "protocol version", "session expiry"
+	From, To  string
+	Temporary bool // false: kept for this server
+}
+
+// SessionResumed says that the server resumed a session of which nothing is
+// kept here, so that answers and messages of a former process may arrive.
+type SessionResumed struct{ EventInfo }
+
+// SubscriptionLost says that the server refused a subscription that it had granted before.
+type SubscriptionLost struct {
+	EventInfo
+	Filter string
+	Err    error
+}
+
+// SlowConsumer says that a subscription does not keep up with its messages, or
+// that it does so again.
+type SlowConsumer struct {
+	EventInfo
+	Filter  string // the first one of the subscription
+	Pending int    // messages waiting here
+	Bytes   int
+	Dropped uint64 // by this subscription, so far
+	Started bool   // true: the slow spell begins; false: it is over
+	Paused  bool   // the reader of the link waits for it
+	Evicted bool   // the subscription was ended for it
+}
+
+// AckOverdue says that a message has been with the application for long, and
+// holds up the acknowledgements behind it [MQTT-4.6.0-2].
+type AckOverdue struct {
+	EventInfo
+	Topic    string
+	Filter   string // of the subscription that has it
+	PacketID uint16
+	Age      time.Duration
+	Owed     int // acknowledgements owed, this one included
+}
+
+// MessageDropped says that a message was given up: by the policy of the
+// outbound queue, or by a subscription that could not hold it.
+type MessageDropped struct {
+	EventInfo
+	Topic string
+	Size  int // in bytes, where it is known
+	Err   error
+	Total uint64 // dropped so far, for this reason
+}
+
+// MessageUnmatched says that a message came for which there is no subscription.
+// It was acknowledged.
+type MessageUnmatched struct {
+	EventInfo
+	Topic string
+	Total uint64
+}
+
+// PublishSetAside says that a message is suspected of making the server cut the
+// link, and is not sent again in this session.
+type PublishSetAside struct {
+	EventInfo
+	Topic    string
+	PacketID uint16
+}
+
+// Closed says that the Conn has ended. It is the last event.
+type Closed struct {
+	EventInfo
+	Err error // what Conn.Err returns
+}
+
+func (e Connecting) with(i EventInfo) Event       { e.EventInfo = i; return e }
+func (e Connected) with(i EventInfo) Event        { e.EventInfo = i; return e }
+func (e Disconnected) with(i EventInfo) Event     { e.EventInfo = i; return e }
+func (e Retrying) with(i EventInfo) Event         { e.EventInfo = i; return e }
+func (e Downgraded) with(i EventInfo) Event       { e.EventInfo = i; return e }
+func (e SessionResumed) with(i EventInfo) Event   { e.EventInfo = i; return e }
+func (e SubscriptionLost) with(i EventInfo) Event { e.EventInfo = i; return e }
+func (e SlowConsumer) with(i EventInfo) Event     { e.EventInfo = i; return e }
+func (e AckOverdue) with(i EventInfo) Event       { e.EventInfo = i; return e }
+func (e MessageDropped) with(i EventInfo) Event   { e.EventInfo = i; return e }
+func (e MessageUnmatched) with(i EventInfo) Event { e.EventInfo = i; return e }
+func (e PublishSetAside) with(i EventInfo) Event  { e.EventInfo = i; return e }
+func (e Closed) with(i EventInfo) Event           { e.EventInfo = i; return e }
+
+// eventBuffer is how many events a listener may leave unread.
+const eventBuffer = 64
+
+// events hands events to listeners. It never blocks: a full channel loses its
+// oldest event, and the next one says how many were lost.
+type events struct {
+	mu     sync.Mutex
+	main   listener
+	others map[*listener]struct{}
+	closed bool
+	link   uint32
+	state  Event // the last one that tells the state, for a new listener
+}
+
+// listener is one channel of events.
+type listener struct {
+	ch     chan Event
+	missed int
+}
+
+func newEvents() *events {
+	return &events{main: listener{ch: make(chan Event, eventBuffer)}, others: map[*listener]struct{}{}}
+}
+
+// emit hands ev to every listener. Closed is the last event.
+func (e *events) emit(ev Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return
+	}
+	ev = ev.with(EventInfo{Time: time.Now(), Link: e.link})
+	switch ev.(type) {
+	case Connecting, Connected, Disconnected, Retrying, Closed:
+		e.state = ev
+	}
+	e.main.send(ev)
+	for l := range e.others {
+		l.send(ev)
+	}
+	if _, last := ev.(Closed); last {
+		e.closed = true
+		close(e.main.ch)
+		for l := range e.others {
+			close(l.ch)
+		}
+		clear(e.others)
+	}
+}
+
+// setLink names the link that later events belong to.
+func (e *events) setLink(n uint32) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.link = n
+}
+
+// send puts ev in the channel, in the place of older ones if it must.
+func (l *listener) send(ev Event) {
+	for {
+		info := ev.Info()
+		info.Missed = l.missed
+		select {
+		case l.ch <- ev.with(info):
+			l.missed = 0
+			return
+		default:
+		}
+		select {
+		case old := <-l.ch:
+			l.missed += 1 + old.Info().Missed
+		default:
+		}
+	}
+}
+
+// watch makes a listener that begins with the current state and ends with ctx.
+func (e *events) watch(ctx context.Context) <-chan Event {
+	l := &listener{ch: make(chan Event, eventBuffer)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state != nil {
+		l.send(e.state)
+	}
+	if e.closed {
+		close(l.ch)
+		return l.ch
+	}
+	e.others[l] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if _, there := e.others[l]; there {
+			delete(e.others, l)
+			close(l.ch)
+		}
+	})
+	return l.ch
+}

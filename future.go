@@ -1,0 +1,188 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// Stage is how far a publish has come.
+type Stage uint8
+
+// The stages of a publish, in order.
+const (
+	// StageQueued: accepted, and not yet handed to the writer of a link.
+	StageQueued Stage = iota
+	// StageSent: appended to the buffer of a link's writer, so that the server may have it.
+	StageSent
+	// StageReceived: the server answered a QoS 2 message by PUBREC and owns it.
+	StageReceived
+	// StageDone: resolved; Err says how.
+	StageDone
+)
+
+// String names the stage.
+func (s Stage) String() string {
+	return [...]string{"queued", "sent", "received", "done"}[min(s, StageDone)]
+}
+
+// Future is the outcome of one publish. It resolves exactly once, and with nil
+// only when the server has the message: for QoS 0 when its bytes were written to
+// the network, for QoS 1 at PUBACK, for QoS 2 at PUBCOMP. It survives
+// reconnects.
+//
+// The Futures of QoS 0 messages written together may be one object.
+type Future struct {
+	out *outbound // for Cancel; nil on a Future that was made resolved
+	rec *record   // what it stands for while it can be canceled; guarded by out.mu
+
+	mu     sync.Mutex    // guards the rest
+	done   chan struct{} // made on demand
+	err    error
+	answer *answer // reason string and user properties of the ack, rarely there
+	id     uint16
+	code   codec.ReasonCode
+	stage  Stage
+}
+
+// answer is the rare part of an acknowledgement.
+type answer struct {
+	reason string
+	user   []UserProperty
+}
+
+// Result is what the server said to a publish.
+type Result struct {
+	// PacketID is the packet identifier last used, 0 at QoS 0 or before sending.
+	PacketID uint16
+	// Code is the reason code of the PUBACK, or at QoS 2 of the PUBREC: 0 for
+	// success, 0x10 when the server had no matching subscribers.
+	Code codec.ReasonCode
+	// Reason is the server's Reason String, if it gave one.
+	Reason string
+	// User holds the user properties of the acknowledgement.
+	User []UserProperty
+}
+
+// Done returns a channel that is closed when the Future resolves. It is the
+// same channel on every call.
+func (f *Future) Done() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done == nil {
+		f.done = make(chan struct{})
+		if f.stage == StageDone {
+			close(f.done)
+		}
+	}
+	return f.done
+}
+
+// Err returns [ErrPending] until the Future resolves, then nil or a
+// *[PublishError] that says whether the server may have the message.
+func (f *Future) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stage != StageDone {
+		return ErrPending
+	}
+	return f.err
+}
+
+// Wait waits until the Future resolves and returns its error. The context
+// bounds only this wait: when it ends first, Wait returns the context's cause,
+// and the exchange goes on.
+func (f *Future) Wait(ctx context.Context) error {
+	select {
+	case <-f.Done():
+		return f.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// WaitAll waits for all Futures and joins their errors. The context bounds the
+// whole wait.
+func WaitAll(ctx context.Context, futures ...*Future) error {
+	var errs []error
+	for _, f := range futures {
+		if err := f.Wait(ctx); err != nil {
+			errs = append(errs, err)
+			if ctx.Err() != nil {
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Stage returns how far the publish has come.
+func (f *Future) Stage() Stage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stage
+}
+
+// Result returns what the server said so far; it is complete once the Future
+// has resolved.
+func (f *Future) Result() Result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := Result{PacketID: f.id, Code: f.code}
+	if f.answer != nil {
+		r.Reason, r.User = f.answer.reason, f.answer.user
+	}
+	return r
+}
+
+// PacketID returns the packet identifier last used, 0 at QoS 0 or before sending.
+func (f *Future) PacketID() uint16 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.id
+}
+
+// Cancel takes the message back if it is still queued, so that it is never
+// sent, and reports whether it did. The Future then fails with [ErrCanceled].
+func (f *Future) Cancel() bool {
+	if f.out == nil {
+		return false
+	}
+	return f.out.cancel(f)
+}
+
+// advance notes that the message was sent or received.
+func (f *Future) advance(s Stage, id uint16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stage != StageDone {
+		f.stage, f.id = s, id
+	}
+}
+
+// setAnswer notes the server's answer before the Future resolves.
+func (f *Future) setAnswer(code codec.ReasonCode, a *answer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.code, f.answer = code, a
+}
+
+// resolve ends the Future. Later calls change nothing.
+func (f *Future) resolve(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stage == StageDone {
+		return
+	}
+	f.stage, f.err = StageDone, err
+	if f.done != nil {
+		close(f.done)
+	}
+}
+
+// failed returns a Future that is resolved with err.
+func failed(topic string, err error) *Future {
+	return &Future{stage: StageDone, err: &PublishError{Topic: topic, Err: err}}
+}

@@ -1,0 +1,316 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/transport"
+)
+
+// attempt is one try to make a link to one server in one version.
+type attempt struct {
+	c       *Conn
+	server  *transport.URL
+	version Version
+	creds   Credentials
+	clean   bool // what CONNECT asks for
+}
+
+// fail wraps err with the step at which the attempt failed.
+func (a *attempt) fail(step string, err error) error {
+	if s, ok := errors.AsType[*transport.StepError](err); ok {
+		step = string(s.Step)
+	}
+	return &ConnectError{Server: a.server.String(), Step: step, Version: a.version, Err: err}
+}
+
+// dial makes the network connection and exchanges CONNECT and CONNACK, all
+// within ctx. It returns a link that is not running yet.
+func (a *attempt) dial(ctx context.Context) (*link, error) {
+	d := a.c.cfg.dialer
+	if a.creds.TLS != nil {
+		d.TLS = a.creds.TLS
+	}
+	if a.creds.Header != nil {
+		d.Header = a.creds.Header
+	}
+	if a.version == V31 {
+		d.Subprotocols = []string{"mqtt", "mqttv3.1"}
+	}
+	nc, err := d.Dial(ctx, a.server)
+	if err != nil {
+		return nil, a.fail("dial", err)
+	}
+	l, err := a.handshake(ctx, nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// handshake sends CONNECT and reads CONNACK. The end of ctx closes the socket.
+func (a *attempt) handshake(ctx context.Context, nc net.Conn) (*link, error) {
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer stop()
+	packet, err := a.connect()
+	if err != nil {
+		return nil, a.fail("CONNECT", err)
+	}
+	if _, err := nc.Write(packet); err != nil {
+		return nil, a.fail("CONNECT", orCause(ctx, err))
+	}
+	a.c.hookConnect(len(packet))
+	limit := uint32(a.c.cfg.inboundLimit)
+	f := codec.NewFramer(a.version, limit)
+	ack, err := a.connack(nc, f)
+	if err != nil {
+		err = orCause(ctx, err)
+		if p, ok := errors.AsType[*ProtocolError](err); ok && a.version == V5 {
+			a.refuse(nc, p.Code)
+		}
+		return nil, a.fail("CONNACK", err)
+	}
+	if !stop() {
+		return nil, a.fail("CONNACK", context.Cause(ctx))
+	}
+	return a.newLink(nc, f, ack), nil
+}
+
+// refuse tells a server that broke the protocol before its CONNACK was accepted.
+func (a *attempt) refuse(nc net.Conn, code codec.ReasonCode) {
+	nc.SetWriteDeadline(time.Now().Add(killTime))
+	if b, err := codec.AppendDisconnect(nil, V5, &codec.Disconnect{Code: code}); err == nil {
+		nc.Write(b)
+	}
+}
+
+// orCause prefers the end of the context to the error of the socket that it closed.
+func orCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// connect encodes the CONNECT.
+func (a *attempt) connect() ([]byte, error) {
+	cfg := a.c.cfg
+	p := &codec.Connect{
+		Version: a.version, ClientID: a.c.ClientID(), CleanStart: a.clean,
+		KeepAlive: uint16(max(cfg.keepAlive, 0) / time.Second),
+	}
+	if cfg.keepAlive > 0 && p.KeepAlive == 0 {
+		p.KeepAlive = 1 // below a second on the wire: the pings are ours all the same
+	}
+	if err := a.identify(p); err != nil {
+		return nil, err
+	}
+	if err := a.addWill(p); err != nil {
+		return nil, err
+	}
+	if a.version == V5 {
+		p.Props = a.properties()
+	}
+	return codec.AppendConnect(nil, a.version, p)
+}
+
+// identify adds client identifier, user name and password.
+func (a *attempt) identify(p *codec.Connect) error {
+	switch {
+	case p.ClientID == "" && a.version == V31:
+		return invalid("client identifier", "", "must have 1 to 23 characters on MQTT 3.1")
+	case p.ClientID == "" && a.version == V311 && !a.clean:
+		return invalid("client identifier", "", "must not be empty for a session that is kept [MQTT-3.1.3-7]")
+	}
+	if len(p.ClientID) > 23 && a.version == V31 {
+		a.c.log.Warn("client identifier is longer than the 23 characters of MQTT 3.1")
+	}
+	user, ok := a.server.Username()
+	if ok {
+		p.HasUsername, p.Username = true, user
+	}
+	if pass, ok := a.server.Password(); ok {
+		p.HasPassword, p.Password = true, []byte(pass)
+	}
+	if a.creds.Username != nil {
+		p.HasUsername, p.Username = true, *a.creds.Username
+	}
+	if a.creds.Password != nil {
+		p.HasPassword, p.Password = true, a.creds.Password
+	}
+	if p.HasPassword && !p.HasUsername && a.version != V5 {
+		return invalid("credentials", "", "a password needs a user name on MQTT 3.x [MQTT-3.1.2-22]")
+	}
+	return nil
+}
+
+func (a *attempt) addWill(p *codec.Connect) error {
+	w := a.c.cfg.will
+	if w == nil {
+		return nil
+	}
+	if a.version != V5 && (w.Properties != nil || w.Delay > 0) {
+		return &VersionError{Feature: "a will with delay or properties", Version: a.version}
+	}
+	p.Will = &codec.Will{Topic: w.Topic, Payload: w.Payload, QoS: byte(w.QoS), Retain: w.Retain}
+	if a.version != V5 {
+		return nil
+	}
+	p.Will.Props = wireProperties(w.Properties)
+	if w.Delay > 0 {
+		if p.Will.Props == nil {
+			p.Will.Props = &codec.Properties{}
+		}
+		p.Will.Props.WillDelay = wholeSeconds(w.Delay)
+		p.Will.Props.Present = p.Will.Props.Present.With(codec.PropWillDelayInterval)
+	}
+	return nil
+}
+
+// properties are exactly those that were asked for: a value at its "no limit"
+// leaves its property out.
+func (a *attempt) properties() *codec.Properties {
+	cfg := a.c.cfg
+	p := *cfg.connectProps
+	if cfg.session > 0 {
+		p.SessionExpiry = wholeSeconds(cfg.session)
+		p.Present = p.Present.With(codec.PropSessionExpiryInterval)
+	}
+	if cfg.receiveMax < 65535 {
+		p.ReceiveMaximum = uint16(cfg.receiveMax)
+		p.Present = p.Present.With(codec.PropReceiveMaximum)
+	}
+	if cfg.inboundLimit < maxPacket {
+		p.MaximumPacketSize = uint32(cfg.inboundLimit)
+		p.Present = p.Present.With(codec.PropMaximumPacketSize)
+	}
+	return &p
+}
+
+// connack reads until the CONNACK is there. What stands behind it stays in f.
+func (a *attempt) connack(nc net.Conn, f *codec.Framer) (*codec.Connack, error) {
+	for {
+		frame, ok, err := f.Next()
+		if err != nil {
+			return nil, protocolFault(err)
+		}
+		if ok {
+			return a.accepted(&frame)
+		}
+		if _, err := f.Fill(nc); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = &noAnswerError{version: a.version}
+			}
+			return nil, err
+		}
+	}
+}
+
+// noAnswerError is a connection closed in place of a CONNACK.
+type noAnswerError struct{ version Version }
+
+func (e *noAnswerError) Error() string {
+	if e.version == V5 {
+		return "the server closed the connection in place of an answer; it may not speak MQTT 5.0: WithDowngradeOnClose or WithVersions tries 3.1.1"
+	}
+	return "the server closed the connection in place of an answer"
+}
+
+// Unwrap makes it an io.EOF.
+func (e *noAnswerError) Unwrap() error { return io.EOF }
+
+// accepted checks the server's first packet.
+func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
+	a.c.hookReceived(f)
+	if f.Type != codec.CONNACK {
+		return nil, &ProtocolError{Code: codec.ProtocolError, Detail: f.Type.String() + " before CONNACK [MQTT-3.2.0-1]"}
+	}
+	var p codec.Connack
+	if err := p.Decode(a.version, f.Body); err != nil {
+		return nil, protocolFault(err)
+	}
+	if p.Short || p.Code != codec.Success {
+		e := &ReasonError{Packet: codec.CONNACK, Version: a.version, Code: p.Code}
+		if p.Short {
+			e.Version, e.Code = V311, 1
+		}
+		if p.Props != nil {
+			e.Reason, e.User, e.ServerReference = p.Props.ReasonString, p.Props.User, p.Props.ServerReference
+		}
+		return nil, e
+	}
+	if p.SessionPresent && a.clean && a.version != V31 {
+		return nil, &ProtocolError{Code: codec.ProtocolError, Detail: "session present after a clean start [MQTT-3.2.2-4]"}
+	}
+	if p.Props.Has(codec.PropAuthenticationMethod) {
+		return nil, &ProtocolError{Code: codec.ProtocolError, Detail: "authentication method that was not asked for [MQTT-4.12.0-6]"}
+	}
+	return &p, nil
+}
+
+// newLink makes the link that the CONNACK grants.
+func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
+	l := &link{
+		conn: a.c, nc: nc, server: a.server.String(), version: a.version,
+		framer: f, connack: *ack, began: time.Now(),
+		wake: make(chan struct{}, 1), dead: make(chan struct{}), out: &outbuf{},
+	}
+	l.agreed = a.agree(ack)
+	return l
+}
+
+// agree works out what client and server may send.
+func (a *attempt) agree(ack *codec.Connack) agreed {
+	g := agreed{
+		version: a.version, receiveMaximum: 65535, maximumPacket: maxPacket, maximumQoS: 2,
+		keepAlive: max(a.c.cfg.keepAlive, 0), sessionExpiry: a.c.cfg.session, sessionPresent: ack.SessionPresent,
+	}
+	if a.version == V31 {
+		// 3.1 has no such flag: a kept session is taken as resumed.
+		g.sessionPresent = !a.clean
+	}
+	p := ack.Props
+	if a.version != V5 || p == nil {
+		return g
+	}
+	if p.Has(codec.PropReceiveMaximum) {
+		g.receiveMaximum = int(p.ReceiveMaximum)
+	}
+	if p.Has(codec.PropMaximumPacketSize) {
+		g.maximumPacket = int(p.MaximumPacketSize)
+	}
+	if p.Has(codec.PropMaximumQoS) {
+		g.maximumQoS = QoS(p.MaximumQoS)
+	}
+	if p.Has(codec.PropServerKeepAlive) {
+		g.keepAlive = time.Duration(p.ServerKeepAlive) * time.Second
+	}
+	if p.Has(codec.PropSessionExpiryInterval) {
+		g.sessionExpiry = time.Duration(p.SessionExpiry) * time.Second
+	}
+	off := func(id codec.PropertyID, v byte) bool { return p.Has(id) && v == 0 }
+	g.noRetain = off(codec.PropRetainAvailable, p.RetainAvailable)
+	g.noWildcard = off(codec.PropWildcardSubscriptionAvailable, p.WildcardSubAvailable)
+	g.noSubID = off(codec.PropSubscriptionIdentifierAvailable, p.SubIDAvailable)
+	g.noShared = off(codec.PropSharedSubscriptionAvailable, p.SharedSubAvailable)
+	g.assignedID = p.AssignedClientID
+	g.responseInfo = p.ResponseInfo
+	return g
+}
+
+func (c *Conn) hookConnect(size int) {
+	if c.cfg.hook != nil {
+		c.cfg.hook(PacketInfo{Sent: true, Type: codec.CONNECT, Size: size})
+	}
+}
+
+func (c *Conn) hookReceived(f *codec.Frame) {
+	if c.cfg.hook != nil {
+		c.cfg.hook(PacketInfo{Type: f.Type, Size: f.Size})
+	}
+}

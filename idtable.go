@@ -1,0 +1,61 @@
+package mqtt
+
+// idTable maps packet identifiers, 1 to 65,535, to the exchanges that hold them.
+// Its pages come and go with use, so that a session at rest costs little.
+type idTable[T any] struct {
+	pages [256]*idPage[T]
+	spare *idPage[T] // the page emptied last, so that a rotating counter makes none
+	n     int
+}
+
+type idPage[T any] struct {
+	slots [256]*T
+	n     int
+}
+
+// get returns what holds id, or nil.
+func (t *idTable[T]) get(id uint16) *T {
+	if p := t.pages[id>>8]; p != nil {
+		return p.slots[id&0xff]
+	}
+	return nil
+}
+
+// set puts x under id, which must be free.
+func (t *idTable[T]) set(id uint16, x *T) {
+	p := t.pages[id>>8]
+	if p == nil {
+		if p, t.spare = t.spare, nil; p == nil {
+			p = new(idPage[T])
+		}
+		t.pages[id>>8] = p
+	}
+	p.slots[id&0xff] = x
+	p.n++
+	t.n++
+}
+
+// clear frees id, which must be taken.
+func (t *idTable[T]) clear(id uint16) {
+	p := t.pages[id>>8]
+	p.slots[id&0xff] = nil
+	p.n--
+	t.n--
+	if p.n == 0 {
+		t.pages[id>>8], t.spare = nil, p
+	}
+}
+
+// each calls f for everything in the table; f may clear what it is given.
+func (t *idTable[T]) each(f func(*T)) {
+	for _, p := range t.pages {
+		if p == nil {
+			continue
+		}
+		for _, x := range p.slots {
+			if x != nil {
+				f(x)
+			}
+		}
+	}
+}

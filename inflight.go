@@ -1,0 +1,227 @@
+package mqtt
+
+import (
+	"github.com/millrace/mqtt/codec"
+)
+
+// window is the state of the outgoing QoS 1 and 2 exchanges and of every packet
+// identifier in use. It is pure: facts in, decisions out; no lock, no clock, no
+// socket. outbound guards it with its lock and carries out what it decides.
+//
+// An identifier belongs to one record from admit or take until the exchange
+// ends. Identifiers come from one rotating counter, so that one is not used
+// again soon after it was freed [MQTT-2.2.1-3].
+type window struct {
+	ids    idTable[record]
+	order  recordList // open publishes in the order of their first sending
+	resend *record    // next of order to be sent again on this link; nil when through
+	quota  int        // PUBLISHes that may still be sent [MQTT-4.9.0-1]
+	limit  int        // what quota started at on this link
+	link   uint32     // number of the current link; 0 while there is none
+	lastID uint16
+}
+
+// verdict is what the window decided about an acknowledgement.
+type verdict uint8
+
+const (
+	ackIgnored   verdict = iota // unknown or repeated: count it
+	ackDone                     // the exchange ended; the server has the message, or refused it
+	ackReleased                 // PUBREC taken: send PUBREL
+	ackRepeat                   // PUBREC again while PUBCOMP is awaited: PUBREL again
+	ackUnknown                  // PUBREC for no exchange: PUBREL with 0x92 on 5.0
+	ackViolation                // wrong kind for the exchange: on 5.0 the link ends
+	ackMismatch                 // the same on 3.x, where the exchange ends instead
+)
+
+// nextID returns an identifier that is not in use, or false when all 65,535 are.
+func (w *window) nextID() (uint16, bool) {
+	if w.ids.n >= 1<<16-1 {
+		return 0, false
+	}
+	id := w.lastID
+	for {
+		id++
+		if id != 0 && w.ids.get(id) == nil {
+			w.lastID = id
+			return id, true
+		}
+	}
+}
+
+// take gives r, a control exchange, an identifier.
+func (w *window) take(r *record) bool {
+	id, ok := w.nextID()
+	if !ok {
+		return false
+	}
+	r.id, r.state = id, recControl
+	w.ids.set(id, r)
+	return true
+}
+
+// canAdmit reports whether a new publish may be sent now: nothing waits to be
+// sent again, the quota is not spent and an identifier is free.
+func (w *window) canAdmit() bool {
+	return w.link != 0 && w.resend == nil && w.quota > 0 && w.ids.n < 1<<16-1
+}
+
+// admit gives r an identifier and a unit of the quota. canAdmit must hold.
+func (w *window) admit(r *record) {
+	r.id, _ = w.nextID()
+	r.state, r.wire, r.quota = recSent, w.link, true
+	w.quota--
+	w.ids.set(r.id, r)
+	w.order.pushBack(r)
+}
+
+// up begins a link with a quota of limit. What is open is to be sent again, in
+// order, before anything new [MQTT-4.6.0-1].
+func (w *window) up(link uint32, limit int) {
+	w.link, w.limit, w.quota = link, limit, limit
+	w.resend = w.order.head
+	for r := w.order.head; r != nil; r = r.next {
+		r.quota, r.resent = false, false
+	}
+	w.skipAside()
+}
+
+// down ends the link. Control exchanges end with it: their owner starts them
+// anew on the next link, with new identifiers.
+func (w *window) down(dropped func(*record)) {
+	w.link, w.quota, w.resend = 0, 0, nil
+	w.ids.each(func(r *record) {
+		if r.state == recControl {
+			w.ids.clear(r.id)
+			dropped(r)
+		}
+	})
+}
+
+// nextResend returns the record to send next on a resumed link, or nil when
+// there is none or the quota is spent. A PUBREL takes no quota.
+func (w *window) nextResend() *record {
+	r := w.resend
+	if r == nil || r.state == recSent && w.quota <= 0 {
+		return nil
+	}
+	w.resend = r.next
+	w.skipAside()
+	if r.state == recSent {
+		w.quota--
+		r.quota = true
+	} else {
+		r.resent = true
+	}
+	r.wire = w.link
+	return r
+}
+
+// skipAside moves resend past what is never sent again.
+func (w *window) skipAside() {
+	for w.resend != nil && w.resend.state == recAside {
+		w.resend = w.resend.next
+	}
+}
+
+// ack takes a PUBACK, PUBREC or PUBCOMP and says what follows from it. When the
+// verdict is ackDone or ackMismatch, r has left the window.
+func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) (*record, verdict) {
+	r := w.ids.get(id)
+	if r == nil || r.state == recAside || r.state != recControl && r.wire != w.link {
+		// Unknown, or not yet sent again on this link: an answer to nothing.
+		if t == codec.PUBREC && (r == nil || r.state == recAside) {
+			return nil, ackUnknown
+		}
+		return nil, ackIgnored
+	}
+	switch {
+	case r.state == recControl:
+		return r, w.wrongKind(v)
+	case t == codec.PUBACK && r.qos == 1:
+		w.finish(r)
+		return r, ackDone
+	case t == codec.PUBACK:
+		// RabbitMQ of old answers QoS 2 by PUBACK.
+		if v == V5 {
+			return r, ackViolation
+		}
+		w.finish(r)
+		return r, ackMismatch
+	case r.qos == 1:
+		return r, w.wrongKind(v)
+	case t == codec.PUBREC && r.state == recReleased:
+		return r, ackRepeat
+	case t == codec.PUBREC && code.IsError():
+		// The server will not have it: no PUBREL, id and quota are free [MQTT-4.3.3-4].
+		w.finish(r)
+		return r, ackDone
+	case t == codec.PUBREC:
+		r.state = recReleased
+		return r, ackReleased
+	case r.state == recReleased: // PUBCOMP
+		w.finish(r)
+		return r, ackDone
+	default: // PUBCOMP before PUBREC
+		return r, w.wrongKind(v)
+	}
+}
+
+// wrongKind is the verdict on an acknowledgement of a kind that the exchange
+// cannot have. 3.x has no way to say so; there it changes nothing.
+func (w *window) wrongKind(v Version) verdict {
+	if v == V5 {
+		return ackViolation
+	}
+	return ackIgnored
+}
+
+// answered ends the control exchange of id, nil when there is none.
+func (w *window) answered(id uint16) *record {
+	r := w.ids.get(id)
+	if r == nil || r.state != recControl {
+		return nil
+	}
+	w.ids.clear(id)
+	return r
+}
+
+// finish takes r out of the window and gives its quota back.
+func (w *window) finish(r *record) {
+	if w.resend == r {
+		w.resend = r.next
+		w.skipAside()
+	}
+	w.release(r)
+	w.ids.clear(r.id)
+	w.order.remove(r)
+}
+
+// release gives back the unit of quota that r holds, if it holds one, never
+// above the limit (section 4.9).
+func (w *window) release(r *record) {
+	if r.quota {
+		r.quota = false
+		w.quota = min(w.quota+1, w.limit)
+	}
+}
+
+// setAside keeps the identifier of r taken and sends r no more.
+func (w *window) setAside(r *record) {
+	w.release(r)
+	r.state = recAside
+	if w.resend == r {
+		w.skipAside()
+	}
+}
+
+// forget empties the window when the server's session is gone: the records come
+// back in their order, and every identifier is free.
+func (w *window) forget(each func(*record)) {
+	w.resend = nil
+	for r := w.order.head; r != nil; r = w.order.head {
+		w.ids.clear(r.id)
+		w.order.remove(r)
+		each(r)
+	}
+}

@@ -1,0 +1,386 @@
+package mqtt
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// ledger is the inbound side of the session: which packet identifiers the
+// server has open with us, which acknowledgements are owed, and the order in
+// which they must leave. It is called by the reader, the pumps and Ack, under
+// one short lock of its own; no I/O happens under it.
+//
+// An entry passes through held (with the application), acked (the application is
+// done, the acknowledgement waits for its turn) and, at QoS 2, received (PUBREC
+// paid, PUBREL awaited). It is paid when its packet was appended to the buffer
+// of the link that is up; then it ends, or at QoS 2 becomes received. An entry
+// outlives links; it takes its place in the order of a link when its PUBLISH
+// arrives on that link.
+type ledger struct {
+	// pay appends to the buffer of a link, or says that the link is gone. A
+	// stranger is a reply about an identifier that we do not know.
+	pay func(link uint32, stranger bool, add func([]byte) []byte) bool
+
+	mu      sync.Mutex
+	table   idTable[entry]
+	orders  [2]entryQueue // of this link: PUBACK [MQTT-4.6.0-2] and PUBREC [MQTT-4.6.0-3]
+	link    uint32        // number of the current link
+	version Version
+	open    int    // entries of this link not through: what Receive Maximum counts
+	maximum int    // our Receive Maximum on this link; 0 for none (3.x)
+	gen     uint32 // of the newest entry, within refShift's room
+	epoch   uint32 // the first generation of the session
+	free    *entry
+	scratch []byte
+
+	duplicates uint64 // redeliveries recognised
+}
+
+// entryState is where an inbound exchange stands.
+type entryState uint8
+
+const (
+	entryHeld     entryState = iota // delivered, not acknowledged by the application
+	entryAcked                      // acknowledgement waits for its turn, or for a link
+	entryReceived                   // QoS 2: PUBREC paid, PUBREL awaited
+)
+
+// entry is one inbound QoS 1 or 2 exchange.
+type entry struct {
+	next    *entry // in the free list
+	hash    uint64 // of topic and payload
+	gen     uint32
+	left    []*Subscription // subscriptions that have not finished with it
+	topic   string
+	since   time.Time // arrival, coarse
+	id      uint16
+	qos     QoS
+	state   entryState
+	code    codec.ReasonCode // of the acknowledgement
+	queued  bool             // in the order of the current link
+	counted bool             // counts towards our Receive Maximum on this link
+	dead    bool             // replaced by a new message with its id; skipped in the order
+}
+
+// arrival is what the ledger says about an inbound PUBLISH.
+type arrival uint8
+
+const (
+	arrivedNew   arrival = iota // deliver it
+	arrivedAgain                // known; nothing to deliver
+	arrivedOver                 // more than our Receive Maximum [MQTT-3.3.4-9]
+)
+
+const genMask = 1<<(32-refShift) - 1
+
+// up begins a link. When the server has no session, everything owed is void.
+func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.link, g.version, g.maximum, g.open = link, v, maximum, 0
+	for i := range g.orders {
+		g.orders[i].drain(func(e *entry) {
+			e.queued = false
+			if e.dead {
+				g.recycle(e)
+			}
+		})
+	}
+	if !sessionPresent {
+		g.table.each(func(e *entry) {
+			g.table.clear(e.id)
+			g.recycle(e)
+		})
+		g.epoch = (g.gen + 1) & genMask
+	}
+	// What is left counts again when its PUBLISH comes again: a PUBREL that the
+	// server sends again takes nothing of its quota (section 4.9).
+	g.table.each(func(e *entry) { e.counted = false })
+}
+
+// arrive records an inbound QoS 1 or 2 PUBLISH and says whether it is new. For
+// a new one it returns the generation that its acknowledgement must name; subs
+// are those that must finish with it, none when it is acknowledged at once.
+func (g *ledger) arrive(id uint16, qos QoS, dup bool, hash uint64, topic string, now time.Time, subs []*Subscription) (arrival, uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.table.get(id); e != nil {
+		if g.same(e, qos, dup, hash) {
+			g.again(e)
+			return arrivedAgain, 0
+		}
+		g.drop(e)
+	}
+	if g.maximum > 0 && g.open >= g.maximum {
+		return arrivedOver, 0
+	}
+	e := g.newEntry()
+	g.gen = (g.gen + 1) & genMask
+	*e = entry{id: id, qos: qos, hash: hash, gen: g.gen, topic: topic, since: now, left: e.left[:0]}
+	if e.left = append(e.left, subs...); len(subs) == 0 {
+		e.state = entryAcked
+	}
+	g.table.set(id, e)
+	g.enter(e)
+	return arrivedNew, e.gen
+}
+
+// same reports whether a PUBLISH is the message of e sent again.
+func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
+	if e.qos != qos {
+		return false
+	}
+	if e.state == entryReceived {
+		return dup || g.version != V31 // by id alone [MQTT-4.3.3-10]; 3.1 has no session present
+	}
+	return dup && e.hash == hash
+}
+
+// again puts a recognised redelivery in its place in this link's order.
+func (g *ledger) again(e *entry) {
+	g.duplicates++
+	g.count(e)
+	if e.state == entryReceived {
+		g.reply(codec.PUBREC, e.id, e.code, false)
+		return
+	}
+	if !e.queued {
+		g.enter(e)
+	}
+}
+
+// enter gives e the next place in the order of the current link.
+func (g *ledger) enter(e *entry) {
+	g.count(e)
+	e.queued = true
+	g.orders[e.qos-1].push(e)
+}
+
+func (g *ledger) count(e *entry) {
+	if !e.counted {
+		e.counted = true
+		g.open++
+	}
+}
+
+func (g *ledger) uncount(e *entry) {
+	if e.counted {
+		e.counted = false
+		g.open--
+	}
+}
+
+// drop forgets e: its acknowledgement is stale.
+func (g *ledger) drop(e *entry) {
+	g.table.clear(e.id)
+	g.uncount(e)
+	if e.queued {
+		e.dead = true // its place in the order is skipped
+		return
+	}
+	g.recycle(e)
+}
+
+func (g *ledger) lookup(gen uint32, id uint16) *entry {
+	if e := g.table.get(id); e != nil && e.gen == gen {
+		return e
+	}
+	return nil
+}
+
+// done notes that sub has finished with a message. The acknowledgement leaves
+// at the next settle.
+func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.lookup(gen, id)
+	if e == nil {
+		if (gen-g.epoch)&genMask > genMask/2 {
+			return ErrStale // of an earlier session
+		}
+		return ErrAcked
+	}
+	if e.state != entryHeld {
+		return ErrAcked
+	}
+	at := slices.Index(e.left, sub)
+	if at < 0 {
+		return ErrAcked
+	}
+	e.left = slices.Delete(e.left, at, at+1)
+	if len(e.left) == 0 {
+		e.state = entryAcked
+	}
+	return nil
+}
+
+// abandon finishes, on behalf of sub, with every message that sub still has,
+// and returns how many there were.
+func (g *ledger) abandon(sub *Subscription) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	g.table.each(func(e *entry) {
+		if at := slices.Index(e.left, sub); at >= 0 && e.state == entryHeld {
+			n++
+			if e.left = slices.Delete(e.left, at, at+1); len(e.left) == 0 {
+				e.state = entryAcked
+			}
+		}
+	})
+	return n
+}
+
+// settle pays every acknowledgement whose turn has come.
+func (g *ledger) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settleOrder(&g.orders[0], codec.PUBACK)
+	g.settleOrder(&g.orders[1], codec.PUBREC)
+}
+
+// settleOrder pays the head of one order while it is acknowledged.
+func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
+	n := 0
+	g.scratch = g.scratch[:0]
+	for ; n < q.len(); n++ {
+		e := q.at(n)
+		if e.dead {
+			continue
+		}
+		if e.state != entryAcked {
+			break
+		}
+		g.scratch = codec.AppendAck(g.scratch, g.version, t, e.id, e.code, nil)
+	}
+	if n == 0 {
+		return
+	}
+	if len(g.scratch) > 0 && !g.pay(g.link, false, func(b []byte) []byte { return append(b, g.scratch...) }) {
+		return // the link is gone; they are owed on the next
+	}
+	for ; n > 0; n-- {
+		e := q.pop()
+		e.queued = false
+		switch {
+		case e.dead:
+			g.recycle(e)
+		case e.qos == 2 && !e.code.IsError():
+			e.state = entryReceived
+		default:
+			g.uncount(e)
+			g.table.clear(e.id)
+			g.recycle(e)
+		}
+	}
+}
+
+// released answers a PUBREL: the exchange is over [MQTT-4.3.3-11].
+func (g *ledger) released(id uint16) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.table.get(id)
+	if e == nil || e.qos != 2 {
+		code := codec.Success
+		if g.version == V5 {
+			code = codec.PacketIdentifierNotFound
+		}
+		g.reply(codec.PUBCOMP, id, code, true)
+		return
+	}
+	if !g.reply(codec.PUBCOMP, id, codec.Success, false) {
+		return // the server asks again on the next link
+	}
+	g.drop(e)
+}
+
+func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode, stranger bool) bool {
+	return g.pay(g.link, stranger, func(b []byte) []byte { return codec.AppendAck(b, g.version, t, id, code, nil) })
+}
+
+// overdue describes the message that holds up the acknowledgements behind it.
+type overdue struct {
+	topic string
+	since time.Time
+	gen   uint32
+	id    uint16
+	sub   *Subscription
+}
+
+// oldest returns the oldest message of this link that the application has not
+// acknowledged, and how many acknowledgements are owed.
+func (g *ledger) oldest() (o overdue, owed int, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.orders {
+		q := &g.orders[i]
+		for n := range q.len() {
+			e := q.at(n)
+			if e.dead || e.state != entryHeld || len(e.left) == 0 {
+				continue
+			}
+			if !ok || e.since.Before(o.since) {
+				o, ok = overdue{e.topic, e.since, e.gen, e.id, e.left[0]}, true
+			}
+			break
+		}
+	}
+	return o, g.open, ok
+}
+
+func (g *ledger) newEntry() *entry {
+	if e := g.free; e != nil {
+		g.free = e.next
+		e.next = nil
+		return e
+	}
+	return new(entry)
+}
+
+func (g *ledger) recycle(e *entry) {
+	clear(e.left)
+	*e = entry{left: e.left[:0], next: g.free}
+	g.free = e
+}
+
+// entryQueue is a ring of entries.
+type entryQueue struct {
+	ring []*entry
+	head int
+	n    int
+}
+
+func (q *entryQueue) len() int { return q.n }
+
+func (q *entryQueue) at(i int) *entry { return q.ring[(q.head+i)&(len(q.ring)-1)] }
+
+func (q *entryQueue) push(e *entry) {
+	if q.n == len(q.ring) {
+		ring := make([]*entry, max(16, 2*len(q.ring)))
+		for i := range q.n {
+			ring[i] = q.at(i)
+		}
+		q.ring, q.head = ring, 0
+	}
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = e
+	q.n++
+}
+
+func (q *entryQueue) pop() *entry {
+	e := q.ring[q.head]
+	q.ring[q.head] = nil
+	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.n--
+	return e
+}
+
+// drain empties the queue.
+func (q *entryQueue) drain(f func(*entry)) {
+	for q.n > 0 {
+		f(q.pop())
+	}
+	q.ring, q.head = nil, 0
+}

@@ -1,0 +1,245 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+	"golang.org/x/sync/errgroup"
+)
+
+// link is one network connection from CONNACK to its end. Three goroutines run
+// it under one errgroup that the Conn's supervisor waits for: the reader, the
+// writer and the keepalive. The first that ends ends the others by killing the
+// link.
+type link struct {
+	// Immutable.
+	conn    *Conn
+	no      uint32
+	nc      net.Conn
+	server  string
+	version Version
+	agreed  agreed
+	connack codec.Connack
+	began   time.Time
+	framer  *codec.Framer // the reader's, with what came behind the CONNACK
+	wake    chan struct{} // wakes an idle writer
+
+	// Guarded by outbound.mu.
+	out      *outbuf
+	idle     bool   // the writer waits for wake
+	closing  bool   // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
+	writing0 uint64 // acceptance number of the first QoS 0 message being written
+	probe    bool   // one publish at a time, to find the one that kills links
+	window   int    // the limit of the window when nothing is suspected
+
+	received atomic.Int64 // time of the last byte, as nanoseconds since began
+	sent     atomic.Int64 // time of the last write that went through
+	pinged   atomic.Int64 // when the last PINGREQ went through
+	paused   atomic.Bool  // the reader waits for a consumer
+
+	end   sync.Once
+	cause error         // why the link ended; set before dead is closed
+	dead  chan struct{} // closed by kill
+
+	control controlFlusher // of a WebSocket, nil otherwise
+}
+
+// controlFlusher is what a WebSocket connection needs from our writer: its
+// control frames are written by nobody else.
+type controlFlusher interface {
+	SetControlNotify(func())
+	FlushControl() error
+}
+
+// batchWriter is a connection that sends several pieces as one message.
+type batchWriter interface {
+	WriteBatch([][]byte) error
+}
+
+func (l *link) since() int64 { return int64(time.Since(l.began)) }
+
+// run runs the link until it ends and returns why.
+func (l *link) run() error {
+	var g errgroup.Group
+	if c, ok := l.nc.(controlFlusher); ok {
+		l.control = c
+		c.SetControlNotify(l.notify)
+	}
+	g.Go(func() error { l.kill(l.read()); return nil })
+	g.Go(func() error { l.writer(); return nil })
+	g.Go(func() error { l.keepalive(); return nil })
+	g.Wait()
+	return l.cause
+}
+
+// kill ends the link with a cause; the first one counts. A protocol error is
+// told to an MQTT 5 server before the socket closes (section 4.13.1).
+func (l *link) kill(cause error) {
+	l.end.Do(func() {
+		l.cause = cause
+		close(l.dead)
+		// A write under way gets a moment, so that what closes the link can follow it.
+		l.nc.SetWriteDeadline(time.Now().Add(killTime))
+	})
+}
+
+// killTime is how long a write may still take when its link was killed.
+const killTime = 250 * time.Millisecond
+
+// killed reports whether the link has ended.
+func (l *link) killed() bool {
+	select {
+	case <-l.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// signal wakes the writer when it is idle. outbound.mu is held.
+func (l *link) signal() {
+	if l.idle {
+		l.idle = false
+		l.notify()
+	}
+}
+
+func (l *link) notify() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
+// acknowledgements that are overdue. It ends with the link.
+func (l *link) keepalive() {
+	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.conn.cfg.pingTimeout}
+	watch := l.newWatch()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		action, delay := p.look(l.facts(now))
+		switch action {
+		case pulseDead:
+			l.kill(ErrKeepAlive)
+			return
+		case pulsePing:
+			l.ping()
+		}
+		timer.Reset(min(delay, watch.look(now)))
+		select {
+		case <-timer.C:
+		case <-l.dead:
+			return
+		}
+	}
+}
+
+func (l *link) facts(now time.Time) pulseFacts {
+	at := func(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
+	f := pulseFacts{now: now, wall: now.Round(0), received: at(&l.received), sent: at(&l.sent), paused: l.paused.Load()}
+	if l.pinged.Load() != 0 {
+		f.pingSent = at(&l.pinged)
+	}
+	return f
+}
+
+// ping hands a PINGREQ to the writer.
+func (l *link) ping() {
+	o := l.conn.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.append(l, codec.AppendPingreq) {
+		l.out.ping = true
+	}
+}
+
+// farewell is the DISCONNECT that belongs to the end of the link, nil for none.
+func (l *link) farewell(cause error) []byte {
+	if l.version != V5 {
+		return nil
+	}
+	p, ok := errors.AsType[*ProtocolError](cause)
+	if !ok {
+		return nil
+	}
+	b, err := codec.AppendDisconnect(nil, l.version, &codec.Disconnect{Code: p.Code})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// disconnect puts a DISCONNECT behind everything in the buffer; the writer ends
+// the link when it is written. It reports whether the link could take it.
+func (l *link) disconnect(d *codec.Disconnect) bool {
+	o := l.conn.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l.closing || l.killed() {
+		return false
+	}
+	b, err := codec.AppendDisconnect(l.out.buf, l.version, d)
+	if err != nil {
+		return false
+	}
+	l.out.buf, l.closing = b, true
+	l.notify()
+	return true
+}
+
+// watchdog looks after what is late on a link.
+type watchdog struct {
+	l        *link
+	told     uint32 // generation of the message that AckOverdue named last
+	interval time.Duration
+	asked    bool // SUBSCRIBEs went out with the link
+}
+
+func (l *link) newWatch() *watchdog {
+	cfg := l.conn.cfg
+	w := &watchdog{l: l, interval: max(cfg.ackOverdue/2, time.Millisecond)}
+	if cfg.ackTimeout > 0 {
+		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
+	}
+	w.interval = min(w.interval, cfg.subscribeWait/2+time.Millisecond)
+	return w
+}
+
+// look checks what may be late and returns when to look again.
+func (w *watchdog) look(now time.Time) time.Duration {
+	c := w.l.conn
+	if old, owed, ok := c.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= c.cfg.ackOverdue {
+		w.told = old.gen
+		c.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
+	}
+	if c.cfg.ackTimeout > 0 {
+		if since, ok := c.out.oldestSent(); ok && now.Sub(since) > c.cfg.ackTimeout {
+			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + c.cfg.ackTimeout.String()})
+		}
+	}
+	if filter, ok := c.routes.overdue(now, c.cfg.subscribeWait); ok {
+		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + c.cfg.subscribeWait.String()})
+	}
+	return w.interval
+}
+
+// timeoutError is a net.Error that says what took too long.
+type timeoutError struct{ what string }
+
+func (e *timeoutError) Error() string { return "mqtt: " + e.what }
+
+// Timeout makes it a timeout in the sense of net.Error.
+func (e *timeoutError) Timeout() bool { return true }
+
+// Temporary is part of net.Error.
+func (e *timeoutError) Temporary() bool { return true }
+
+func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }

@@ -1,0 +1,145 @@
+package mqtt
+
+// mailbox holds the messages of one subscription that were not handed over yet,
+// in the order of arrival. QoS 0 messages stand in a ring of their own, so that
+// the oldest of them can give way while QoS 1 and 2 are kept. It is guarded by
+// the subscription's lock.
+type mailbox struct {
+	rings [2]mailRing // QoS 0; QoS 1 and 2
+	seq   uint64
+	front int64 // sequence numbers of messages put back, counting down
+	bytes int
+}
+
+type mail struct {
+	msg Message
+	seq int64
+}
+
+func (b *mailbox) len() int { return b.rings[0].n + b.rings[1].n }
+
+func ringOf(m *Message) int {
+	if m.QoS == 0 {
+		return 0
+	}
+	return 1
+}
+
+// push puts m last.
+func (b *mailbox) push(m Message) {
+	b.seq++
+	b.bytes += mailSize(&m)
+	b.rings[ringOf(&m)].push(mail{m, int64(b.seq)})
+}
+
+// unpop puts m first again.
+func (b *mailbox) unpop(m Message) {
+	b.front--
+	b.bytes += mailSize(&m)
+	b.rings[ringOf(&m)].unpop(mail{m, b.front})
+}
+
+// pop takes the first message; there must be one.
+func (b *mailbox) pop() Message {
+	r := &b.rings[0]
+	if o := &b.rings[1]; r.n == 0 || o.n > 0 && o.first().seq < r.first().seq {
+		r = o
+	}
+	m := r.pop()
+	b.bytes -= mailSize(&m)
+	return m
+}
+
+// drop0 takes the oldest QoS 0 message, if there is one.
+func (b *mailbox) drop0() (Message, bool) {
+	if b.rings[0].n == 0 {
+		return Message{}, false
+	}
+	m := b.rings[0].pop()
+	b.bytes -= mailSize(&m)
+	return m, true
+}
+
+// replace puts m in the place of the pending message of its topic and QoS
+// class, and returns that one. It looks at every pending message.
+func (b *mailbox) replace(m Message) (Message, bool) {
+	for i := range b.rings {
+		r := &b.rings[i]
+		for n := range r.n {
+			if at := r.at(n); at.msg.Topic == m.Topic {
+				old := at.msg
+				b.bytes -= mailSize(&old)
+				if i == ringOf(&m) {
+					b.bytes += mailSize(&m)
+					at.msg = m
+				} else {
+					r.cut(n)
+					b.push(m)
+				}
+				return old, true
+			}
+		}
+	}
+	return Message{}, false
+}
+
+// mailSize is what a pending message counts for.
+func mailSize(m *Message) int { return len(m.Topic) + len(m.Payload) + 64 }
+
+// mailRing is a ring buffer that grows on use and is let go of when it is empty.
+type mailRing struct {
+	ring []mail
+	head int
+	n    int
+}
+
+func (r *mailRing) at(i int) *mail { return &r.ring[(r.head+i)&(len(r.ring)-1)] }
+
+func (r *mailRing) first() *mail { return r.at(0) }
+
+func (r *mailRing) grow() {
+	if r.n < len(r.ring) {
+		return
+	}
+	ring := make([]mail, max(16, 2*len(r.ring)))
+	for i := range r.n {
+		ring[i] = *r.at(i)
+	}
+	r.ring, r.head = ring, 0
+}
+
+func (r *mailRing) push(m mail) {
+	r.grow()
+	r.n++
+	*r.at(r.n - 1) = m
+}
+
+func (r *mailRing) unpop(m mail) {
+	r.grow()
+	r.head = (r.head - 1) & (len(r.ring) - 1)
+	r.n++
+	*r.at(0) = m
+}
+
+// keepRing is the largest ring that an empty mailbox keeps.
+const keepRing = 1024
+
+func (r *mailRing) pop() Message {
+	m := r.first().msg
+	*r.first() = mail{}
+	r.head = (r.head + 1) & (len(r.ring) - 1)
+	r.n--
+	if r.n == 0 && len(r.ring) > keepRing {
+		r.ring, r.head = nil, 0
+	}
+	return m
+}
+
+// cut takes out the i-th message.
+func (r *mailRing) cut(i int) {
+	for ; i < r.n-1; i++ {
+		*r.at(i) = *r.at(i + 1)
+	}
+	*r.at(r.n - 1) = mail{}
+	r.n--
+}

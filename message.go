@@ -1,0 +1,174 @@
+package mqtt
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// QoS is a quality of service: 0 at most once, 1 at least once, 2 exactly once
+// (section 4.3). As a [SubscribeOption] it is the maximum at which the server
+// may send to that subscription.
+type QoS byte
+
+// UserProperty is a name and a value that travel with an MQTT 5 packet. Names
+// may repeat and the order is kept (section 3.3.2.3.7).
+type UserProperty = codec.UserProperty
+
+// Message is an application message, to publish or received.
+//
+// To publish, set Topic, Payload, QoS, Retain and, on MQTT 5, Properties. A
+// received Message owns its bytes; publishing it again carries its topic,
+// payload, QoS and properties, and neither its retain flag nor its
+// acknowledgement.
+type Message struct {
+	// Topic is the topic name: 1 to 65,535 bytes of UTF-8 without wildcards
+	// (section 4.7).
+	Topic string
+	// Payload is the application's data, of any content; nil and empty are the
+	// same on the wire.
+	Payload []byte
+	// Properties are the MQTT 5 properties, nil for none. On a 3.x link a
+	// message with properties is refused with a [VersionError].
+	Properties *Properties
+
+	sub *Subscription // where a received message was delivered; nil for one to publish
+	ref uint32        // flags in the low bits, the ledger's generation above them
+	id  uint16        // packet identifier of a received QoS 1 or 2 message
+
+	// QoS is the quality of service, 0 to 2.
+	QoS QoS
+	// Retain asks the server to keep the message for later subscribers. It is
+	// false on a received message, see [Message.Retained].
+	Retain bool
+}
+
+// Flags in Message.ref; the generation of the ledger stands above them.
+const (
+	flagRetained uint32 = 1 << iota
+	flagDup
+	flagReplay
+	flagGivenAway
+
+	refShift = 4
+)
+
+// Properties are the properties of an MQTT 5 PUBLISH (section 3.3.2.3). The
+// zero value of a field means that the property is absent.
+type Properties struct {
+	// Expiry is how long the message is of use, in whole seconds on the wire,
+	// rounded up. Time spent waiting here or at the server is taken off it.
+	Expiry time.Duration
+	// ContentType describes the payload, for example a MIME type.
+	ContentType string
+	// ResponseTopic is where an answer is expected; a topic name without wildcards.
+	ResponseTopic string
+	// CorrelationData lets the requester recognise the answer.
+	CorrelationData []byte
+	// User holds user properties in order.
+	User []UserProperty
+	// UTF8 says that the payload is UTF-8 text (Payload Format Indicator 1).
+	UTF8 bool
+}
+
+// Retained reports whether the server sent the message because it was retained
+// when the subscription was made (section 3.3.1.3).
+func (m Message) Retained() bool { return m.ref&flagRetained != 0 }
+
+// Dup reports whether the server marked the message as sent before
+// (section 3.3.1.1). It does not say that the application saw it before.
+func (m Message) Dup() bool { return m.ref&flagDup != 0 }
+
+// Replayed reports whether a retained message came because the library
+// subscribed again after the server had lost the session, so that it may have
+// been delivered before.
+func (m Message) Replayed() bool { return m.ref&flagReplay != 0 }
+
+// GiveAway returns m marked so that Publish keeps m.Payload instead of copying
+// it. The payload must not change until the Future resolves.
+func (m Message) GiveAway() Message {
+	m.ref |= flagGivenAway
+	return m
+}
+
+// Ack acknowledges a message that was received under [WithManualAck]. It may be
+// called from any goroutine; acknowledgements leave in the order of arrival
+// whatever the order of the calls.
+//
+// It returns nil when the acknowledgement is noted, or when none is owed (QoS 0).
+// [ErrAcked] says that it was noted before, [ErrStale] that the server's session
+// ended or that the library acknowledged the message by itself.
+func (m Message) Ack() error {
+	if m.QoS == 0 {
+		return nil
+	}
+	if m.sub == nil {
+		return ErrNotReceived
+	}
+	return m.sub.ack(m)
+}
+
+// Text is a payload of text.
+func Text(s string) []byte { return []byte(s) }
+
+// Int is a payload that is the decimal text of v.
+func Int(v int64) []byte { return strconv.AppendInt(nil, v, 10) }
+
+// Float is a payload that is the shortest decimal text that reads back as v.
+func Float(v float64) []byte { return strconv.AppendFloat(nil, v, 'g', -1, 64) }
+
+// wireProperties copies p for the wire, so that the caller may reuse it.
+func wireProperties(p *Properties) *codec.Properties {
+	if p == nil {
+		return nil
+	}
+	w := &codec.Properties{ContentType: p.ContentType, ResponseTopic: p.ResponseTopic}
+	if p.UTF8 {
+		w.PayloadFormat = 1
+		w.Present = w.Present.With(codec.PropPayloadFormatIndicator)
+	}
+	if p.Expiry > 0 {
+		w.MessageExpiry = wholeSeconds(p.Expiry)
+		w.Present = w.Present.With(codec.PropMessageExpiryInterval)
+	}
+	if p.ContentType != "" {
+		w.Present = w.Present.With(codec.PropContentType)
+	}
+	if p.ResponseTopic != "" {
+		w.Present = w.Present.With(codec.PropResponseTopic)
+	}
+	if len(p.CorrelationData) > 0 {
+		w.CorrelationData = append([]byte(nil), p.CorrelationData...)
+		w.Present = w.Present.With(codec.PropCorrelationData)
+	}
+	if len(p.User) > 0 {
+		w.User = append([]UserProperty(nil), p.User...)
+	}
+	return w
+}
+
+// wholeSeconds rounds up, within the four bytes of the wire.
+func wholeSeconds(d time.Duration) uint32 {
+	s := (d + time.Second - 1) / time.Second
+	return uint32(min(max(int64(s), 0), 1<<32-1))
+}
+
+// messageProperties makes the properties of a received message, nil when it has
+// none but the subscription identifiers, which are this package's own.
+func messageProperties(p *codec.PublishView) *Properties {
+	raw := p.Props
+	if len(raw) == 0 || p.SubIDs == 1 && len(raw) == 1+varintSize(int(p.SubID)) {
+		return nil
+	}
+	var w codec.Properties
+	raw.Decode(&w)
+	return &Properties{
+		UTF8:            w.PayloadFormat == 1,
+		Expiry:          time.Duration(w.MessageExpiry) * time.Second,
+		ContentType:     w.ContentType,
+		ResponseTopic:   w.ResponseTopic,
+		CorrelationData: w.CorrelationData,
+		User:            w.User,
+	}
+}

@@ -1,0 +1,574 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/millrace/mqtt/backoff"
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/transport"
+)
+
+// ConnectOption changes how [Connect] makes and keeps the connection.
+type ConnectOption func(*config)
+
+// config is what the options of Connect come to. It is not changed afterwards.
+type config struct {
+	servers  []*transport.URL
+	versions []Version
+	dialer   transport.Dialer
+
+	clientID       string
+	serverAssigns  bool
+	session        time.Duration // 0: clean
+	fresh          bool
+	keepAlive      time.Duration
+	pingTimeout    time.Duration
+	connectTimeout time.Duration
+	closeTimeout   time.Duration
+	subscribeWait  time.Duration
+	stableAfter    time.Duration
+	ackTimeout     time.Duration
+	ackOverdue     time.Duration
+	stuckAfter     time.Duration
+	ackGrace       time.Duration
+	firstConnect   FirstConnect
+	backoff        backoff.Policy
+	onError        func(error) Decision
+	survive        bool // go on after a takeover
+	downgradeOnCut bool
+	credentials    func(context.Context) (Credentials, error)
+	fixed          Credentials
+	will           *Will
+	connectProps   *codec.Properties
+	queue          queueConfig
+	receiveMax     int
+	inboundLimit   int
+	always         bool // resubscribe even when the session was resumed
+	maxSubscribe   int  // filters in a packet
+	logger         *slog.Logger
+	hook           func(PacketInfo)
+	declared       []declaration
+	catchAll       *subOptions
+	errs           []error
+}
+
+type declaration struct {
+	filters []Filter
+	opts    subOptions
+}
+
+// The defaults. DESIGN.md, "Defaults", is where they were decided.
+func defaults() config {
+	return config{
+		versions:       []Version{V5, V311},
+		keepAlive:      60 * time.Second,      // what paho users have; NATs forget idle flows after minutes
+		pingTimeout:    10 * time.Second,      // a slow mobile round trip and a retransmission or two
+		connectTimeout: 10 * time.Second,      // one server: resolve, dial, TLS and CONNACK together
+		closeTimeout:   5 * time.Second,       // half of what orchestrators leave after SIGTERM
+		subscribeWait:  10 * time.Second,      // brokers answer in milliseconds
+		stableAfter:    10 * time.Second,      // a link that lived this long was no flap
+		ackOverdue:     10 * time.Second,      // an application that takes longer should hear of it
+		stuckAfter:     30 * time.Second,      // "decided" 10
+		ackGrace:       10 * time.Second,      // "decided" 13
+		backoff:        backoff.Exponential{}, // 1 s doubling to 120 s, full jitter
+		queue: queueConfig{
+			messages: 65536, bytes: 64 << 20, // bounded, and enough for a broker's restart
+			inflight5: 1024, // never above the server's Receive Maximum
+			inflight3: 64,   // nothing is announced there, and cloud services cut off at about 100
+		},
+		receiveMax:   1024,     // our side of the same
+		inboundLimit: 64 << 20, // larger than any sane message, smaller than memory
+		maxSubscribe: 8,        // what AWS takes
+		logger:       slog.New(slog.DiscardHandler),
+	}
+}
+
+// FirstConnect says what Connect does about the first connection.
+type FirstConnect uint8
+
+const (
+	// FirstConnectFail returns the error when one round over the servers failed.
+	FirstConnectFail FirstConnect = iota
+	// FirstConnectRetry keeps trying until it succeeds or the context ends.
+	FirstConnectRetry
+	// FirstConnectBackground returns at once; the Conn connects by itself.
+	FirstConnectBackground
+)
+
+// Decision is what a policy function says about a failed attempt or a lost link.
+type Decision uint8
+
+const (
+	// DecideDefault leaves it to the library.
+	DecideDefault Decision = iota
+	// DecideRetry tries again after the backoff.
+	DecideRetry
+	// DecideStop ends the Conn with the error.
+	DecideStop
+)
+
+// WithServers adds servers to try, in order, after the one given to Connect.
+// They are one logical cluster: a session is expected to be found at any of them.
+func WithServers(urls ...string) ConnectOption {
+	return func(c *config) {
+		for _, raw := range urls {
+			c.addServer(raw)
+		}
+	}
+}
+
+func (c *config) addServer(raw string) {
+	u, err := transport.Parse(raw)
+	if err != nil {
+		c.errs = append(c.errs, &InvalidError{What: "server URL", Problem: err.Error()})
+		return
+	}
+	c.servers = append(c.servers, u)
+}
+
+// WithClientID sets the client identifier. Without it one is generated, of at
+// most 23 letters and digits.
+func WithClientID(id string) ConnectOption { return func(c *config) { c.clientID = id } }
+
+// WithServerAssignedClientID sends an empty client identifier: an MQTT 5 server
+// assigns one, which is then kept for the life of the Conn (section 3.1.3.1).
+func WithServerAssignedClientID() ConnectOption { return func(c *config) { c.serverAssigns = true } }
+
+// WithVersions sets the protocol versions to try, in order. The next one is
+// tried only when the server refuses a version. The default is 5.0, then 3.1.1.
+func WithVersions(v ...Version) ConnectOption {
+	return func(c *config) { c.versions = append([]Version(nil), v...) }
+}
+
+// WithDowngradeOnClose also tries the next version when the server closes the
+// connection in place of an answer to CONNECT, as some old servers do.
+func WithDowngradeOnClose() ConnectOption { return func(c *config) { c.downgradeOnCut = true } }
+
+// WithSession asks the server to keep the session for d after a link ends
+// (whole seconds; 3.x servers decide by themselves for how long). It sets
+// Clean Start and Session Expiry Interval, or Clean Session, right for each
+// version. It needs a client identifier of your own.
+func WithSession(d time.Duration) ConnectOption {
+	return func(c *config) {
+		if d <= 0 {
+			c.errs = append(c.errs, invalid("session duration", d.String(), "must be above 0; leave the option out for a clean session"))
+		}
+		c.session = d
+	}
+}
+
+// WithFreshStart makes the server discard an earlier session of this client
+// identifier on the first connect.
+func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } }
+
+// WithKeepAlive sets the keep alive: a ping is sent when for this long nothing
+// was sent or nothing was received. Whole seconds up to 65,535; 0 means the
+// default of 60 s, negative means no pings. An MQTT 5 server may override it.
+func WithKeepAlive(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.keepAlive, d) }
+}
+
+// WithPingTimeout sets how long an answer to a ping may take, 10 s by default.
+func WithPingTimeout(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.pingTimeout, d) }
+}
+
+// WithConnectTimeout bounds one attempt to connect to one server, from name
+// look-up to CONNACK. The default is 10 s.
+func WithConnectTimeout(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.connectTimeout, d) }
+}
+
+// WithCloseTimeout bounds how long [Conn.Close] waits for what is pending, 5 s
+// by default.
+func WithCloseTimeout(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.closeTimeout, d) }
+}
+
+// WithSubscribeTimeout bounds how long a SUBSCRIBE may wait for its answer
+// while a link is up, 10 s by default.
+func WithSubscribeTimeout(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.subscribeWait, d) }
+}
+
+// WithStableAfter sets how long a link must have been up for the backoff to
+// start over, 10 s by default.
+func WithStableAfter(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.stableAfter, d) }
+}
+
+// WithAckTimeout ends a link on which a publish has waited for its
+// acknowledgement for d, so that it is sent again on the next. Off by default.
+func WithAckTimeout(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.ackTimeout, d) }
+}
+
+// WithAckOverdue sets after what time with the application an unacknowledged
+// message is told in an [AckOverdue] event, 10 s by default.
+func WithAckOverdue(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.ackOverdue, d) }
+}
+
+// WithStuckAfter sets after what time without progress a subscription that
+// holds more than its limit is ended with [ErrSlowConsumer], 30 s by default.
+func WithStuckAfter(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.stuckAfter, d) }
+}
+
+// setDuration keeps the default for zero.
+func setDuration(to *time.Duration, d time.Duration) {
+	if d != 0 {
+		*to = d
+	}
+}
+
+// WithFirstConnect sets what Connect does about the first connection.
+func WithFirstConnect(f FirstConnect) ConnectOption { return func(c *config) { c.firstConnect = f } }
+
+// WithBackoff sets the delays between attempts. The default doubles from 1 s to
+// 120 s with full jitter.
+func WithBackoff(p backoff.Policy) ConnectOption {
+	return func(c *config) {
+		if p != nil {
+			c.backoff = p
+		}
+	}
+}
+
+// WithErrorPolicy sets a function that decides about each failed attempt and
+// each lost link.
+func WithErrorPolicy(f func(error) Decision) ConnectOption {
+	return func(c *config) { c.onError = f }
+}
+
+// WithSurviveTakeover reconnects after another client took the session over,
+// in place of ending with [ErrTakenOver]. Two clients that do so fight.
+func WithSurviveTakeover() ConnectOption { return func(c *config) { c.survive = true } }
+
+// WithQueue sets the limits of what is accepted and not yet resolved, and what
+// happens at the limit. 0 keeps a default (65,536 messages, 64 MiB); negative
+// means no limit.
+func WithQueue(messages, bytes int, policy QueuePolicy) ConnectOption {
+	return func(c *config) {
+		setLimit(&c.queue.messages, messages)
+		setLimit(&c.queue.bytes, bytes)
+		if policy > QueueDropNewest {
+			c.errs = append(c.errs, invalid("queue policy", "", "unknown"))
+		}
+		c.queue.policy = policy
+	}
+}
+
+// setLimit keeps the default for zero, and takes negative for no limit.
+func setLimit(to *int, n int) {
+	switch {
+	case n > 0:
+		*to = n
+	case n < 0:
+		*to = 1<<31 - 1
+	}
+}
+
+// WithQueueQoS0 queues QoS 0 messages while there is no link, in place of
+// failing them with [ErrNotConnected].
+func WithQueueQoS0() ConnectOption { return func(c *config) { c.queue.keepQoS0 = true } }
+
+// WithMaxInflight sets how many QoS 1 and 2 publishes may be under way, 1 to
+// 65,535; never above the server's Receive Maximum. The default is 1,024 on
+// 5.0 and 64 on 3.x.
+func WithMaxInflight(n int) ConnectOption {
+	return func(c *config) {
+		if n < 1 || n > 65535 {
+			c.errs = append(c.errs, invalid("inflight window", "", "must be 1 to 65,535"))
+			return
+		}
+		c.queue.inflight3, c.queue.inflight5 = n, n
+	}
+}
+
+// WithReceiveMaximum sets how many QoS 1 and 2 messages the server may send
+// without acknowledgement on MQTT 5, 1 to 65,535. The default is 1,024.
+func WithReceiveMaximum(n int) ConnectOption {
+	return func(c *config) {
+		if n < 1 || n > 65535 {
+			c.errs = append(c.errs, invalid("receive maximum", "", "must be 1 to 65,535"))
+			return
+		}
+		c.receiveMax = n
+	}
+}
+
+// WithMaxPacketSize sets the largest inbound packet in bytes, header included,
+// up to 268,435,460. The default is 64 MiB. It is announced on MQTT 5; on 3.x
+// a larger message is acknowledged and dropped, with an event.
+func WithMaxPacketSize(n int) ConnectOption {
+	return func(c *config) {
+		if n < 16 || n > maxPacket {
+			c.errs = append(c.errs, invalid("maximum packet size", "", "must be 16 to 268,435,460"))
+			return
+		}
+		c.inboundLimit = n
+	}
+}
+
+// WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were under
+// way when the server lost the session.
+func WithSessionLost(qos1, qos2 LostPolicy) ConnectOption {
+	return func(c *config) { c.queue.lost1, c.queue.lost2 = qos1, qos2 }
+}
+
+// WithAlwaysResubscribe sends every SUBSCRIBE again on each new link, also when
+// the server resumed the session.
+func WithAlwaysResubscribe() ConnectOption { return func(c *config) { c.always = true } }
+
+// Credentials are what a CONNECT carries about the user. Username and Password
+// tell absent (nil) from empty. The other fields, where set, take the place of
+// the options of Connect for one attempt.
+type Credentials struct {
+	Username *string
+	Password []byte // nil: absent
+	URL      string // another server URL
+	Header   http.Header
+	TLS      *tls.Config
+}
+
+// LogValue keeps credentials out of logs.
+func (Credentials) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// String keeps credentials out of text.
+func (Credentials) String() string { return "[redacted]" }
+
+// GoString keeps credentials out of text.
+func (Credentials) GoString() string { return "mqtt.Credentials{[redacted]}" }
+
+// WithCredentials sets user name and password.
+func WithCredentials(username, password string) ConnectOption {
+	return func(c *config) { c.fixed = Credentials{Username: &username, Password: []byte(password)} }
+}
+
+// WithUsername sets a user name without a password.
+func WithUsername(username string) ConnectOption {
+	return func(c *config) { c.fixed = Credentials{Username: &username} }
+}
+
+// WithCredentialsFunc sets a function that is called before every attempt, with
+// the context of the attempt. Its error counts as a failed attempt.
+func WithCredentialsFunc(f func(context.Context) (Credentials, error)) ConnectOption {
+	return func(c *config) { c.credentials = f }
+}
+
+// Will is the message that the server publishes when the connection ends
+// without a DISCONNECT (section 3.1.2.5).
+type Will struct {
+	Message
+	// Delay is how long the server waits before it publishes the will, MQTT 5
+	// only, in whole seconds.
+	Delay time.Duration
+}
+
+// WithWill sets the will.
+func WithWill(w Will) ConnectOption { return func(c *config) { c.will = &w } }
+
+// WithConnectUserProperties adds user properties to CONNECT, MQTT 5 only.
+func WithConnectUserProperties(user ...UserProperty) ConnectOption {
+	return func(c *config) { c.connectProps.User = append(c.connectProps.User, user...) }
+}
+
+// WithRequestResponseInformation asks an MQTT 5 server for Response Information
+// (section 3.1.2.11.6).
+func WithRequestResponseInformation() ConnectOption {
+	return func(c *config) {
+		c.connectProps.RequestResponseInfo = 1
+		c.connectProps.Present = c.connectProps.Present.With(codec.PropRequestResponseInformation)
+	}
+}
+
+// WithTLS sets the TLS configuration, which is cloned for each attempt.
+func WithTLS(t *tls.Config) ConnectOption {
+	return func(c *config) {
+		if t != nil {
+			c.dialer.TLS = t.Clone()
+		}
+	}
+}
+
+// WithHeader adds headers to the WebSocket handshake.
+func WithHeader(h http.Header) ConnectOption { return func(c *config) { c.dialer.Header = h.Clone() } }
+
+// WithHeaderFunc sets a function that makes headers for each WebSocket attempt.
+func WithHeaderFunc(f func(ctx context.Context, u *transport.URL) (http.Header, error)) ConnectOption {
+	return func(c *config) { c.dialer.HeaderFunc = f }
+}
+
+// WithMissingSubprotocol accepts a WebSocket server that does not choose the
+// subprotocol.
+func WithMissingSubprotocol() ConnectOption {
+	return func(c *config) { c.dialer.AllowMissingSubprotocol = true }
+}
+
+// WithLocalAddr sets the local address of TCP connections.
+func WithLocalAddr(a net.Addr) ConnectOption { return func(c *config) { c.dialer.LocalAddr = a } }
+
+// WithDialer sets the function that opens sockets, for all transports. It may
+// wrap or watch the net.Conn.
+func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, error)) ConnectOption {
+	return func(c *config) { c.dialer.DialFunc = f }
+}
+
+// WithProxy sets a proxy: http, https (CONNECT), socks5 or socks5h.
+func WithProxy(u *url.URL) ConnectOption {
+	return func(c *config) {
+		if err := transport.CheckProxy(u); err != nil {
+			c.errs = append(c.errs, &InvalidError{What: "proxy", Problem: err.Error()})
+		}
+		c.dialer.Proxy = u
+	}
+}
+
+// WithProxyFromEnvironment takes the proxy from HTTPS_PROXY, HTTP_PROXY,
+// ALL_PROXY and NO_PROXY.
+func WithProxyFromEnvironment() ConnectOption {
+	return func(c *config) { c.dialer.ProxyFromEnvironment = true }
+}
+
+// WithLogger sets the logger. Every record carries the client identifier and
+// the link's number; no secret and no payload is logged.
+func WithLogger(l *slog.Logger) ConnectOption {
+	return func(c *config) {
+		if l != nil {
+			c.logger = l
+		}
+	}
+}
+
+// PacketInfo describes one packet that was sent or received, without its contents.
+type PacketInfo struct {
+	Sent     bool // false: received
+	Type     codec.Type
+	PacketID uint16
+	QoS      QoS
+	Size     int // of the whole packet in bytes
+	Link     uint32
+}
+
+// WithPacketHook sets a function that sees every packet as the goroutines of
+// the link send and receive it. It must not block.
+func WithPacketHook(f func(PacketInfo)) ConnectOption { return func(c *config) { c.hook = f } }
+
+// WithSubscription declares a subscription before the first link, so that no
+// message of a resumed session comes before it. [Conn.Subscription] returns it
+// by its filter.
+func WithSubscription(filter string, opts ...SubscribeOption) ConnectOption {
+	return func(c *config) {
+		o := newSubOptions(opts)
+		c.declared = append(c.declared, declaration{[]Filter{{Filter: filter, QoS: o.qos}}, o})
+	}
+}
+
+// WithCatchAll opens the catch-all subscription before the first link; see
+// [Conn.CatchAll].
+func WithCatchAll(opts ...SubscribeOption) ConnectOption {
+	return func(c *config) {
+		o := newSubOptions(opts)
+		c.catchAll = &o
+	}
+}
+
+// newConfig applies the options and reports every problem at once.
+func newConfig(server string, opts []ConnectOption) (*config, error) {
+	c := defaults()
+	c.connectProps = &codec.Properties{}
+	c.addServer(server)
+	for _, o := range opts {
+		o(&c)
+	}
+	c.validate()
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	if c.clientID == "" && !c.serverAssigns {
+		c.clientID = generateClientID()
+	}
+	return &c, nil
+}
+
+// validate adds what is wrong with the options together.
+func (c *config) validate() {
+	bad := func(what, problem string) { c.errs = append(c.errs, invalid(what, "", problem)) }
+	if len(c.versions) == 0 {
+		bad("version list", "is empty")
+	}
+	v3 := false
+	for _, v := range c.versions {
+		if !v.Valid() {
+			bad("version list", "has a version that is not 3.1, 3.1.1 or 5.0")
+		}
+		v3 = v3 || v != V5
+	}
+	if err := codec.CheckUTF8(c.clientID); err != nil {
+		bad("client identifier", problemOf(err))
+	}
+	if c.serverAssigns && c.clientID != "" {
+		bad("client identifier", "is given, and the server is asked to assign one")
+	}
+	if c.serverAssigns && v3 && c.session > 0 {
+		bad("client identifier", "must not be empty for a session that is kept, on MQTT 3.x [MQTT-3.1.3-7]")
+	}
+	if !c.serverAssigns && c.clientID == "" && c.session > 0 {
+		bad("client identifier", "is needed for a session that is kept: a generated one would not find it again")
+	}
+	if c.keepAlive > 65535*time.Second {
+		bad("keep alive", "must be at most 65,535 s")
+	}
+	for _, d := range []time.Duration{c.pingTimeout, c.connectTimeout, c.closeTimeout, c.subscribeWait, c.stableAfter, c.ackOverdue, c.stuckAfter} {
+		if d < 0 {
+			bad("duration", "must not be negative")
+		}
+	}
+	if err := checkUser(c.connectProps.User); err != nil {
+		c.errs = append(c.errs, err)
+	}
+	c.checkWill()
+	c.checkCredentials(&c.fixed)
+	for _, d := range c.declared {
+		for _, f := range d.filters {
+			if err := d.opts.check(f); err != nil {
+				c.errs = append(c.errs, err)
+			}
+		}
+	}
+}
+
+func (c *config) checkWill() {
+	if c.will == nil {
+		return
+	}
+	if c.will.Delay < 0 {
+		c.errs = append(c.errs, invalid("will delay", c.will.Delay.String(), "is negative"))
+	}
+	if len(c.will.Payload) > 65535 {
+		c.errs = append(c.errs, invalid("will payload", "", "is longer than 65,535 bytes"))
+	}
+	if _, err := checkOutgoing(&c.will.Message); err != nil {
+		c.errs = append(c.errs, err)
+	}
+}
+
+// checkCredentials checks what does not depend on the version.
+func (c *config) checkCredentials(cr *Credentials) {
+	if cr.Username != nil {
+		if err := codec.CheckUTF8(*cr.Username); err != nil {
+			c.errs = append(c.errs, &InvalidError{What: "user name", Problem: problemOf(err)})
+		}
+	}
+	if len(cr.Password) > 65535 {
+		c.errs = append(c.errs, invalid("password", "", "is longer than 65,535 bytes"))
+	}
+}

@@ -1,0 +1,413 @@
+package mqtt
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// outbound is everything on its way to the server: the queue, the window, and
+// the buffer of the current link's writer. One short lock guards it; nothing
+// that can block happens under it.
+//
+// Publishers append under the lock. The goroutine in resolve.go is the only one
+// that resolves QoS 1 and 2 Futures; QoS 0 Futures are resolved by the writer
+// of the link they were handed to.
+type outbound struct {
+	cfg   queueConfig
+	log   func(Event) // never blocks
+	kick  chan struct{}
+	ended chan struct{} // closed when the goroutine has resolved everything
+
+	mu      sync.Mutex
+	win     window
+	q0, q12 recordList // accepted, not encoded; a full window never holds QoS 0
+	waiters recordList // not accepted yet, first come first served
+	link    *link      // live: its session state is settled; nil while offline
+	closed  error      // why publishes are refused; nil while they are not
+	final   bool       // nothing can come any more: the goroutine may end
+
+	accepted int // unresolved messages
+	bytes    int // what they count for
+	seq      uint64
+	tick     time.Time // coarse clock of the records
+
+	inbox    []ackFact // from the reader of the link number inboxLink
+	inboxNo  uint32
+	resolved []resolution // to be carried out by the goroutine
+	flushers []flusher
+	ctlWait  []*control // wait for a free packet identifier
+
+	free  *record
+	nfree int
+	futs  []Future
+	slab  []byte
+
+	stats outStats
+}
+
+// queueConfig is the immutable part.
+type queueConfig struct {
+	messages, bytes int
+	policy          QueuePolicy
+	keepQoS0        bool // queue QoS 0 while offline
+	inflight3       int  // window on 3.x
+	inflight5       int  // window on 5.0
+	lost1, lost2    LostPolicy
+}
+
+// resolution is a Future to resolve once the lock is released.
+type resolution struct {
+	fut *Future
+	err error
+}
+
+// flusher waits until everything accepted up to seq is resolved.
+type flusher struct {
+	seq  uint64
+	done chan struct{}
+}
+
+// outStats are counters of outbound, guarded by its lock.
+type outStats struct {
+	published, resent, dropped, ignoredAcks uint64
+}
+
+func newOutbound(cfg queueConfig, log func(Event)) *outbound {
+	return &outbound{
+		cfg: cfg, log: log,
+		kick:  make(chan struct{}, 1),
+		ended: make(chan struct{}),
+		tick:  time.Now(),
+	}
+}
+
+// outgoing is one checked message on its way in.
+type outgoing struct {
+	topic   string
+	payload []byte
+	props   *codec.Properties
+	expiry  time.Duration
+	size    int
+	qos     QoS
+	retain  bool
+	keep    bool // payload may be kept without a copy
+}
+
+// publish accepts m, or returns a Future that says why not. Without wait it
+// fails instead of waiting for a place in the queue.
+func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
+	g, err := checkOutgoing(m)
+	if err != nil {
+		return failed(m.Topic, err)
+	}
+	o.mu.Lock()
+	if o.closed != nil {
+		err = o.closed
+	} else if o.link != nil {
+		err = o.link.agreed.carries(&g)
+	} else if g.qos == 0 && !o.cfg.keepQoS0 {
+		err = ErrNotConnected
+	}
+	if err != nil {
+		o.mu.Unlock()
+		return failed(m.Topic, err)
+	}
+	if o.link != nil && o.fast(&g) {
+		f := o.send(&g)
+		o.mu.Unlock()
+		return f
+	}
+	r, err := o.enqueue(&g, wait)
+	if err != nil {
+		o.mu.Unlock()
+		return failed(m.Topic, err)
+	}
+	f, ready := r.fut, r.ready
+	o.mu.Unlock()
+	if ready != nil {
+		o.await(ctx, f, r, ready)
+	}
+	return f
+}
+
+// fast reports whether g may go straight to the writer's buffer: nothing of its
+// kind waits before it, and there is room for it.
+func (o *outbound) fast(g *outgoing) bool {
+	if len(o.link.out.buf) >= bufferMark || o.waiters.n > 0 || !o.fits(g.size) {
+		return false
+	}
+	if g.qos == 0 {
+		return o.q0.n == 0
+	}
+	return o.q12.n == 0 && o.win.canAdmit()
+}
+
+func (o *outbound) fits(size int) bool {
+	return o.accepted < o.cfg.messages && o.bytes+size <= o.cfg.bytes
+}
+
+// send appends g to the writer's buffer.
+func (o *outbound) send(g *outgoing) *Future {
+	o.seq++
+	o.accepted++
+	o.bytes += g.size
+	o.stats.published++
+	if g.qos == 0 {
+		return o.send0(g)
+	}
+	r := o.newRecord(g)
+	o.admit(r)
+	return r.fut
+}
+
+// send0 appends a QoS 0 message, whose Future it shares with the others that
+// will be written together with it.
+func (o *outbound) send0(g *outgoing) *Future {
+	b := o.link.out
+	p := codec.Publish{Retain: g.retain, Topic: g.topic, Payload: g.payload, Props: g.props}
+	b.publish(o.link.version, &p, g.keep)
+	b.n0++
+	b.size0 += g.size
+	if b.first0 == 0 {
+		b.first0 = o.seq
+	}
+	if b.fut == nil {
+		b.fut = o.newFuture()
+		b.fut.stage = StageSent
+	}
+	o.link.signal()
+	return b.fut
+}
+
+// admit moves r, which is in no list, into the window and the writer's buffer.
+func (o *outbound) admit(r *record) {
+	o.win.admit(r)
+	o.encode(r, false)
+	r.fut.advance(StageSent, r.id)
+}
+
+// encode appends the PUBLISH of r.
+func (o *outbound) encode(r *record, dup bool) {
+	l := o.link
+	p := codec.Publish{Dup: dup, QoS: byte(r.qos), Retain: r.retain, PacketID: r.id,
+		Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
+	l.out.publish(l.version, &p, r.keep)
+	r.sentAt = o.tick
+	if r.keep && len(r.payload) > refSize && !r.held {
+		r.held = true
+		l.out.held = append(l.out.held, r)
+	}
+	l.signal()
+}
+
+// aged returns the properties of r with the expiry interval reduced by the time
+// it waited here, never below 1 (section 3.3.2.3.3).
+func (o *outbound) aged(r *record) *codec.Properties {
+	if r.expires.IsZero() || r.props == nil {
+		return r.props
+	}
+	p := *r.props
+	p.MessageExpiry = max(1, wholeSeconds(time.Until(r.expires)))
+	return &p
+}
+
+// newRecord makes the record of g, with a Future and a payload of its own.
+func (o *outbound) newRecord(g *outgoing) *record {
+	r := o.blank()
+	*r = record{
+		fut: o.newFuture(), topic: g.topic, payload: g.payload, props: g.props,
+		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size,
+		seq: o.seq, since: o.tick,
+	}
+	if !g.keep {
+		r.payload = o.cut(g.payload)
+	}
+	if g.expiry > 0 {
+		r.expires = time.Now().Add(g.expiry)
+	}
+	r.fut.out, r.fut.rec = o, r
+	return r
+}
+
+// blank returns a record to fill in.
+func (o *outbound) blank() *record {
+	r := o.free
+	if r == nil {
+		return new(record)
+	}
+	o.free = r.next
+	o.nfree--
+	return r
+}
+
+// recycle lets go of r and keeps it for reuse.
+func (o *outbound) recycle(r *record) {
+	*r = record{}
+	if o.nfree < maxFreeRecords {
+		r.next, o.free = o.free, r
+		o.nfree++
+	}
+}
+
+const (
+	maxFreeRecords = 4096
+	futureSlab     = 32
+	payloadSlab    = 8 << 10
+	slabPayload    = 512 // larger payloads get memory of their own, before the lock
+)
+
+// newFuture cuts a Future from a slab; a Future is never used again.
+func (o *outbound) newFuture() *Future {
+	if len(o.futs) == 0 {
+		o.futs = make([]Future, futureSlab)
+	}
+	f := &o.futs[0]
+	o.futs = o.futs[1:]
+	return f
+}
+
+// cut copies a small payload into a slab that is shared by many.
+func (o *outbound) cut(p []byte) []byte {
+	if len(p) == 0 {
+		return nil
+	}
+	if len(p) > slabPayload {
+		return slices.Clone(p)
+	}
+	if len(o.slab)+len(p) > cap(o.slab) {
+		o.slab = make([]byte, 0, payloadSlab)
+	}
+	at := len(o.slab)
+	o.slab = append(o.slab, p...)
+	return o.slab[at:len(o.slab):len(o.slab)]
+}
+
+// pump sends what waits, as far as window and buffer allow: first what is to be
+// sent again, then the queue.
+func (o *outbound) pump() {
+	l := o.link
+	if l == nil {
+		return
+	}
+	o.waitingControls()
+	for len(l.out.buf) < bufferMark {
+		r := o.win.nextResend()
+		if r == nil {
+			break
+		}
+		o.resend(r)
+	}
+	if l.probe && o.win.order.n == 0 {
+		// What was suspected has passed.
+		l.probe = false
+		o.win.limit, o.win.quota = l.window, l.window
+	}
+	for len(l.out.buf) < bufferMark && o.q0.n > 0 {
+		o.send0Queued(o.q0.head)
+	}
+	for len(l.out.buf) < bufferMark && o.q12.n > 0 && o.win.canAdmit() {
+		r := o.q12.head
+		o.q12.remove(r)
+		if err := o.unfit(r); err != nil {
+			o.finish(r, err)
+			continue
+		}
+		o.admit(r)
+	}
+	o.admitWaiters()
+}
+
+// resend sends the PUBLISH or PUBREL of r once more, on a new link.
+func (o *outbound) resend(r *record) {
+	o.stats.resent++
+	if r.state == recReleased {
+		o.link.out.buf = codec.AppendAck(o.link.out.buf, o.link.version, codec.PUBREL, r.id, codec.Success, nil)
+		o.link.signal()
+		return
+	}
+	if err := o.link.agreed.carriesRecord(r); err != nil {
+		// The server may hold a part of the exchange, so its identifier stays taken.
+		o.win.setAside(r)
+		o.settle(r, err)
+		return
+	}
+	o.encode(r, true)
+	r.fut.advance(StageSent, r.id)
+}
+
+// send0Queued sends a QoS 0 message that waited in the queue.
+func (o *outbound) send0Queued(r *record) {
+	o.q0.remove(r)
+	if err := o.unfit(r); err != nil {
+		o.finish(r, err)
+		return
+	}
+	b := o.link.out
+	p := codec.Publish{Retain: r.retain, Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
+	b.publish(o.link.version, &p, r.keep)
+	b.n0++
+	b.size0 += r.size
+	if b.first0 == 0 {
+		b.first0 = r.seq
+	}
+	r.fut.advance(StageSent, 0)
+	b.futs = append(b.futs, r.fut)
+	o.recycle(r) // the Future and the bytes are the buffer's now
+	o.link.signal()
+}
+
+// unfit returns why the queued r must not be sent on this link, or nil.
+func (o *outbound) unfit(r *record) error {
+	if !r.expires.IsZero() && !time.Now().Before(r.expires) {
+		return ErrExpired
+	}
+	return o.link.agreed.carriesRecord(r)
+}
+
+// finish ends r, which is in no list and not in the window: its Future is
+// resolved by the goroutine, its place in the queue is free.
+func (o *outbound) finish(r *record, err error) {
+	o.settle(r, err)
+	if !r.held {
+		o.recycle(r)
+	}
+}
+
+// settle hands the Future of r to the goroutine and frees its place.
+func (o *outbound) settle(r *record, err error) {
+	if r.fut == nil {
+		return
+	}
+	if err != nil {
+		err = &PublishError{Topic: r.topic, MayHaveArrived: r.wire != 0, Err: err}
+	}
+	o.resolved = append(o.resolved, resolution{r.fut, err})
+	o.accepted--
+	o.bytes -= r.size
+	r.fut, r.payload, r.props = nil, nil, nil
+	o.nudge()
+}
+
+// nudge wakes the goroutine.
+func (o *outbound) nudge() {
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
+}
+
+// append adds a packet that the protocol owes (ack, ping, control) to the
+// buffer of l, or reports that l is not the current link any more. The caller
+// holds the lock.
+func (o *outbound) append(l *link, add func([]byte) []byte) bool {
+	if o.link != l || l.closing {
+		return false
+	}
+	l.out.buf = add(l.out.buf)
+	l.signal()
+	return true
+}

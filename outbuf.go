@@ -1,0 +1,94 @@
+package mqtt
+
+import "github.com/millrace/mqtt/codec"
+
+const (
+	// bufferMark is where the writer's buffer counts as full for publishes:
+	// where batching stops to pay and back-pressure should begin. Acks, pings
+	// and control packets ignore it.
+	bufferMark = 128 << 10
+	// refSize is the payload size above which a payload stands beside the
+	// buffer by reference instead of being copied into it.
+	refSize = 16 << 10
+	// outbufKeep is the largest buffer that is kept for reuse.
+	outbufKeep = 2 * bufferMark
+)
+
+// outbuf collects what one link's writer sends next. While it collects it is
+// guarded by outbound.mu; once swapped out it belongs to the writer.
+type outbuf struct {
+	buf  []byte
+	refs []bufRef
+
+	fut    *Future   // of the QoS 0 messages that came straight from a publisher
+	futs   []*Future // of the QoS 0 messages that were queued before
+	held   []*record // whose payloads refs points to
+	first0 uint64    // acceptance number of the first QoS 0 message in it, 0 for none
+	n0     int       // QoS 0 messages in it
+	size0  int       // what they count for in the queue's limit
+	ping   bool      // holds a PINGREQ
+
+	strangers int // bytes of replies about packet identifiers that we do not know
+}
+
+// bufRef is a payload that belongs before buf[at].
+type bufRef struct {
+	at      int
+	payload []byte
+}
+
+func (b *outbuf) empty() bool { return len(b.buf) == 0 }
+
+// length is the number of bytes to write.
+func (b *outbuf) length() int {
+	n := len(b.buf)
+	for i := range b.refs {
+		n += len(b.refs[i].payload)
+	}
+	return n
+}
+
+// publish appends p; a payload above refSize by reference when byRef says that
+// it will not change until the writer is done with it.
+func (b *outbuf) publish(v Version, p *codec.Publish, byRef bool) {
+	if !byRef || len(p.Payload) <= refSize {
+		b.buf = codec.AppendPublish(b.buf, v, p)
+		return
+	}
+	b.buf = codec.AppendPublishHeader(b.buf, v, p)
+	b.refs = append(b.refs, bufRef{len(b.buf), p.Payload})
+}
+
+// pieces appends to dst what is to be written, in order, no piece larger than most.
+func (b *outbuf) pieces(dst [][]byte, most int) [][]byte {
+	at := 0
+	for _, r := range b.refs {
+		dst = appendChunks(dst, b.buf[at:r.at], most)
+		dst = appendChunks(dst, r.payload, most)
+		at = r.at
+	}
+	return appendChunks(dst, b.buf[at:], most)
+}
+
+func appendChunks(dst [][]byte, p []byte, most int) [][]byte {
+	for len(p) > most {
+		dst = append(dst, p[:most])
+		p = p[most:]
+	}
+	if len(p) > 0 {
+		dst = append(dst, p)
+	}
+	return dst
+}
+
+// reset empties b for reuse and lets go of everything it referred to.
+func (b *outbuf) reset() {
+	clear(b.refs)
+	clear(b.futs)
+	clear(b.held)
+	buf := b.buf[:0]
+	if cap(buf) > outbufKeep {
+		buf = nil
+	}
+	*b = outbuf{buf: buf, refs: b.refs[:0], futs: b.futs[:0], held: b.held[:0]}
+}

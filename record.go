@@ -1,0 +1,95 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// recordState is where an outgoing exchange stands.
+type recordState uint8
+
+const (
+	recQueued   recordState = iota // accepted, not encoded: policies and Cancel may take it
+	recSent                        // PUBLISH appended, PUBACK or PUBREC awaited
+	recReleased                    // PUBREC seen, PUBREL owed or sent, PUBCOMP awaited
+	recAside                       // never sent again; its id stays taken until the session ends
+	recControl                     // a SUBSCRIBE or UNSUBSCRIBE, its answer awaited
+)
+
+// record is one outgoing message from acceptance to resolution, or a control
+// exchange that holds a packet identifier. Records are reused: nothing outside
+// outbound keeps one. All fields are guarded by outbound.mu.
+type record struct {
+	next, prev *record       // in the queue or in the window's order
+	list       *recordList   // the one it is in, if any
+	ready      chan struct{} // closed when a waiting publisher is accepted
+
+	fut     *Future
+	topic   string
+	payload []byte
+	props   *codec.Properties // wire form, nil for none
+	ctl     *control          // for recControl
+
+	expires time.Time // when it must not be sent any more; zero for never
+	since   time.Time // when it was accepted, coarse
+	sentAt  time.Time // when it was appended on the current link, coarse
+	seq     uint64    // order of acceptance
+	size    int       // what it counts for in the queue's limit
+	id      uint16
+	state   recordState
+	qos     QoS
+	retain  bool
+	keep    bool // the payload is the caller's or a copy of ours: may go by reference
+
+	wire   uint32 // number of the link it was appended to last, 0 for none
+	quota  bool   // holds a unit of the current link's send quota
+	held   bool   // the writer still refers to its payload
+	ended  bool   // acknowledged while held: resolve when the writer lets go
+	endErr error  // how, for ended
+	deaths uint8  // links that died while it was the only suspect
+	resent bool   // PUBREL was sent again on this link
+}
+
+// recordList is a FIFO of records linked through themselves.
+type recordList struct {
+	head, tail *record
+	n          int
+}
+
+func (l *recordList) pushBack(r *record) {
+	r.list, r.prev, r.next = l, l.tail, nil
+	if l.tail == nil {
+		l.head = r
+	} else {
+		l.tail.next = r
+	}
+	l.tail = r
+	l.n++
+}
+
+func (l *recordList) pushFront(r *record) {
+	r.list, r.prev, r.next = l, nil, l.head
+	if l.head == nil {
+		l.tail = r
+	} else {
+		l.head.prev = r
+	}
+	l.head = r
+	l.n++
+}
+
+func (l *recordList) remove(r *record) {
+	if r.prev == nil {
+		l.head = r.next
+	} else {
+		r.prev.next = r.next
+	}
+	if r.next == nil {
+		l.tail = r.prev
+	} else {
+		r.next.prev = r.prev
+	}
+	r.list, r.prev, r.next = nil, nil, nil
+	l.n--
+}

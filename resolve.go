@@ -1,0 +1,342 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// ackFact is one acknowledgement as the reader saw it.
+type ackFact struct {
+	answer *answer // reason string and user properties, rarely there
+	codes  []codec.ReasonCode
+	id     uint16
+	typ    codec.Type
+	code   codec.ReasonCode
+}
+
+// control is a SUBSCRIBE or UNSUBSCRIBE under way. Its functions are called
+// without a lock of outbound held, by the window's goroutine.
+type control struct {
+	packet   codec.Type
+	encode   func(dst []byte, v Version, id uint16) []byte
+	answered func(link uint32, codes []codec.ReasonCode, a *answer) error // an error ends the link
+	dropped  func()                                                       // the link ended first; may be nil
+}
+
+func (c *control) drop() {
+	if c.dropped != nil {
+		c.dropped()
+	}
+}
+
+// controlAnswer is a control exchange whose answer came.
+type controlAnswer struct {
+	ctl  *control
+	fact ackFact
+}
+
+// acks hands the acknowledgements of one read to the window's goroutine.
+func (o *outbound) acks(l *link, facts []ackFact) {
+	o.mu.Lock()
+	if o.inboxNo != l.no {
+		o.inbox, o.inboxNo = o.inbox[:0], l.no
+	}
+	o.inbox = append(o.inbox, facts...)
+	o.mu.Unlock()
+	o.nudge()
+}
+
+// resolve is the window's goroutine: it takes in acknowledgements, admits what
+// waits, and is the only one that resolves QoS 1 and 2 Futures. It is started by
+// the Conn, ends when everything is resolved after close, and closes ended.
+func (o *outbound) resolve() {
+	defer close(o.ended)
+	var (
+		batch   []resolution
+		answers []controlAnswer
+		inbox   []ackFact
+	)
+	for range o.kick {
+		for more := true; more; {
+			o.mu.Lock()
+			inbox, o.inbox = o.inbox, inbox[:0]
+			answers = o.take(inbox, answers[:0])
+			o.pump()
+			batch, o.resolved = o.resolved, batch[:0]
+			l, no := o.link, o.inboxNo
+			final := o.final && len(o.inbox) == 0
+			o.mu.Unlock()
+
+			for i := range batch {
+				batch[i].fut.resolve(batch[i].err)
+			}
+			for i := range answers {
+				a := &answers[i]
+				if err := a.ctl.answered(no, a.fact.codes, a.fact.answer); err != nil && l != nil {
+					l.kill(err)
+				}
+			}
+			more = len(batch) > 0 || len(answers) > 0
+			clear(batch)
+			clear(answers)
+			o.checkFlush()
+			if final && !more {
+				return
+			}
+		}
+	}
+}
+
+// take carries out what the window decides about the acknowledgements of the
+// current link, and returns the answers to control packets.
+func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswer {
+	l := o.link
+	if l == nil || l.no != o.inboxNo {
+		return answers // of a link that has ended: its acknowledgements are void with it
+	}
+	for i := range facts {
+		f := &facts[i]
+		if f.typ == codec.SUBACK || f.typ == codec.UNSUBACK {
+			answers = o.takeAnswer(l, f, answers)
+			continue
+		}
+		r, v := o.win.ack(l.version, f.typ, f.id, f.code)
+		o.carryOut(l, f, r, v)
+	}
+	return answers
+}
+
+func (o *outbound) takeAnswer(l *link, f *ackFact, answers []controlAnswer) []controlAnswer {
+	r := o.win.ids.get(f.id)
+	switch {
+	case r == nil || r.state != recControl:
+		if r != nil && l.version == V5 {
+			l.kill(wrongAck(f))
+		}
+		o.stats.ignoredAcks++
+	case r.ctl.packet == codec.SUBSCRIBE != (f.typ == codec.SUBACK):
+		if l.version == V5 {
+			l.kill(wrongAck(f))
+		}
+		o.stats.ignoredAcks++
+	default:
+		o.win.answered(f.id)
+		answers = append(answers, controlAnswer{r.ctl, *f})
+		o.recycle(r)
+	}
+	return answers
+}
+
+// carryOut does what the window decided about f.
+func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
+	switch v {
+	case ackIgnored:
+		o.stats.ignoredAcks++
+	case ackUnknown:
+		o.stats.ignoredAcks++
+		code := codec.Success
+		if l.version == V5 {
+			code = codec.PacketIdentifierNotFound
+		}
+		o.stranger(l, func(b []byte) []byte {
+			return codec.AppendAck(b, l.version, codec.PUBREL, f.id, code, nil)
+		})
+	case ackReleased, ackRepeat:
+		if v == ackReleased {
+			r.fut.setAnswer(f.code, f.answer)
+			r.fut.advance(StageReceived, r.id)
+			r.payload, r.props = nil, nil // the server owns the message now
+		}
+		l.out.buf = codec.AppendAck(l.out.buf, l.version, codec.PUBREL, r.id, codec.Success, nil)
+		l.signal()
+	case ackDone:
+		o.concluded(l, f, r)
+	case ackMismatch:
+		o.end(r, ErrWrongAck)
+	case ackViolation:
+		o.stats.ignoredAcks++
+		l.kill(wrongAck(f))
+	}
+}
+
+// concluded resolves r by the acknowledgement that ended its exchange.
+func (o *outbound) concluded(l *link, f *ackFact, r *record) {
+	if f.typ != codec.PUBCOMP {
+		r.fut.setAnswer(f.code, f.answer)
+	}
+	switch {
+	case !f.code.IsError():
+		o.end(r, nil)
+	case f.typ == codec.PUBCOMP && f.code == codec.PacketIdentifierNotFound && r.resent:
+		// The server had finished before the link was cut.
+		o.end(r, nil)
+	default:
+		e := &ReasonError{Packet: f.typ, Version: l.version, Code: f.code}
+		if f.answer != nil {
+			e.Reason, e.User = f.answer.reason, f.answer.user
+		}
+		o.end(r, e)
+	}
+}
+
+// end resolves r, which has left the window, or lets the writer do so when it
+// still reads the payload.
+func (o *outbound) end(r *record, err error) {
+	if r.held {
+		r.ended, r.endErr = true, err
+		return
+	}
+	o.finish(r, err)
+}
+
+// letGo takes back the payloads that the writer was done with.
+func (o *outbound) letGo(held []*record) {
+	for _, r := range held {
+		r.held = false
+		switch {
+		case r.ended:
+			o.finish(r, r.endErr)
+		case r.fut == nil && r.state != recAside:
+			o.recycle(r)
+		}
+	}
+}
+
+// floodLimit bounds what a peer that does not read can make us owe it by
+// packets with unknown identifiers ("decided" 15).
+const floodLimit = 1 << 20
+
+// stranger appends a reply about an unknown packet identifier, or ends the link
+// when the peer has caused too many and reads none.
+func (o *outbound) stranger(l *link, add func([]byte) []byte) {
+	b := l.out
+	n := len(b.buf)
+	b.buf = add(b.buf)
+	b.strangers += len(b.buf) - n
+	if b.strangers > floodLimit {
+		l.kill(&ProtocolError{Code: codec.QuotaExceeded, Detail: "a flood of acknowledgements with unknown packet identifiers while the peer does not read"})
+	}
+	l.signal()
+}
+
+// pay appends an acknowledgement that we owe the server to the buffer of link
+// number no, or reports that this link is gone.
+func (o *outbound) pay(no uint32, stranger bool, add func([]byte) []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.link
+	if l == nil || l.no != no {
+		return false
+	}
+	if stranger {
+		o.stranger(l, add)
+		return true
+	}
+	return o.append(l, add)
+}
+
+func wrongAck(f *ackFact) error {
+	return &ProtocolError{Code: codec.ProtocolError, Detail: f.typ.String() + " for an exchange of another kind"}
+}
+
+// wrote tells that the writer of l has written b (err nil) or failed to. It
+// resolves the QoS 0 Futures of b.
+func (o *outbound) wrote(l *link, b *outbuf, err error) {
+	o.mu.Lock()
+	o.accepted -= b.n0
+	o.bytes -= b.size0
+	l.writing0 = 0
+	o.letGo(b.held)
+	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.waiters.n > 0 || o.win.resend != nil) {
+		o.pump()
+	} else {
+		o.admitWaiters()
+	}
+	flush := len(o.flushers) > 0
+	o.mu.Unlock()
+	var fail error
+	if err != nil && b.n0 > 0 {
+		fail = &PublishError{MayHaveArrived: true, Err: linkLost(err)}
+	}
+	if b.fut != nil {
+		b.fut.resolve(fail)
+	}
+	for _, f := range b.futs {
+		f.resolve(fail)
+	}
+	if flush {
+		o.checkFlush()
+	}
+}
+
+// swap gives the writer of l the buffer to write next, taking spare in its
+// place, or nil when there is nothing to write; the writer is then idle.
+func (o *outbound) swap(l *link, spare *outbuf) *outbuf {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tick = time.Now()
+	b := l.out
+	if b.empty() {
+		l.idle = true
+		return nil
+	}
+	l.out, l.writing0 = spare, b.first0
+	return b
+}
+
+// flush returns a channel that is closed once everything accepted so far is resolved.
+func (o *outbound) flush() <-chan struct{} {
+	o.mu.Lock()
+	done := make(chan struct{})
+	o.flushers = append(o.flushers, flusher{o.seq, done})
+	o.mu.Unlock()
+	o.checkFlush()
+	return done
+}
+
+// checkFlush closes the channels of the flushers that have waited long enough.
+func (o *outbound) checkFlush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.flushers) == 0 || len(o.resolved) > 0 {
+		return
+	}
+	oldest := o.oldest()
+	keep := o.flushers[:0]
+	for _, f := range o.flushers {
+		if oldest != 0 && oldest <= f.seq {
+			keep = append(keep, f)
+		} else {
+			close(f.done)
+		}
+	}
+	clear(o.flushers[len(keep):])
+	o.flushers = keep
+}
+
+// oldest returns the acceptance number of the oldest unresolved message, 0 for none.
+func (o *outbound) oldest() uint64 {
+	var oldest uint64
+	lower := func(seq uint64) {
+		if seq != 0 && (oldest == 0 || seq < oldest) {
+			oldest = seq
+		}
+	}
+	for _, l := range []*recordList{&o.q0, &o.q12} {
+		if l.head != nil {
+			lower(l.head.seq)
+		}
+	}
+	for r := o.win.order.head; r != nil; r = r.next {
+		if r.state != recAside {
+			lower(r.seq)
+			break
+		}
+	}
+	if o.link != nil {
+		lower(o.link.out.first0)
+		lower(o.link.writing0)
+	}
+	return oldest
+}

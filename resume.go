@@ -1,0 +1,321 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// LostPolicy says what becomes of a message that was under way when the server
+// lost the session.
+type LostPolicy uint8
+
+const (
+	// LostDefault publishes QoS 1 anew and fails QoS 2.
+	LostDefault LostPolicy = iota
+	// LostPublish publishes the message anew, as a new message: it may double.
+	LostPublish
+	// LostFail fails the Future with [ErrSessionLost]: the message may be lost.
+	LostFail
+)
+
+// up makes l the current link: subscribe appends the SUBSCRIBE and UNSUBSCRIBE
+// packets that are due, then comes what is to be sent again, then the queue.
+// Before that the window is told whether the server still has the session.
+func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !sessionPresent {
+		o.sessionLost()
+	} else if randomID != 0 && o.win.ids.n == 0 {
+		o.win.lastID = randomID
+	}
+	limit := min(l.agreed.receiveMaximum, o.cfg.inflight5)
+	if l.version != V5 {
+		limit = o.cfg.inflight3
+	}
+	l.window = limit
+	if l.probe {
+		limit = 1
+	}
+	o.tick = time.Now()
+	o.link = l
+	o.win.up(l.no, limit)
+	o.inbox, o.inboxNo = o.inbox[:0], l.no
+	subscribe()
+	o.pump()
+}
+
+// sessionLost takes the window apart: what was under way is published anew or
+// fails, by policy; what was never sent stays queued behind it.
+func (o *outbound) sessionLost() {
+	var anew recordList
+	o.win.forget(func(r *record) {
+		switch {
+		case r.fut == nil: // set aside, its Future has failed long ago
+			o.recycle(r)
+		case r.state == recReleased:
+			// The server owned it at PUBREC; publishing anew would double it.
+			o.finish(r, ErrSessionLost)
+		case o.publishAnew(r):
+			r.state, r.id = recQueued, 0
+			anew.pushBack(r)
+		default:
+			o.finish(r, ErrSessionLost)
+		}
+	})
+	for r := anew.tail; r != nil; r = anew.tail {
+		anew.remove(r)
+		o.q12.pushFront(r)
+	}
+}
+
+func (o *outbound) publishAnew(r *record) bool {
+	policy := o.cfg.lost1
+	if r.qos == 2 {
+		policy = o.cfg.lost2
+	}
+	if policy == LostDefault {
+		return r.qos == 1
+	}
+	return policy == LostPublish
+}
+
+// down ends l as the current link. Nothing is appended to its buffer from here
+// on; QoS 0 messages still in it fail.
+func (o *outbound) down(l *link, cause error) {
+	o.mu.Lock()
+	if o.link != l {
+		o.mu.Unlock()
+		return
+	}
+	o.link = nil
+	o.inbox = o.inbox[:0]
+	o.win.down(o.dropControl)
+	for _, c := range o.ctlWait {
+		c.drop()
+	}
+	o.ctlWait = nil
+	b := l.out
+	l.out = new(outbuf)
+	if !o.cfg.keepQoS0 {
+		o.fail0(linkLost(cause))
+	}
+	o.mu.Unlock()
+	o.wrote(l, b, cause)
+}
+
+// fail0 fails the QoS 0 messages that wait, which by default need a link.
+func (o *outbound) fail0(err error) {
+	for r := o.q0.head; r != nil; r = o.q0.head {
+		o.q0.remove(r)
+		o.finish(r, err)
+	}
+	for r := o.waiters.head; r != nil; {
+		next := r.next
+		if r.qos == 0 {
+			o.refuseWaiter(r, err)
+		}
+		r = next
+	}
+}
+
+// refuseWaiter fails a publisher that waits for a place in the queue.
+func (o *outbound) refuseWaiter(r *record, err error) {
+	o.waiters.remove(r)
+	close(r.ready)
+	r.ready = nil
+	o.accepted++ // what finish takes back
+	o.bytes += r.size
+	o.finish(r, err)
+}
+
+// linkLost wraps the reason why a link ended.
+func linkLost(cause error) error {
+	return &lostError{cause}
+}
+
+// lostError is an ErrLinkLost with the reason.
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string        { return "link lost: " + trimPrefix(e.cause) }
+func (e *lostError) Unwrap() error        { return e.cause }
+func (e *lostError) Is(target error) bool { return target == ErrLinkLost }
+
+// suspect notes that l died within a moment of sending, and returns the message
+// that was alone under way when it did so for the limit-th time; it is set aside.
+func (o *outbound) suspect(limit uint8) (topic string, id uint16, found bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var only *record
+	for r := o.win.order.head; r != nil; r = r.next {
+		if r.state == recSent && r.quota {
+			if only != nil {
+				return "", 0, false
+			}
+			only = r
+		}
+	}
+	if only == nil {
+		return "", 0, false
+	}
+	only.deaths++
+	if only.deaths < limit {
+		return "", 0, false
+	}
+	topic, id = only.topic, only.id
+	o.win.setAside(only)
+	o.settle(only, ErrSetAside)
+	return topic, id, true
+}
+
+// refuse makes every later publish fail with err. With it the waiting ones fail too.
+func (o *outbound) refuse(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed != nil {
+		return
+	}
+	o.closed = err
+	for r := o.waiters.head; r != nil; r = o.waiters.head {
+		o.refuseWaiter(r, err)
+	}
+}
+
+// shutdown fails everything unresolved with err and lets the goroutine end. No
+// link may be up any more.
+func (o *outbound) shutdown(err error) {
+	o.refuse(err)
+	o.mu.Lock()
+	fail := func(r *record) {
+		if r.fut == nil {
+			o.recycle(r)
+			return
+		}
+		o.finish(r, err)
+	}
+	o.win.forget(fail)
+	for _, l := range []*recordList{&o.q0, &o.q12} {
+		for r := l.head; r != nil; r = l.head {
+			l.remove(r)
+			fail(r)
+		}
+	}
+	o.final = true
+	o.mu.Unlock()
+	o.nudge()
+}
+
+// dropControl ends a control exchange with its link.
+func (o *outbound) dropControl(r *record) {
+	c := r.ctl
+	o.recycle(r)
+	c.drop()
+}
+
+// control sends a SUBSCRIBE or UNSUBSCRIBE on the current link, as soon as a
+// packet identifier is free. It returns false when there is no link: the caller
+// keeps what it wants and is asked again on the next.
+func (o *outbound) control(c *control) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.link == nil || o.link.closing {
+		return false
+	}
+	o.sendControl(c)
+	return true
+}
+
+// sendControl is control with the lock held.
+func (o *outbound) sendControl(c *control) {
+	if o.win.ids.n >= 1<<16-1 {
+		o.ctlWait = append(o.ctlWait, c)
+		return
+	}
+	l := o.link
+	r := o.blank()
+	*r = record{ctl: c, qos: 1, wire: l.no}
+	o.win.take(r)
+	l.out.buf = c.encode(l.out.buf, l.version, r.id)
+	l.signal()
+}
+
+// waitingControls sends the controls that waited for a packet identifier.
+func (o *outbound) waitingControls() {
+	for len(o.ctlWait) > 0 && o.win.ids.n < 1<<16-1 {
+		c := o.ctlWait[0]
+		o.ctlWait = o.ctlWait[1:]
+		o.sendControl(c)
+	}
+}
+
+// agreed is what client and server may send each other on one link.
+type agreed struct {
+	version         Version
+	receiveMaximum  int
+	maximumPacket   int
+	topicAliasMax   uint16
+	maximumQoS      QoS
+	noRetain        bool
+	noWildcard      bool
+	noShared        bool
+	noSubID         bool
+	keepAlive       time.Duration
+	sessionExpiry   time.Duration
+	sessionPresent  bool
+	assignedID      string
+	responseInfo    string
+	serverReference string
+}
+
+// carries returns why the link cannot carry g, or nil.
+func (a *agreed) carries(g *outgoing) error {
+	return a.check(g.qos, g.retain, g.props, g.size)
+}
+
+// carriesRecord is carries for a message that was accepted before.
+func (a *agreed) carriesRecord(r *record) error {
+	return a.check(r.qos, r.retain, r.props, r.size)
+}
+
+func (a *agreed) check(qos QoS, retain bool, props *codec.Properties, size int) error {
+	if a.version != V5 {
+		if props != nil {
+			return &VersionError{Feature: "a message with properties", Version: a.version}
+		}
+		return nil
+	}
+	if qos > a.maximumQoS {
+		return &VersionError{Feature: "publishing at this QoS", Version: a.version}
+	}
+	if retain && a.noRetain {
+		return &VersionError{Feature: "retaining messages", Version: a.version}
+	}
+	if n := publishSize(size, qos, codec.PropertiesSize(props)); n > a.maximumPacket {
+		return &PacketTooLargeError{Size: n, Max: a.maximumPacket}
+	}
+	return nil
+}
+
+// publishSize is the size of a whole MQTT 5 PUBLISH; content is what topic,
+// payload and properties take together, props the properties alone.
+func publishSize(content int, qos QoS, props int) int {
+	n := 2 + content + varintSize(props)
+	if qos > 0 {
+		n += 2
+	}
+	return 1 + varintSize(n) + n
+}
+
+// varintSize is the size of a variable byte integer (section 1.5.5).
+func varintSize(n int) int {
+	switch {
+	case n < 1<<7:
+		return 1
+	case n < 1<<14:
+		return 2
+	case n < 1<<21:
+		return 3
+	}
+	return 4
+}

@@ -1,0 +1,187 @@
+package mqtt
+
+import (
+	"strings"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// SubscribeOption changes a subscription. [QoS] is one.
+type SubscribeOption interface {
+	applySubscribe(*subOptions)
+}
+
+// subscribeFunc is a SubscribeOption made of a function.
+type subscribeFunc func(*subOptions)
+
+func (f subscribeFunc) applySubscribe(o *subOptions) { f(o) }
+
+func (q QoS) applySubscribe(o *subOptions) { o.qos, o.qosSet = q, true }
+
+// Filter is one topic filter of a subscription to several.
+type Filter struct {
+	// Filter is a topic filter, with wildcards and "$share/group/" as the
+	// standard has them (sections 4.7 and 4.8.2).
+	Filter string
+	// QoS is the maximum QoS at which the server may send.
+	QoS QoS
+}
+
+// SlowPolicy says what a subscription does with messages that its consumer
+// does not take in time.
+type SlowPolicy uint8
+
+const (
+	// SlowHold holds QoS 1 and 2 without acknowledging them, so that the
+	// server's window fills, and drops the oldest QoS 0 beyond the limit. A
+	// subscription whose held QoS 1 and 2 pass the limit pauses the link, and is
+	// ended when it makes no progress (see WithStuckAfter).
+	SlowHold SlowPolicy = iota
+	// SlowDropNewest is SlowHold, but drops the QoS 0 message that arrives.
+	SlowDropNewest
+	// SlowLatest keeps only the latest message of each topic; the replaced ones
+	// are acknowledged and counted.
+	SlowLatest
+	// SlowEvict ends the subscription with [ErrSlowConsumer] at its limit, in
+	// place of pausing the link or dropping messages.
+	SlowEvict
+	// SlowBlock drops nothing and ends nothing: at the limit the link is not
+	// read until the consumer goes on.
+	SlowBlock
+)
+
+// subOptions is what the options of Subscribe come to.
+type subOptions struct {
+	qos       QoS
+	qosSet    bool
+	noLocal   bool
+	asPub     bool
+	retain    byte
+	retainSet bool
+	buffer    int
+	workers   int
+	messages  int
+	bytes     int
+	slow      SlowPolicy
+	manual    bool
+	partial   bool
+	async     bool
+	atEnd     endAction
+	start     consumerForm
+}
+
+// endAction is what the end of the context does at the server.
+type endAction uint8
+
+const (
+	endDefault     endAction = iota // unsubscribe, or detach when the session is durable
+	endUnsubscribe                  // unsubscribe at once
+	endDetach                       // leave it at the server
+)
+
+func newSubOptions(opts []SubscribeOption) subOptions {
+	o := subOptions{
+		qos:    1,   // a maximum: the publisher's QoS decides below it
+		buffer: 256, // what a crash can lose of acknowledged messages
+		// Only a really slow reader meets these.
+		messages: 65536, bytes: 64 << 20,
+		workers: 1,
+	}
+	for _, opt := range opts {
+		opt.applySubscribe(&o)
+	}
+	return o
+}
+
+// WithNoLocal keeps messages that this Conn published from coming back, MQTT 5
+// only (section 3.8.3.1).
+func WithNoLocal() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.noLocal = true }) }
+
+// WithRetainAsPublished leaves the retain flag of forwarded messages as the
+// publisher set it, MQTT 5 only (section 3.8.3.1).
+func WithRetainAsPublished() SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.asPub = true })
+}
+
+// WithRetainHandling says when the server sends retained messages: 0 at every
+// subscribe, 1 only at a new subscription, 2 never; MQTT 5 only (section 3.8.3.1).
+func WithRetainHandling(h byte) SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.retain, o.retainSet = h, true })
+}
+
+// WithBuffer sets the capacity of the channel, 256 by default. Messages in it
+// count as delivered: a crash of the process can lose them.
+func WithBuffer(n int) SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.buffer = max(n, 0) })
+}
+
+// WithWorkers lets n bodies of a handler run at once, which gives up the order
+// of handling; acknowledgements still leave in order.
+func WithWorkers(n int) SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.workers = max(n, 1) })
+}
+
+// WithPendingLimit sets how many messages and bytes may be pending besides the
+// channel, 65,536 and 64 MiB by default; 0 keeps a default.
+func WithPendingLimit(messages, bytes int) SubscribeOption {
+	return subscribeFunc(func(o *subOptions) {
+		setLimit(&o.messages, messages)
+		setLimit(&o.bytes, bytes)
+	})
+}
+
+// WithSlowPolicy sets what happens to messages that are not taken in time.
+func WithSlowPolicy(p SlowPolicy) SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.slow = p })
+}
+
+// WithManualAck leaves acknowledging to [Message.Ack].
+func WithManualAck() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.manual = true }) }
+
+// WithPartial accepts that the server refuses some of several filters; the
+// results are in [Subscription.Results].
+func WithPartial() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.partial = true }) }
+
+// WithoutWaiting makes Subscribe return at once; [Subscription.Ready] and
+// [Subscription.Err] tell the result.
+func WithoutWaiting() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.async = true }) }
+
+// WithUnsubscribeAtEnd unsubscribes at the server when the context ends, also
+// in a session that is kept.
+func WithUnsubscribeAtEnd() SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.atEnd = endUnsubscribe })
+}
+
+// WithDetachAtEnd leaves the subscription at the server when the context ends.
+func WithDetachAtEnd() SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.atEnd = endDetach })
+}
+
+// WithDelivery starts delivery into the channel at once, before the first C().
+func WithDelivery() SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.start = formChannel })
+}
+
+// check returns what is wrong with subscribing to f, before any I/O.
+func (o *subOptions) check(f Filter) error {
+	if err := codec.CheckTopicFilter(f.Filter); err != nil {
+		return invalid("filter", f.Filter, problemOf(err))
+	}
+	switch {
+	case f.QoS > 2:
+		return invalid("QoS", "", "must be 0, 1 or 2")
+	case o.retain > 2:
+		return invalid("retain handling", "", "must be 0, 1 or 2")
+	case o.noLocal && isShared(f.Filter):
+		return invalid("filter", f.Filter, "a shared subscription cannot have No Local [MQTT-3.8.3-4]")
+	case o.slow > SlowBlock:
+		return invalid("slow policy", "", "unknown")
+	}
+	return nil
+}
+
+func isShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+
+// detachGrace is how long a detached filter waits for a new Subscribe.
+const detachGrace = 10 * time.Second

@@ -1,0 +1,402 @@
+package mqtt
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// consumerForm is how a subscription is consumed.
+type consumerForm uint8
+
+const (
+	formNone     consumerForm = iota // messages are pending, unacknowledged
+	formChannel                      // C
+	formTyped                        // C of a TypedSubscription
+	formHandler                      // Handle
+	formIterator                     // All
+)
+
+// Subscription is one or several filters and the messages that match them. It
+// outlives links. Delivery starts when its form is chosen, by the first C, All
+// or Handle; until then messages are pending and unacknowledged.
+//
+// It ends by Unsubscribe, the end of its context, the end of the Conn or a
+// refusal of the server; then its channel is closed and Err says why.
+type Subscription struct {
+	conn    *Conn
+	opts    subOptions
+	filters []Filter
+	stop    func() bool // of the watch on the context
+
+	// Guarded by routes.mu.
+	results    []SubscribeResult
+	open       []bool // by filter: no result yet
+	unanswered int
+	settled    bool      // every filter has its first result, and Subscribe knows
+	routed     bool      // its filters are in the routes
+	asked      time.Time // when the last SUBSCRIBE left on the current link; zero while offline
+
+	ready chan struct{} // closed when every filter has its first result
+	done  chan struct{} // closed when it has ended
+
+	mu        sync.Mutex
+	form      consumerForm
+	ch        chan Message
+	sink      func(Message, <-chan struct{}) bool // hands one over; false: interrupted
+	closeSink func()
+	box       mailbox
+	pumps     int           // goroutines that hand over; they own the send to the channel
+	hands     int           // messages in the hands of pumps and iterators
+	interrupt chan struct{} // closed to make pumps put their message back
+	paused    bool
+	ended     bool
+	keep      bool // ended with the Conn: what is pending is the server's
+	err       error
+	idle      *sync.Cond // iterators wait on it
+	slow      bool       // in a slow spell
+	progress  time.Time  // when it last took, finished or acknowledged a message
+	room      chan struct{}
+
+	delivered, dropped atomic.Uint64
+}
+
+func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
+	s := &Subscription{
+		conn: c, opts: opts, filters: filters,
+		results:    make([]SubscribeResult, len(filters)),
+		open:       make([]bool, len(filters)),
+		unanswered: len(filters),
+		ready:      make(chan struct{}), done: make(chan struct{}),
+		interrupt: make(chan struct{}),
+		progress:  time.Now(),
+		stop:      func() bool { return true },
+	}
+	s.idle = sync.NewCond(&s.mu)
+	for i, f := range filters {
+		s.results[i] = SubscribeResult{Filter: f.Filter, Granted: f.QoS}
+		s.open[i] = true
+	}
+	if opts.start == formChannel {
+		s.C()
+	}
+	return s
+}
+
+// Filters returns the filters in the order given.
+func (s *Subscription) Filters() []Filter { return append([]Filter(nil), s.filters...) }
+
+// name is the first filter, for events.
+func (s *Subscription) name() string {
+	if len(s.filters) == 0 {
+		return "(catch-all)"
+	}
+	return s.filters[0].Filter
+}
+
+// Ready returns a channel that is closed when the server has answered for every
+// filter, or the subscription has ended.
+func (s *Subscription) Ready() <-chan struct{} { return s.ready }
+
+// Done returns a channel that is closed when the subscription has ended. Messages
+// may still be in its channel.
+func (s *Subscription) Done() <-chan struct{} { return s.done }
+
+// Err returns nil while the subscription lives, then why it ended:
+// [ErrUnsubscribed], [ErrSlowConsumer], a *[SubscribeError], the error of the
+// Conn, or an error that wraps the cause of its context.
+func (s *Subscription) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Results returns what the server said of each filter.
+func (s *Subscription) Results() []SubscribeResult {
+	s.conn.routes.mu.Lock()
+	defer s.conn.routes.mu.Unlock()
+	return append([]SubscribeResult(nil), s.results...)
+}
+
+// Granted returns the QoS granted for the first filter; it is what was asked
+// for until the server has answered.
+func (s *Subscription) Granted() QoS {
+	s.conn.routes.mu.Lock()
+	defer s.conn.routes.mu.Unlock()
+	if len(s.results) == 0 {
+		return 2
+	}
+	return s.results[0].Granted
+}
+
+// C returns the channel of messages, the same on every call. It is closed when
+// the subscription ends; a reconnect does not close it. When the subscription
+// is consumed in another form, the channel is closed and empty: [Subscription.Bind]
+// tells.
+func (s *Subscription) C() <-chan Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch != nil {
+		return s.ch
+	}
+	if s.form != formNone {
+		s.ch = make(chan Message)
+		close(s.ch)
+		return s.ch
+	}
+	ch := make(chan Message, s.opts.buffer)
+	s.ch = ch
+	s.begin(formChannel, func(m Message, interrupt <-chan struct{}) bool {
+		select {
+		case ch <- m:
+			return true
+		case <-interrupt:
+			return false
+		}
+	}, func() { close(ch) })
+	return ch
+}
+
+// Handle calls f for each message, one at a time unless WithWorkers says
+// otherwise, and acknowledges the message when f returns. It does not block.
+// It returns [ErrConsumerBound] when the subscription is consumed in another form.
+func (s *Subscription) Handle(f func(Message)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.form != formNone {
+		return ErrConsumerBound
+	}
+	s.begin(formHandler, func(m Message, _ <-chan struct{}) bool { f(m); return true }, func() {})
+	return nil
+}
+
+// begin binds the form and starts to hand over what is pending.
+func (s *Subscription) begin(form consumerForm, sink func(Message, <-chan struct{}) bool, closeSink func()) {
+	s.form, s.sink, s.closeSink = form, sink, closeSink
+	s.progress = time.Now()
+	if s.ended {
+		closeSink()
+		return
+	}
+	s.startPumps()
+}
+
+// All returns an iterator over the messages. Each is acknowledged after the body
+// ran; break acknowledges it too and ends the loop, not the subscription. After
+// a panic in the body the message is pending again. The loop ends when the
+// subscription does. When the subscription is consumed in another form the loop
+// is empty, see [Subscription.Bind].
+func (s *Subscription) All() iter.Seq[Message] {
+	return func(yield func(Message) bool) {
+		if s.Bind() != nil {
+			return
+		}
+		for {
+			m, ok := s.next()
+			if !ok || !s.yield(yield, m) {
+				return
+			}
+		}
+	}
+}
+
+// Bind chooses the iterator as the form of the subscription, or returns
+// [ErrConsumerBound] when another form was chosen before.
+func (s *Subscription) Bind() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.form == formNone {
+		s.form, s.closeSink = formIterator, func() {}
+		s.progress = time.Now()
+	}
+	if s.form != formIterator {
+		return ErrConsumerBound
+	}
+	return nil
+}
+
+// next waits for a message; it returns false when the subscription has ended.
+func (s *Subscription) next() (Message, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.ended && (s.paused || s.box.len() == 0) {
+		s.idle.Wait()
+	}
+	if s.ended {
+		return Message{}, false
+	}
+	return s.take(), true
+}
+
+// yield runs the body for m and acknowledges it, or puts it back when the body panics.
+func (s *Subscription) yield(body func(Message) bool, m Message) bool {
+	returned := false
+	defer func() {
+		if !returned {
+			s.putBack(m)
+		}
+	}()
+	goOn := body(m)
+	returned = true
+	s.handedOver(m)
+	return goOn
+}
+
+// take pops the next message into the caller's hands. s.mu is held.
+func (s *Subscription) take() Message {
+	m := s.box.pop()
+	s.hands++
+	s.progress = time.Now()
+	s.madeRoom()
+	return m
+}
+
+// handedOver notes that the consumer has m.
+func (s *Subscription) handedOver(m Message) {
+	s.mu.Lock()
+	s.hands--
+	s.progress = time.Now()
+	s.madeRoom()
+	s.mu.Unlock()
+	s.delivered.Add(1)
+	if m.QoS > 0 && !s.opts.manual {
+		s.conn.finished(m)
+	}
+}
+
+// putBack puts m, which was not handed over, in front of the mailbox.
+func (s *Subscription) putBack(m Message) {
+	s.mu.Lock()
+	s.hands--
+	if s.ended {
+		keep := s.keep
+		s.mu.Unlock()
+		s.discard([]Message{m}, keep)
+		return
+	}
+	s.box.unpop(m)
+	s.mu.Unlock()
+}
+
+// discard acknowledges messages that nobody will have, unless the server keeps them.
+func (s *Subscription) discard(msgs []Message, keep bool) {
+	if keep {
+		return
+	}
+	for _, m := range msgs {
+		s.dropped.Add(1)
+		if m.QoS > 0 {
+			s.conn.finished(m)
+		}
+	}
+}
+
+// Ack of a message of this subscription.
+func (s *Subscription) ack(m Message) error {
+	if !s.opts.manual {
+		return ErrAcked
+	}
+	err := s.conn.ledger.done(m.ref>>refShift, m.id, s)
+	if err == nil {
+		s.mu.Lock()
+		s.progress = time.Now()
+		s.mu.Unlock()
+		s.conn.ledger.settle()
+	}
+	return err
+}
+
+// Pause stops handing over messages. They are held as those of a slow consumer
+// are; the server is not told.
+func (s *Subscription) Pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.paused && !s.ended {
+		s.paused = true
+		close(s.interrupt)
+	}
+}
+
+// Resume goes on after Pause.
+func (s *Subscription) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused && !s.ended {
+		s.paused = false
+		s.interrupt = make(chan struct{})
+		s.idle.Broadcast()
+		s.startPumps()
+	}
+}
+
+// Unsubscribe ends the subscription at once and removes it from the server,
+// unless another subscription of the Conn has the same filter. The context
+// bounds the wait for the server's answer; without a link there is none, and the
+// server is told on the next. It returns nil when the subscription had ended before.
+func (s *Subscription) Unsubscribe(ctx context.Context) error {
+	return s.conn.unsubscribe(ctx, s)
+}
+
+// end ends the subscription with err. keep leaves what is pending to the server.
+func (s *Subscription) end(err error, keep bool) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.ended, s.keep, s.err = true, keep, err
+	stop := s.stop
+	if !s.paused {
+		close(s.interrupt)
+	}
+	rest := make([]Message, 0, s.box.len())
+	for s.box.len() > 0 {
+		rest = append(rest, s.box.pop())
+	}
+	s.idle.Broadcast()
+	s.madeRoom()
+	if s.form != formNone && s.pumps == 0 {
+		s.closeSink()
+	}
+	s.mu.Unlock()
+	stop()
+	close(s.done)
+	s.discard(rest, keep)
+}
+
+// drained waits until nothing is pending any more, and reports whether it got
+// there before ctx ended. A subscription that nobody reads has nothing to wait for.
+func (s *Subscription) drained(ctx context.Context) bool {
+	for {
+		room, _ := s.roomFor()
+		s.mu.Lock()
+		through := s.ended || s.form == formNone || s.box.len() == 0 && s.hands == 0
+		s.mu.Unlock()
+		if through {
+			return true
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// SubscriptionStats are figures of one subscription.
+type SubscriptionStats struct {
+	Pending      int    // messages not handed over yet
+	PendingBytes int    // and their size
+	Delivered    uint64 // messages handed over
+	Dropped      uint64 // messages given up
+}
+
+// Stats returns figures of the subscription.
+func (s *Subscription) Stats() SubscriptionStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SubscriptionStats{Pending: s.box.len() + s.hands, PendingBytes: s.box.bytes,
+		Delivered: s.delivered.Load(), Dropped: s.dropped.Load()}
+}
