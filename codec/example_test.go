@@ -91,7 +91,6 @@ func ExampleCheckTopicFilter() {
 func ExampleRawProperties() {
 	var p codec.PublishView
 	body := []byte("\x00\x01t\x0e\x0b\x07\x0b\x09\x26\x00\x01k\x00\x01v\x03\x00\x00hi")
-	body[3] = byte(len(body) - 4 - len("hi"))
 	if err := p.Decode(codec.V5, 0, body); err != nil {
 		fmt.Println(err)
 		return

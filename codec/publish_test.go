@@ -115,6 +115,14 @@ func TestPublishDecodeLayoutSkipsTheTopicOnly(t *testing.T) {
 	wantCode(t, p.DecodeLayout(V5, 0, unhex(t, "0001 74 03 230000")), TopicAliasInvalid)
 }
 
+// Flags that never pass a Framer are refused without one too.
+func TestPublishDecodeChecksFlags(t *testing.T) {
+	var p PublishView
+	for _, flags := range []byte{0b0110, 0b0111, 0b1000, 0b1110} {
+		wantCode(t, p.Decode(V311, flags, unhex(t, "0001 74 0001")), MalformedPacket)
+	}
+}
+
 func TestPublishCheckRefuses(t *testing.T) {
 	alias := &Properties{Present: set(PropTopicAlias), TopicAlias: 1}
 	testRefused(t, []refusedCase{
