@@ -2,8 +2,8 @@ package codec
 
 // Ack is a received PUBACK, PUBREC, PUBREL or PUBCOMP, sections 3.4 to 3.7.
 type Ack struct {
-	Type     Type
-	PacketID uint16
+	Type     Type          // PUBACK, PUBREC, PUBREL or PUBCOMP
+	PacketID uint16        // that of the PUBLISH, never 0
 	Code     ReasonCode    // Success in 3.x and when the packet leaves it out
 	Props    RawProperties // a view into the frame, empty in 3.x
 }

@@ -2,24 +2,24 @@ package codec
 
 // Connect is the first packet of a connection, section 3.1.
 type Connect struct {
-	Version     Version
-	ClientID    string
-	CleanStart  bool   // Clean Session in 3.x
-	KeepAlive   uint16 // seconds, 0 = off
-	HasUsername bool   // an empty user name differs from none
-	Username    string
-	HasPassword bool
-	Password    []byte
+	Version     Version     // protocol name and level
+	ClientID    string      // may be empty: the server assigns one, in 3.1.1 only with CleanStart, in 3.1 never
+	CleanStart  bool        // Clean Session in 3.x
+	KeepAlive   uint16      // seconds, 0 = off
+	HasUsername bool        // an empty user name differs from none
+	Username    string      // written when HasUsername is set
+	HasPassword bool        // in 3.x only together with HasUsername
+	Password    []byte      // at most 65,535 bytes, written when HasPassword is set
 	Will        *Will       // nil = none
 	Props       *Properties // MQTT 5.0 only, not written in 3.x
 }
 
 // Will is the message that the server publishes when the connection is lost, section 3.1.2.5.
 type Will struct {
-	Topic   string
-	Payload []byte // at most 65,535 bytes
-	QoS     byte
-	Retain  bool
+	Topic   string      // a topic name
+	Payload []byte      // at most 65,535 bytes
+	QoS     byte        // 0, 1 or 2
+	Retain  bool        // the server keeps it as the retained message of its topic
 	Props   *Properties // MQTT 5.0 only, not written in 3.x
 }
 

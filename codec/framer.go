@@ -14,7 +14,7 @@ const (
 
 // Frame is one packet cut out of the byte stream.
 type Frame struct {
-	Type  Type
+	Type  Type   // what the body holds
 	Flags byte   // the lower four bits of the first byte
 	Body  []byte // what follows the fixed header; a view valid until the next Fill
 	Size  int    // bytes of the whole packet on the wire, fixed header included

@@ -6,7 +6,10 @@ import (
 )
 
 // UserProperty is one name-value pair. Pairs keep their order and names may repeat (section 2.2.2.2).
-type UserProperty struct{ Key, Value string }
+type UserProperty struct {
+	Key   string // the name
+	Value string // what it is set to
+}
 
 // Properties are the properties of one packet of MQTT 5.0, or of its will.
 // A field is on the wire when its identifier is in Present, so that absent and
@@ -14,7 +17,7 @@ type UserProperty struct{ Key, Value string }
 // identifiers are named beside the fields; the standard's section 2.2.2.2
 // tells which packet may carry which.
 type Properties struct {
-	Present PropertySet
+	Present PropertySet // which of the single-value fields below are on the wire
 
 	PayloadFormat   byte     // PropPayloadFormatIndicator: 1 = the payload is UTF-8 text
 	MessageExpiry   uint32   // PropMessageExpiryInterval, seconds

@@ -4,12 +4,12 @@ import "encoding/binary"
 
 // Publish is a PUBLISH to be written, section 3.3.
 type Publish struct {
-	Dup      bool   // a redelivery; never with QoS 0
-	QoS      byte   // 0, 1 or 2
-	Retain   bool   //
-	PacketID uint16 // in QoS 1 and 2, not 0
-	Topic    string // may be empty in MQTT 5.0 when Props hold a Topic Alias
-	Payload  []byte
+	Dup      bool        // a redelivery; never with QoS 0
+	QoS      byte        // 0, 1 or 2
+	Retain   bool        // the server keeps it as the retained message of its topic
+	PacketID uint16      // in QoS 1 and 2, not 0
+	Topic    string      // may be empty in MQTT 5.0 when Props hold a Topic Alias
+	Payload  []byte      // may be nil
 	Props    *Properties // MQTT 5.0 only, not written in 3.x
 }
 
@@ -101,15 +101,15 @@ func (p *Publish) flags() byte {
 // PublishView is a received PUBLISH, section 3.3. Topic, Payload and Props are
 // views into the frame and share its life.
 type PublishView struct {
-	Dup        bool
-	QoS        byte
-	Retain     bool
+	Dup        bool          // a redelivery
+	QoS        byte          // 0, 1 or 2
+	Retain     bool          // a retained message, section 3.3.1.3
 	PacketID   uint16        // 0 in QoS 0
 	TopicAlias uint16        // 0 = none
 	SubID      uint32        // the first Subscription Identifier, 0 = none
 	SubIDs     int           // how many there are
 	Topic      []byte        // empty only together with a TopicAlias
-	Payload    []byte        //
+	Payload    []byte        // may be empty
 	Props      RawProperties // empty in 3.x
 }
 

@@ -3,16 +3,16 @@ package codec
 // Subscription is one topic filter of a SUBSCRIBE with its options, section
 // 3.8.3.1. All options but QoS exist in MQTT 5.0 only and are not written in 3.x.
 type Subscription struct {
-	Filter            string
-	QoS               byte // the maximum QoS: 0, 1 or 2
-	NoLocal           bool // not with a shared subscription [MQTT-3.8.3-4]
-	RetainAsPublished bool
-	RetainHandling    byte // retained messages: 0 = send, 1 = send if the subscription is new, 2 = none
+	Filter            string // a topic filter, or $share/NAME/FILTER
+	QoS               byte   // the maximum QoS: 0, 1 or 2
+	NoLocal           bool   // not with a shared subscription [MQTT-3.8.3-4]
+	RetainAsPublished bool   // forwarded messages keep their retain flag
+	RetainHandling    byte   // retained messages: 0 = send, 1 = send if the subscription is new, 2 = none
 }
 
 // Subscribe asks for subscriptions, section 3.8.
 type Subscribe struct {
-	PacketID      uint16
+	PacketID      uint16         // not 0
 	Subscriptions []Subscription // at least one [MQTT-3.8.3-2]
 	Props         *Properties    // MQTT 5.0 only, not written in 3.x
 }

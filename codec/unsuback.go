@@ -2,7 +2,7 @@ package codec
 
 // Unsuback answers UNSUBSCRIBE, section 3.11.
 type Unsuback struct {
-	PacketID uint16
+	PacketID uint16       // that of the request
 	Codes    []ReasonCode // one for each filter, in their order; none in 3.x
 	Props    *Properties  // MQTT 5.0 only, nil when there are none
 }

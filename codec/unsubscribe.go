@@ -2,7 +2,7 @@ package codec
 
 // Unsubscribe ends subscriptions, section 3.10.
 type Unsubscribe struct {
-	PacketID uint16
+	PacketID uint16      // not 0
 	Filters  []string    // at least one [MQTT-3.10.3-2]
 	Props    *Properties // MQTT 5.0 only, not written in 3.x
 }
