@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -61,10 +62,35 @@ func (c *client) dispatch(a Ack, fate Fate) {
 		s.held = append(s.held, a)
 		s.notify()
 	case fate.Delay > 0:
-		s.after(fate.Delay, func() { a.transmit(fate.Extra) })
+		s.transmitLater(a, fate)
 	default:
 		a.transmit(fate.Extra)
 	}
+}
+
+// A delayedAck waits for its time, or for the CONNACK before it.
+type delayedAck struct {
+	Ack
+	at    time.Time
+	extra int
+}
+
+// transmitLater keeps the order of answers that are due at the same moment, which the timers alone
+// would not. The caller holds mu.
+func (s *Server) transmitLater(a Ack, fate Fate) {
+	d := delayedAck{Ack: a, at: time.Now().Add(fate.Delay), extra: fate.Extra}
+	at := len(s.delayed)
+	for at > 0 && s.delayed[at-1].at.After(d.at) {
+		at--
+	}
+	s.delayed = slices.Insert(s.delayed, at, d)
+	s.after(fate.Delay, func() {
+		for len(s.delayed) > 0 && !s.delayed[0].at.After(time.Now()) {
+			due := s.delayed[0]
+			s.delayed = s.delayed[1:]
+			due.transmit(due.extra)
+		}
+	})
 }
 
 // transmit sends the answer on the connection it belongs to, if that is still there. The caller
@@ -74,7 +100,8 @@ func (a Ack) transmit(extra int) {
 		return
 	}
 	if a.Type != codec.CONNACK && !a.c.live {
-		return // nothing precedes CONNACK [MQTT-3.2.0-1]
+		a.c.early = append(a.c.early, delayedAck{Ack: a, extra: extra}) // [MQTT-3.2.0-1]
+		return
 	}
 	for range extra + 1 {
 		a.c.send(a.packet)

@@ -25,10 +25,11 @@ type client struct {
 
 	// Guarded by s.mu.
 	session   *session
-	live      bool   // CONNACK is sent
-	resending bool   // open exchanges of an earlier connection wait for the window
-	announced limits // what the server told the client
-	number    int    // of this connection in its session, from 1
+	live      bool         // CONNACK is sent
+	early     []delayedAck // answers that wait for CONNACK
+	resending bool         // open exchanges of an earlier connection wait for the window
+	announced limits       // what the server told the client
+	number    int          // of this connection in its session, from 1
 	ready     sync.Cond
 	out       []byte // encoded, for the writer
 	ending    bool   // the writer flushes out and closes
@@ -70,8 +71,10 @@ func (c *client) read() error {
 		case c.parted:
 			c.violate("%v after DISCONNECT [MQTT-3.14.4-1]", frame.Type)
 		default:
-			c.s.note(c, frame)
-			err = c.handle(frame)
+			packet, hook := c.s.note(c, frame)
+			if hook == nil || !hook(c.id, packet) {
+				err = c.handle(frame)
+			}
 		}
 		if err != nil {
 			return err
@@ -191,11 +194,35 @@ func (c *client) write() {
 	}
 }
 
-// cut breaks the connection without a word: a reset where the connection knows one.
+// gone reports whether another connection has taken the session: what is still read here came too
+// late. The caller holds mu.
+func (c *client) gone() bool { return c.session.client != c }
+
+// cut breaks the connection without a word: by a reset where it knows one. The caller holds mu.
 func (c *client) cut() {
-	if mem, ok := c.conn.(*Conn); ok {
-		mem.Link().Cut()
+	if l := linkOf(c.conn); l != nil {
+		l.Cut()
 		return
 	}
-	_ = c.conn.Close()
+	if tcp, ok := c.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	c.shut()
+}
+
+// shut closes the connection. The Close of a TLS connection can wait for its peer, which nobody may
+// do under mu; Server.Close waits for the goroutine. The caller holds mu.
+func (c *client) shut() {
+	c.s.running.Go(func() { _ = c.conn.Close() })
+}
+
+// linkOf returns the in-memory connection that carries conn, nil if there is none.
+func linkOf(conn net.Conn) *Link {
+	switch conn := conn.(type) {
+	case *Conn:
+		return conn.Link()
+	case interface{ NetConn() net.Conn }: // *tls.Conn
+		return linkOf(conn.NetConn())
+	}
+	return nil
 }

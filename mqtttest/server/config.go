@@ -8,9 +8,10 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultInflight   = 20      // unacknowledged PUBLISHes to a 3.x client, as Mosquitto has it
-	DefaultQoS0Bytes  = 1 << 20 // bytes waiting for a client above which QoS 0 is dropped
-	DefaultLogEntries = 100_000 // entries that each log keeps
+	DefaultInflight   = 20       // unacknowledged PUBLISHes to a 3.x client, as Mosquitto has it
+	DefaultQoS0Bytes  = 1 << 20  // bytes waiting for a client above which QoS 0 is dropped
+	DefaultLogEntries = 100_000  // entries that each log keeps
+	DefaultLogBytes   = 64 << 20 // payload bytes that the log of PUBLISHes keeps
 )
 
 // Config says how a [Server] behaves. The zero value is a server that accepts everything and
@@ -48,6 +49,10 @@ type Config struct {
 	// OnAck decides what becomes of an answer to a client.
 	OnAck func(a Ack) Fate
 
+	// OnPacket sees every packet that a connected client sends, before the server acts on it, and
+	// swallows it by returning true. It is the place to act after packet n: it may call Server.Cut.
+	OnPacket func(clientID string, p Packet) (swallow bool)
+
 	// CopyPerSubscription sends a message once for every subscription of a client that matches,
 	// each with its own identifier, instead of once with all identifiers and the highest QoS.
 	CopyPerSubscription bool
@@ -68,6 +73,10 @@ type Config struct {
 	// LogEntries is how many entries Received, Violations and the trace of each client keep; the
 	// oldest give way. Zero means DefaultLogEntries.
 	LogEntries int
+
+	// LogBytes is how many bytes of payload Received keeps; the oldest give way, the newest stays.
+	// Zero means DefaultLogBytes.
+	LogBytes int
 
 	// WriteTimeout ends a connection whose client does not take what is written for so long, and
 	// bounds the last words at its end. Zero means 10 s for the last words and no other bound.

@@ -145,6 +145,9 @@ func (c *client) checkAnswer(t codec.Type, id uint16, qos byte) {
 
 // checkRequest notes that id belongs to a SUBSCRIBE or UNSUBSCRIBE until its answer is sent.
 func (c *client) checkRequest(t codec.Type, id uint16) {
+	if c.gone() {
+		return
+	}
 	in := c.session.in[id]
 	if c.checks.requests[id] != 0 || (in != nil && in.state != done) {
 		c.s.violation(c, "%v takes packet identifier %d, which is in use [MQTT-2.2.1-3]", t, id)

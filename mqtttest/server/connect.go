@@ -12,6 +12,9 @@ import (
 // errRefusedConnect ends a reader after a CONNACK that refused.
 var errRefusedConnect = errors.New("mqtttest: connect refused")
 
+// errTakenOver ends a reader whose session has gone to another connection, or is gone.
+var errTakenOver = errors.New("mqtttest: session taken over")
+
 // refusals is what RefuseConnects asked for.
 type refusals struct {
 	left int // negative = all

@@ -98,13 +98,11 @@ func (s *Server) Restart(keep bool) {
 }
 
 // LinkOf returns the in-memory connection of a client for faults on it; nil when the client is not
-// connected, or not directly over a [Network].
+// connected, or not over a [Network].
 func (s *Server) LinkOf(clientID string) *Link {
 	var l *Link
 	s.onClient(clientID, func(c *client) {
-		if mem, ok := c.conn.(*Conn); ok {
-			l = mem.Link()
-		}
+		l = linkOf(c.conn)
 	})
 	return l
 }

@@ -39,6 +39,10 @@ func (c *client) onPublish(f codec.Frame) error {
 	}
 	s := c.s
 	s.mu.Lock()
+	if c.gone() {
+		s.mu.Unlock()
+		return errTakenOver
+	}
 	in, route, err := c.admit(&r)
 	s.logReceived(r)
 	hook := s.cfg.OnPublish
@@ -155,6 +159,10 @@ func (c *client) acknowledged(t codec.Type, id uint16, in *incoming, code codec.
 func (c *client) onPubrel(p codec.Ack) {
 	s := c.s
 	s.mu.Lock()
+	if c.gone() {
+		s.mu.Unlock()
+		return
+	}
 	in := c.session.in[p.PacketID]
 	known := in != nil && in.qos == 2 && in.state != done
 	if known {

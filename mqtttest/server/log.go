@@ -13,12 +13,13 @@ func (s *Server) notify() {
 	s.changed.Broadcast()
 }
 
-// note traces a packet from a client.
-func (s *Server) note(c *client, f codec.Frame) {
+// note traces a packet from a client and returns the entry, and the hook that is to see it.
+func (s *Server) note(c *client, f codec.Frame) (Packet, func(string, Packet) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log.stats.Packets[f.Type&15]++
-	s.trace(c, Packet{Link: c.number, FromClient: true, Type: f.Type, Flags: f.Flags, Size: f.Size}, f.Body)
+	p := Packet{Link: c.number, FromClient: true, Type: f.Type, Flags: f.Flags, Size: f.Size}
+	return s.trace(c, p, f.Body), s.cfg.OnPacket
 }
 
 // noteSent traces an encoded packet to a client. The caller holds mu.
@@ -30,7 +31,7 @@ func (s *Server) noteSent(c *client, packet []byte) {
 	s.trace(c, Packet{Link: c.number, Type: t, Flags: flags, Size: len(packet)}, packet[header:])
 }
 
-func (s *Server) trace(c *client, p Packet, body []byte) {
+func (s *Server) trace(c *client, p Packet, body []byte) Packet {
 	p.At = time.Now()
 	p.Body = bytes.Clone(body[:min(len(body), traceBody)])
 	if s.log.traces == nil {
@@ -38,20 +39,34 @@ func (s *Server) trace(c *client, p Packet, body []byte) {
 	}
 	s.log.traces[c.id] = appendBounded(s.log.traces[c.id], p, s.logEntries())
 	s.notify()
+	return p
 }
 
 // logReceived writes down an arrival. The caller holds mu.
 func (s *Server) logReceived(r Received) {
-	s.log.received = appendBounded(s.log.received, r, s.logEntries())
+	l := &s.log
+	l.received = append(l.received, r)
+	l.payloads += len(r.Payload)
+	for len(l.received) > s.logEntries() || (len(l.received) > 1 && l.payloads > positiveOr(s.cfg.LogBytes, DefaultLogBytes)) {
+		l.payloads -= len(l.received[0].Payload)
+		l.received = dropFirst(l.received)
+	}
 	s.notify()
 }
 
 func (s *Server) logEntries() int { return positiveOr(s.cfg.LogEntries, DefaultLogEntries) }
 
-// appendBounded appends and, once there are twice as many as the limit, keeps the newest.
+// appendBounded appends and drops the oldest beyond the limit. Growing moves what is kept to a new
+// array, so that what was dropped takes no memory for long.
 func appendBounded[T any](list []T, entry T, limit int) []T {
-	if len(list) >= 2*limit {
-		list = append(make([]T, 0, 2*limit), list[len(list)-limit+1:]...)
+	list = append(list, entry)
+	for len(list) > limit {
+		list = dropFirst(list)
 	}
-	return append(list, entry)
+	return list
+}
+
+func dropFirst[T any](list []T) []T {
+	clear(list[:1])
+	return list[1:]
 }

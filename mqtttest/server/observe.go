@@ -63,6 +63,7 @@ type Stats struct {
 // observations are the logs. Guarded by Server.mu.
 type observations struct {
 	received   []Received
+	payloads   int // bytes in received
 	violations []string
 	traces     map[string][]Packet
 	stats      Stats
@@ -70,7 +71,8 @@ type observations struct {
 }
 
 // Received returns the first sight of every PUBLISH, in the order of arrival: a resend that the
-// session knows is left out. The server keeps at least the newest Config.LogEntries.
+// session knows is left out. The server keeps the newest, Config.LogEntries and
+// Config.LogBytes of them.
 func (s *Server) Received() []Received {
 	return slices.DeleteFunc(s.Arrived(), func(r Received) bool { return r.Resend })
 }

@@ -62,6 +62,10 @@ func (s *Server) resume(sess *session, c *client) {
 	for _, o := range sess.open {
 		o.resend, o.counted = true, false
 	}
+	for _, a := range c.early {
+		a.transmit(a.extra)
+	}
+	c.early = nil
 	s.pump(sess)
 }
 
@@ -169,6 +173,9 @@ func (c *client) onAck(f codec.Frame) error {
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	if c.gone() {
+		return errTakenOver
+	}
 	sess := c.session
 	o := sess.byID[p.PacketID]
 	if f.Type == codec.PUBACK {
@@ -191,6 +198,10 @@ func (c *client) onAck(f codec.Frame) error {
 func (c *client) onPubrec(p codec.Ack) error {
 	s := c.s
 	s.mu.Lock()
+	if c.gone() {
+		s.mu.Unlock()
+		return errTakenOver
+	}
 	o := c.session.byID[p.PacketID]
 	if o != nil && o.qos != 2 {
 		s.mu.Unlock()

@@ -34,6 +34,7 @@ type Server struct {
 	refuse   refusals
 	hold     map[codec.Type]bool
 	held     []Ack
+	delayed  []delayedAck // by time
 	log      observations
 }
 
@@ -120,7 +121,7 @@ func (s *Server) Close() error {
 		ln.Close()
 	}
 	for c := range s.clients {
-		c.conn.Close()
+		c.shut()
 		c.end()
 	}
 	s.stopTimers()

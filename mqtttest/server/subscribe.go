@@ -46,6 +46,9 @@ func (c *client) onSubscribe(f codec.Frame) error {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.gone() {
+		return errTakenOver
+	}
 	c.dispatch(a, fate)
 	for i, sub := range p.Subscriptions {
 		if !codes[i].IsError() {
@@ -139,6 +142,10 @@ func (c *client) onUnsubscribe(f codec.Frame) error {
 		}
 	}
 	s.mu.Lock()
+	if c.gone() {
+		s.mu.Unlock()
+		return errTakenOver
+	}
 	for i, filter := range p.Filters {
 		if !codes[i].IsError() && !s.unsubscribe(c.session, filter) {
 			codes[i] = codec.NoSubscriptionExisted
