@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -147,15 +148,21 @@ func FuzzServer(f *testing.F) {
 	f.Add(Hex("10 0F 0006 4D5149736470 03 02 0000 0001 61 32 06 0001 74 0001 61 3A 06 0001 74 0001 61"))
 	f.Add(Hex(connect5("a", true, "") + "82 10 0001 00 000A 2473686172652F672F74 02 35 07 0001 74 0001 00 61"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var n Network
-		s := Start(&n, Config{Duplicate: true})
-		c, err := n.Dial(t.Context(), "mem", "broker")
-		if err != nil {
-			t.Fatal(err)
+		s := New(Config{Duplicate: true})
+		defer s.Close()
+		client, far := Pipe(max(len(b), 1))
+		client.Link().Drop(ToClient)
+		s.accept(far)
+		client.Write(b)
+		client.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := s.Wait(ctx, func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.clients) == 0
+		}); err != nil {
+			t.Fatal("the connection has not ended")
 		}
-		c.Write(b)
-		c.(*Conn).Link().Drop(ToClient)
-		c.Close()
-		s.Close()
 	})
 }
