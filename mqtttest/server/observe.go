@@ -18,7 +18,7 @@ type Received struct {
 	Dup      bool
 	QoS      byte
 	Retain   bool
-	Resend   bool   // the session knows it from before
+	Resend   bool   // the session knows it from before, by identifier, QoS, topic and payload
 	Alias    uint16 // as on the wire, 0 = none
 	Topic    string // with the alias resolved
 	Payload  []byte
