@@ -130,18 +130,17 @@ func (f *Framer) Next() (frame Frame, ok bool, err error) {
 		return frame, ok, nil
 	}
 	b := f.buf[f.r:f.w]
-	if len(b) < 2 {
+	if len(b) == 0 {
 		return Frame{}, false, nil
 	}
-	typ, flags, remaining, n, err := ParseHeader(b)
-	if err != nil {
-		return Frame{}, false, err
-	}
-	if e := checkHeader(f.version, typ, flags); e != nil {
+	// The first byte is judged alone, so that the error is the same however the
+	// bytes come in.
+	if e := checkHeader(f.version, Type(b[0]>>4), b[0]&0x0F); e != nil {
 		return Frame{}, false, e
 	}
+	typ, flags, remaining, n, err := ParseHeader(b)
 	if n == 0 {
-		return Frame{}, false, nil
+		return Frame{}, false, err
 	}
 	size := n + remaining
 	frame = Frame{Type: typ, Flags: flags, Size: size}

@@ -36,6 +36,9 @@ func CheckHeader(v Version, typ Type, flags byte) error {
 }
 
 func checkHeader(v Version, typ Type, flags byte) *Error {
+	if typ == 0 {
+		return malformed(0, nowhere, "packet type 0")
+	}
 	if !typ.validIn(v) {
 		return malformed(typ, nowhere, "no packet type of MQTT "+v.String())
 	}
