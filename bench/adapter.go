@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/millrace/mqtt"
 )
 
 // message is what a scenario publishes over and over.
@@ -44,6 +46,8 @@ func adapters() []adapter {
 	return []adapter{
 		{"raw", dialRaw(false)},
 		{"raw+hop", dialRaw(true)},
+		{"millrace", dialMillrace(mqtt.V311)},
+		{"millrace-v5", dialMillrace(mqtt.V5)},
 		{"autopaho", dialAutopaho},
 		{"paho.mqtt.golang", dialPaho},
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strings"
 
 	"github.com/millrace/mqtt/bench/raw"
@@ -59,7 +60,12 @@ func runClient(s scenario, cfg config) error {
 		if s.name == idleName {
 			run = func() (result, error) { return measureIdle(cfg, a.dial) }
 		}
+		stop, err := profile(os.Getenv("BENCH_CPUPROFILE"))
+		if err != nil {
+			return err
+		}
 		r, err := run()
+		stop()
 		if err != nil {
 			return err
 		}
@@ -112,4 +118,22 @@ func startServer(ctx context.Context, cfg config) (addr string, stop func(), err
 func self(ctx context.Context, role string, cfg config) *exec.Cmd {
 	argument, _ := json.Marshal(cfg) // a struct of strings and ints cannot fail
 	return exec.CommandContext(ctx, os.Args[0], role, string(argument))
+}
+
+// profile writes a CPU profile of the client's process to file, if one is named.
+func profile(file string) (stop func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}, nil
 }

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+
+	"github.com/millrace/mqtt"
+)
+
+// millraceClient is this module's client.
+type millraceClient struct {
+	c *mqtt.Conn
+}
+
+// dialMillrace dials with the protocol version given, so that each is measured.
+func dialMillrace(v mqtt.Version) func(context.Context, string, string) (client, error) {
+	return func(ctx context.Context, addr, clientID string) (client, error) {
+		c, err := mqtt.Connect(ctx, "mqtt://"+addr, mqtt.WithClientID(clientID), mqtt.WithVersions(v),
+			mqtt.WithMaxInflight(1000), mqtt.WithReceiveMaximum(1000))
+		if err != nil {
+			return nil, err
+		}
+		return &millraceClient{c: c}, nil
+	}
+}
+
+func (m *millraceClient) publish(ctx context.Context, msg message, n, window int) error {
+	out := mqtt.Message{Topic: msg.topic, Payload: msg.payload, QoS: mqtt.QoS(msg.qos)}
+	if msg.qos == 0 {
+		var last *mqtt.Future
+		for range n {
+			last = m.c.Publish(ctx, out)
+		}
+		return last.Wait(ctx)
+	}
+	pending := make([]*mqtt.Future, window) // the oldest is waited for when all are under way
+	for i := range n {
+		slot := &pending[i%window]
+		if err := wait(ctx, *slot); err != nil {
+			return err
+		}
+		*slot = m.c.Publish(ctx, out)
+	}
+	for _, f := range pending {
+		if err := wait(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func wait(ctx context.Context, f *mqtt.Future) error {
+	if f == nil || f.Err() == nil {
+		return nil
+	}
+	return f.Wait(ctx)
+}
+
+func (m *millraceClient) publishWait(ctx context.Context, msg message) error {
+	return m.c.Publish(ctx, mqtt.Message{Topic: msg.topic, Payload: msg.payload, QoS: 1}).Wait(ctx)
+}
+
+func (m *millraceClient) receive(ctx context.Context, filter string, qos byte, n int) error {
+	// The default drops QoS 0 that a consumer cannot keep up with; here every
+	// message counts, so the link waits for the consumer, as the others' do.
+	sub, err := m.c.Subscribe(ctx, filter, mqtt.QoS(qos), mqtt.WithSlowPolicy(mqtt.SlowBlock), mqtt.WithPendingLimit(1024, 0))
+	if err != nil {
+		return err
+	}
+	return drain(ctx, sub.C(), n)
+}
+
+func (m *millraceClient) close() error { return m.c.Close() }
