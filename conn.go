@@ -358,9 +358,16 @@ func (o *outbound) oldestSent() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// finished notes that the application is done with a QoS 1 or 2 message.
-func (c *Conn) finished(m Message) {
-	if c.ledger.done(m.ref>>refShift, m.id, m.sub) == nil {
+// finished notes that the application is done with messages.
+func (c *Conn) finished(msgs ...Message) {
+	due := false
+	for i := range msgs {
+		m := &msgs[i]
+		if m.QoS > 0 && c.ledger.done(m.ref>>refShift, m.id, m.sub) == nil {
+			due = true
+		}
+	}
+	if due {
 		c.ledger.settle()
 	}
 }

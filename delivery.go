@@ -1,18 +1,17 @@
 package mqtt
 
-import "time"
-
 // fate is what a subscription did with a message that the reader brought.
 type fate uint8
 
 const (
 	fateHanded  fate = iota // it is in the channel
 	fatePending             // it waits in the mailbox
+	fateOver                // it waits in the mailbox, which is above its limit
 	fateGone                // the subscription has ended or gave it up: nothing waits for it
 )
 
 // deliver brings a message. The reader calls it, and nobody else; it never blocks.
-func (s *Subscription) deliver(m Message) fate {
+func (s *Subscription) deliver(m Message, v Version) fate {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -31,6 +30,9 @@ func (s *Subscription) deliver(m Message) fate {
 	event := s.spell()
 	if f == fatePending && !s.paused {
 		s.startPumps()
+	}
+	if f == fatePending && s.over(v) {
+		f = fateOver
 	}
 	s.mu.Unlock()
 	s.giveUp(given)
@@ -95,10 +97,9 @@ func (s *Subscription) spell() Event {
 }
 
 // over reports whether the reader has to wait for this subscription, or end it:
-// it holds more than its limit, of which QoS 0 is no part unless it blocks.
+// it holds more than its limit, of which QoS 0 is no part unless it blocks. s.mu
+// is held.
 func (s *Subscription) over(v Version) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.ended || s.opts.slow == SlowLatest {
 		return false
 	}
@@ -110,22 +111,29 @@ func (s *Subscription) over(v Version) bool {
 	return byCount && s.box.len() > s.opts.messages
 }
 
-// roomFor returns a channel that is closed when the subscription has taken a
-// message or ended, and when it last made progress.
-func (s *Subscription) roomFor() (<-chan struct{}, time.Time) {
+// roomFor returns a channel that is closed when the subscription holds no more
+// than half its limit, or has ended, and a count that moves when it makes progress.
+func (s *Subscription) roomFor() (<-chan struct{}, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.room == nil {
 		s.room = make(chan struct{})
 	}
-	return s.room, s.progress
+	room := s.room
+	s.madeRoom()
+	return room, s.moves
 }
 
-// madeRoom wakes a reader that waits. s.mu is held.
+// madeRoom wakes a reader that waits, once it pays to: woken for each message it
+// would only change places with the consumer. s.mu is held.
 func (s *Subscription) madeRoom() {
-	if s.room != nil {
+	if s.room != nil && (s.ended || s.box.len() <= s.opts.messages/2 && s.box.bytes <= s.opts.bytes/2) {
 		close(s.room)
 		s.room = nil
+	}
+	if s.quiet != nil && (s.ended || s.box.len() == 0 && s.hands == 0) {
+		close(s.quiet)
+		s.quiet = nil
 	}
 }
 
@@ -146,9 +154,16 @@ func (s *Subscription) startPumps() {
 	}
 }
 
+// handful is how many messages a pump takes at a time for a channel.
+const handful = 32
+
+// handfulBytes bounds a handful of large ones.
+const handfulBytes = 64 << 10
+
 // pump hands over pending messages in order until there is none. The last pump
 // of an ended subscription closes its channel.
 func (s *Subscription) pump() {
+	var hand [handful]Message
 	for {
 		s.mu.Lock()
 		if s.ended || s.paused || s.box.len() == 0 {
@@ -163,13 +178,47 @@ func (s *Subscription) pump() {
 			}
 			return
 		}
-		m := s.take()
+		msgs := s.takeHandful(hand[:0])
 		interrupt := s.interrupt
 		s.mu.Unlock()
-		if s.sink(m, interrupt) {
-			s.handedOver(m)
-		} else {
-			s.putBack(m)
+		s.handOver(msgs, interrupt)
+		clear(msgs)
+	}
+}
+
+// takeHandful takes as many messages as go over together: several for a channel,
+// one for a body that may take its time. s.mu is held.
+func (s *Subscription) takeHandful(hand []Message) []Message {
+	most, size := 1, 0
+	if s.form == formChannel {
+		most = handful
+	}
+	for len(hand) < most && s.box.len() > 0 && size < handfulBytes {
+		m := s.take()
+		size += len(m.Payload)
+		hand = append(hand, m)
+	}
+	return hand
+}
+
+// handOver gives msgs to the consumer in order, and puts back what an interrupt
+// left. What the channel has is acknowledged before waiting for room in it.
+func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
+	given := 0
+	for i := range msgs {
+		if s.form == formChannel {
+			select {
+			case s.ch <- msgs[i]:
+				continue
+			default:
+			}
+		}
+		s.handedOver(msgs[given:i]...)
+		given = i
+		if !s.sink(msgs[i], interrupt) {
+			s.putBack(msgs[i:]...)
+			return
 		}
 	}
+	s.handedOver(msgs[given:]...)
 }

@@ -22,7 +22,7 @@ import (
 type ledger struct {
 	// pay appends to the buffer of a link, or says that the link is gone. A
 	// stranger is a reply about an identifier that we do not know.
-	pay func(link uint32, stranger bool, add func([]byte) []byte) bool
+	pay func(link uint32, stranger bool, packets []byte) bool
 
 	mu      sync.Mutex
 	table   idTable[entry]
@@ -259,7 +259,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 	if n == 0 {
 		return
 	}
-	if len(g.scratch) > 0 && !g.pay(g.link, false, func(b []byte) []byte { return append(b, g.scratch...) }) {
+	if len(g.scratch) > 0 && !g.pay(g.link, false, g.scratch) {
 		return // the link is gone; they are owed on the next
 	}
 	for ; n > 0; n-- {
@@ -298,7 +298,8 @@ func (g *ledger) released(id uint16) {
 }
 
 func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode, stranger bool) bool {
-	return g.pay(g.link, stranger, func(b []byte) []byte { return codec.AppendAck(b, g.version, t, id, code, nil) })
+	g.scratch = codec.AppendAck(g.scratch[:0], g.version, t, id, code, nil)
+	return g.pay(g.link, stranger, g.scratch)
 }
 
 // overdue describes the message that holds up the acknowledgements behind it.

@@ -199,10 +199,10 @@ func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
 // deliver brings m to s and notes what follows for its acknowledgement.
 func (r *reader) deliver(s *Subscription, m Message) {
 	c := r.l.conn
-	switch f := s.deliver(m); {
+	switch f := s.deliver(m, r.l.version); {
 	case f == fateGone && m.QoS > 0, f == fateHanded && m.QoS > 0 && !s.opts.manual:
 		c.ledger.done(m.ref>>refShift, m.id, s)
-	case f == fatePending:
+	case f == fateOver:
 		r.over = s
 	}
 }
@@ -319,7 +319,7 @@ func (r *reader) backPressure() error {
 	s := r.over
 	r.over = nil
 	l := r.l
-	if s == nil || !s.over(l.version) {
+	if s == nil {
 		return nil
 	}
 	c := l.conn
@@ -333,25 +333,26 @@ func (r *reader) backPressure() error {
 	defer l.paused.Store(false)
 	timer := time.NewTimer(c.cfg.stuckAfter)
 	defer timer.Stop()
-	for s.over(l.version) {
-		room, progress := s.roomFor()
-		if stuck := time.Since(progress); s.opts.slow != SlowBlock && stuck >= c.cfg.stuckAfter {
-			c.evict(s)
-			break
-		} else {
-			timer.Reset(max(c.cfg.stuckAfter-stuck, time.Millisecond))
-		}
+	_, last := s.roomFor()
+	for {
+		room, moves := s.roomFor()
 		select {
 		case <-room:
+			l.received.Store(l.since())
+			return nil
 		case <-timer.C:
 		case <-c.lift:
 			return nil
 		case <-l.dead:
 			return l.cause
 		}
+		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock {
+			c.evict(s)
+			return nil
+		}
+		last = moves
+		timer.Reset(c.cfg.stuckAfter)
 	}
-	l.received.Store(l.since())
-	return nil
 }
 
 // oversize acknowledges a 3.x message above our limit, or it would come back

@@ -139,9 +139,8 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 		if l.version == V5 {
 			code = codec.PacketIdentifierNotFound
 		}
-		o.stranger(l, func(b []byte) []byte {
-			return codec.AppendAck(b, l.version, codec.PUBREL, f.id, code, nil)
-		})
+		var packet [8]byte
+		o.stranger(l, codec.AppendAck(packet[:0], l.version, codec.PUBREL, f.id, code, nil))
 	case ackReleased, ackRepeat:
 		if v == ackReleased {
 			r.fut.setAnswer(f.code, f.answer)
@@ -209,11 +208,10 @@ const floodLimit = 1 << 20
 
 // stranger appends a reply about an unknown packet identifier, or ends the link
 // when the peer has caused too many and reads none.
-func (o *outbound) stranger(l *link, add func([]byte) []byte) {
+func (o *outbound) stranger(l *link, packet []byte) {
 	b := l.out
-	n := len(b.buf)
-	b.buf = add(b.buf)
-	b.strangers += len(b.buf) - n
+	b.buf = append(b.buf, packet...)
+	b.strangers += len(packet)
 	if b.strangers > floodLimit {
 		l.kill(&ProtocolError{Code: codec.QuotaExceeded, Detail: "a flood of acknowledgements with unknown packet identifiers while the peer does not read"})
 	}
@@ -222,18 +220,20 @@ func (o *outbound) stranger(l *link, add func([]byte) []byte) {
 
 // pay appends an acknowledgement that we owe the server to the buffer of link
 // number no, or reports that this link is gone.
-func (o *outbound) pay(no uint32, stranger bool, add func([]byte) []byte) bool {
+func (o *outbound) pay(no uint32, stranger bool, packets []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l := o.link
-	if l == nil || l.no != no {
+	if l == nil || l.no != no || l.closing {
 		return false
 	}
 	if stranger {
-		o.stranger(l, add)
+		o.stranger(l, packets)
 		return true
 	}
-	return o.append(l, add)
+	l.out.buf = append(l.out.buf, packets...)
+	l.signal()
+	return true
 }
 
 func wrongAck(f *ackFact) error {

@@ -55,10 +55,11 @@ type Subscription struct {
 	ended     bool
 	keep      bool // ended with the Conn: what is pending is the server's
 	err       error
-	idle      *sync.Cond // iterators wait on it
-	slow      bool       // in a slow spell
-	progress  time.Time  // when it last took, finished or acknowledged a message
-	room      chan struct{}
+	idle      *sync.Cond    // iterators wait on it
+	slow      bool          // in a slow spell
+	moves     uint64        // counts what was taken, finished and acknowledged: its progress
+	room      chan struct{} // closed when a reader that waits may go on
+	quiet     chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
 }
@@ -71,7 +72,6 @@ func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 		unanswered: len(filters),
 		ready:      make(chan struct{}), done: make(chan struct{}),
 		interrupt: make(chan struct{}),
-		progress:  time.Now(),
 		stop:      func() bool { return true },
 	}
 	s.idle = sync.NewCond(&s.mu)
@@ -175,7 +175,7 @@ func (s *Subscription) Handle(f func(Message)) error {
 // begin binds the form and starts to hand over what is pending.
 func (s *Subscription) begin(form consumerForm, sink func(Message, <-chan struct{}) bool, closeSink func()) {
 	s.form, s.sink, s.closeSink = form, sink, closeSink
-	s.progress = time.Now()
+	s.moves++
 	if s.ended {
 		closeSink()
 		return
@@ -209,7 +209,7 @@ func (s *Subscription) Bind() error {
 	defer s.mu.Unlock()
 	if s.form == formNone {
 		s.form, s.closeSink = formIterator, func() {}
-		s.progress = time.Now()
+		s.moves++
 	}
 	if s.form != formIterator {
 		return ErrConsumerBound
@@ -248,35 +248,40 @@ func (s *Subscription) yield(body func(Message) bool, m Message) bool {
 func (s *Subscription) take() Message {
 	m := s.box.pop()
 	s.hands++
-	s.progress = time.Now()
+	s.moves++
 	s.madeRoom()
 	return m
 }
 
-// handedOver notes that the consumer has m.
-func (s *Subscription) handedOver(m Message) {
+// handedOver notes that the consumer has msgs.
+func (s *Subscription) handedOver(msgs ...Message) {
+	if len(msgs) == 0 {
+		return
+	}
 	s.mu.Lock()
-	s.hands--
-	s.progress = time.Now()
+	s.hands -= len(msgs)
+	s.moves++
 	s.madeRoom()
 	s.mu.Unlock()
-	s.delivered.Add(1)
-	if m.QoS > 0 && !s.opts.manual {
-		s.conn.finished(m)
+	s.delivered.Add(uint64(len(msgs)))
+	if !s.opts.manual {
+		s.conn.finished(msgs...)
 	}
 }
 
-// putBack puts m, which was not handed over, in front of the mailbox.
-func (s *Subscription) putBack(m Message) {
+// putBack puts msgs, which were not handed over, in front of the mailbox.
+func (s *Subscription) putBack(msgs ...Message) {
 	s.mu.Lock()
-	s.hands--
+	s.hands -= len(msgs)
 	if s.ended {
 		keep := s.keep
 		s.mu.Unlock()
-		s.discard([]Message{m}, keep)
+		s.discard(msgs, keep)
 		return
 	}
-	s.box.unpop(m)
+	for i := len(msgs) - 1; i >= 0; i-- {
+		s.box.unpop(msgs[i])
+	}
 	s.mu.Unlock()
 }
 
@@ -285,12 +290,8 @@ func (s *Subscription) discard(msgs []Message, keep bool) {
 	if keep {
 		return
 	}
-	for _, m := range msgs {
-		s.dropped.Add(1)
-		if m.QoS > 0 {
-			s.conn.finished(m)
-		}
-	}
+	s.dropped.Add(uint64(len(msgs)))
+	s.conn.finished(msgs...)
 }
 
 // Ack of a message of this subscription.
@@ -301,7 +302,7 @@ func (s *Subscription) ack(m Message) error {
 	err := s.conn.ledger.done(m.ref>>refShift, m.id, s)
 	if err == nil {
 		s.mu.Lock()
-		s.progress = time.Now()
+		s.moves++
 		s.mu.Unlock()
 		s.conn.ledger.settle()
 	}
@@ -369,19 +370,22 @@ func (s *Subscription) end(err error, keep bool) {
 // drained waits until nothing is pending any more, and reports whether it got
 // there before ctx ended. A subscription that nobody reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
-	for {
-		room, _ := s.roomFor()
-		s.mu.Lock()
-		through := s.ended || s.form == formNone || s.box.len() == 0 && s.hands == 0
+	s.mu.Lock()
+	if s.form == formNone {
 		s.mu.Unlock()
-		if through {
-			return true
-		}
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return false
-		}
+		return true
+	}
+	if s.quiet == nil {
+		s.quiet = make(chan struct{})
+	}
+	quiet := s.quiet
+	s.madeRoom()
+	s.mu.Unlock()
+	select {
+	case <-quiet:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
