@@ -1,5 +1,7 @@
 package mqtt
 
+import "runtime"
+
 // fate is what a subscription did with a message that the reader brought.
 type fate uint8
 
@@ -11,22 +13,31 @@ const (
 )
 
 // deliver brings a message. The reader calls it, and nobody else; it never blocks.
-func (s *Subscription) deliver(m Message, v Version) fate {
+func (s *Subscription) deliver(m *Message, v Version) fate {
 	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
-		return fateGone
-	}
-	if s.form == formChannel && s.pumps == 0 && !s.paused && s.box.len() == 0 {
+	for try := range 2 {
+		if s.ended {
+			s.mu.Unlock()
+			return fateGone
+		}
+		if s.form != formChannel || s.pumps > 0 || s.paused || s.box.len() > 0 {
+			break
+		}
 		select {
-		case s.ch <- m:
+		case s.ch <- *m:
 			s.delivered.Add(1)
 			s.mu.Unlock()
 			return fateHanded
 		default:
 		}
+		if try == 0 {
+			// A consumer that only waits for the processor takes its messages now.
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
+		}
 	}
-	given, f := s.hold(m)
+	given, f := s.hold(*m)
 	event := s.spell()
 	if f == fatePending && !s.paused {
 		s.startPumps()

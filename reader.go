@@ -163,7 +163,7 @@ func quoteBytes(b []byte) string {
 // hand gives the message to the chosen subscriptions.
 func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
 	c := r.l.conn
-	m := Message{Topic: t.topic, QoS: QoS(p.QoS)}
+	var ref uint32
 	if p.QoS > 0 {
 		hash := maphash.Bytes(r.seed, p.Payload) ^ maphash.String(r.seed, t.topic)
 		a, gen := c.ledger.arrive(p.PacketID, QoS(p.QoS), p.Dup, hash, t.topic, r.now, r.chosen)
@@ -175,7 +175,7 @@ func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
 		case arrivedOver:
 			return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
 		}
-		m.id, m.ref = p.PacketID, gen<<refShift
+		ref = gen << refShift
 	}
 	c.stats.received.Add(1)
 	if len(r.chosen) == 0 {
@@ -183,21 +183,23 @@ func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
 		return nil
 	}
 	if p.Dup {
-		m.ref |= flagDup
+		ref |= flagDup
 	}
-	m.Properties = messageProperties(p)
+	props := messageProperties(p)
 	for i, s := range r.chosen {
-		m.Payload = r.own(p.Payload)
-		m.sub = s
-		one := m
-		one.ref |= r.flags[i]
-		r.deliver(s, one)
+		r.deliver(s, &Message{
+			Topic: t.topic, Payload: r.own(p.Payload), Properties: props,
+			sub: s, ref: ref | r.flags[i], id: p.PacketID, QoS: QoS(p.QoS),
+		})
+	}
+	if r.over == nil {
+		return nil
 	}
 	return r.backPressure()
 }
 
 // deliver brings m to s and notes what follows for its acknowledgement.
-func (r *reader) deliver(s *Subscription, m Message) {
+func (r *reader) deliver(s *Subscription, m *Message) {
 	c := r.l.conn
 	switch f := s.deliver(m, r.l.version); {
 	case f == fateGone && m.QoS > 0, f == fateHanded && m.QoS > 0 && !s.opts.manual:
@@ -230,6 +232,11 @@ const readSlab = 8 << 10
 // server sent one of ours whose filter matches, else everyone who matches.
 func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
+	if len(t.targets) == 1 && !p.Retain {
+		// The one that matches gets it, whatever the identifiers say.
+		r.chosen, r.flags = append(r.chosen, t.targets[0].sub), append(r.flags, 0)
+		return
+	}
 	if p.SubIDs > 0 && r.byIdentifier(t, p) {
 		return
 	}
@@ -319,9 +326,6 @@ func (r *reader) backPressure() error {
 	s := r.over
 	r.over = nil
 	l := r.l
-	if s == nil {
-		return nil
-	}
 	c := l.conn
 	if s.opts.slow == SlowEvict {
 		c.evict(s)

@@ -66,7 +66,12 @@ func (m *millraceClient) receive(ctx context.Context, filter string, qos byte, n
 	if err != nil {
 		return err
 	}
-	return drain(ctx, sub.C(), n)
+	for range sub.C() { // ends by the count, or with the Conn
+		if n--; n == 0 {
+			return nil
+		}
+	}
+	return sub.Err()
 }
 
 func (m *millraceClient) close() error { return m.c.Close() }
