@@ -104,9 +104,12 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 	}
 	c := newConn(ctx, cfg)
 	first := make(chan error, 1)
+	// Under mu, which the end of ctx takes first; before the goroutines that stop the watch.
+	c.mu.Lock()
+	c.stopCtx = context.AfterFunc(ctx, func() { c.scopeEnded(ctx) })
+	c.mu.Unlock()
 	go c.out.resolve()
 	go c.supervise(first)
-	c.stopCtx = context.AfterFunc(ctx, func() { c.scopeEnded(ctx) })
 	if cfg.firstConnect == FirstConnectBackground {
 		return c, nil
 	}
