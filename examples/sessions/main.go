@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -65,7 +66,7 @@ func run(ctx context.Context, url string, w io.Writer) error {
 	if err := order(ctx, shop, 1); err != nil {
 		return err
 	}
-	if err := take(ctx, orders, w); err != nil {
+	if err := take(ctx, orders, 1, w); err != nil {
 		return err
 	}
 
@@ -82,12 +83,7 @@ func run(ctx context.Context, url string, w io.Writer) error {
 	if err := until[mqtt.Connected](ctx, store, w); err != nil {
 		return err
 	}
-	for range 3 {
-		if err := take(ctx, orders, w); err != nil {
-			return err
-		}
-	}
-	return nil
+	return take(ctx, orders, 3, w)
 }
 
 // order publishes one order and waits until the server has it.
@@ -96,18 +92,24 @@ func order(ctx context.Context, shop *mqtt.Conn, n int) error {
 	return shop.Publish(ctx, m).Wait(ctx)
 }
 
-// take takes the next order from the channel.
-func take(ctx context.Context, orders *mqtt.Subscription, w io.Writer) error {
-	select {
-	case m, ok := <-orders.C():
-		if !ok {
-			return orders.Err()
+// take takes n orders from the channel. The embedded server sends those that it
+// kept in no particular order, so they are sorted here.
+func take(ctx context.Context, orders *mqtt.Subscription, n int, w io.Writer) error {
+	var topics []string
+	for range n {
+		select {
+		case m, ok := <-orders.C():
+			if !ok {
+				return orders.Err()
+			}
+			topics = append(topics, m.Topic)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		fmt.Fprintln(w, "took", m.Topic)
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	slices.Sort(topics)
+	fmt.Fprintln(w, "took", topics)
+	return nil
 }
 
 // until reads events up to the next E.

@@ -14,13 +14,11 @@ func TestRun(t *testing.T) {
 	if err := run(t.Context(), "", &out); err != nil {
 		t.Fatal(err)
 	}
-	want := `took orders/1
+	want := `took [orders/1]
 link 1, session present: false
 ordered while the store was away: 2, 3, 4
 link 2, session present: true
-took orders/2
-took orders/3
-took orders/4
+took [orders/2 orders/3 orders/4]
 `
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
