@@ -339,7 +339,7 @@ func (c *Conn) Stats() Stats {
 
 func (o *outbound) addStats(s *Stats) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	s.Published, s.Resent = o.stats.published, o.stats.resent
 	s.DroppedOut, s.IgnoredAcks = o.stats.dropped, o.stats.ignoredAcks
 	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.order.n
@@ -351,7 +351,7 @@ func (o *outbound) addStats(s *Stats) {
 // oldestSent returns since when the oldest publish sent on this link waits.
 func (o *outbound) oldestSent() (time.Time, bool) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	o.tick = time.Now()
 	for r := o.win.order.head; r != nil; r = r.next {
 		if r.state != recAside && r.wire == o.win.link {

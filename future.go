@@ -182,6 +182,27 @@ func (f *Future) resolve(err error) {
 	}
 }
 
+// resolve ends the Future of r.
+func (r *resolution) resolve() {
+	if r.answered {
+		r.fut.answered(r.code, r.answer)
+		return
+	}
+	r.fut.resolve(r.err)
+}
+
+// answered ends the Future well, by an acknowledgement.
+func (f *Future) answered(code codec.ReasonCode, a *answer) {
+	f.mu.Lock()
+	if f.stage != StageDone {
+		f.stage, f.code, f.answer = StageDone, code, a
+		if f.done != nil {
+			close(f.done)
+		}
+	}
+	f.mu.Unlock()
+}
+
 // failed returns a Future that is resolved with err.
 func failed(topic string, err error) *Future {
 	return &Future{stage: StageDone, err: &PublishError{Topic: topic, Err: err}}

@@ -258,7 +258,7 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 	l := &link{
 		conn: a.c, nc: nc, server: a.server.String(), version: a.version,
 		framer: f, connack: *ack, began: time.Now(),
-		wake: make(chan struct{}, 1), dead: make(chan struct{}), out: &outbuf{},
+		wake: make(chan struct{}, 1), dead: make(chan struct{}), sendQueue: sendQueue{out: &outbuf{}},
 	}
 	l.agreed = a.agree(ack)
 	return l

@@ -30,7 +30,7 @@ type link struct {
 	wake    chan struct{} // wakes an idle writer
 
 	// Guarded by outbound.mu.
-	out      *outbuf
+	sendQueue
 	idle     bool   // the writer waits for wake
 	closing  bool   // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
 	writing0 uint64 // acceptance number of the first QoS 0 message being written
@@ -155,7 +155,7 @@ func (l *link) facts(now time.Time) pulseFacts {
 func (l *link) ping() {
 	o := l.conn.out
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	if o.append(l, codec.AppendPingreq) {
 		l.out.ping = true
 	}
@@ -182,15 +182,16 @@ func (l *link) farewell(cause error) []byte {
 func (l *link) disconnect(d *codec.Disconnect) bool {
 	o := l.conn.out
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	if l.closing || l.killed() {
 		return false
 	}
-	b, err := codec.AppendDisconnect(l.out.buf, l.version, d)
+	last := l.last()
+	b, err := codec.AppendDisconnect(last.buf, l.version, d)
 	if err != nil {
 		return false
 	}
-	l.out.buf, l.closing = b, true
+	last.buf, l.closing = b, true
 	l.notify()
 	return true
 }

@@ -61,8 +61,11 @@ type queueConfig struct {
 
 // resolution is a Future to resolve once the lock is released.
 type resolution struct {
-	fut *Future
-	err error
+	fut      *Future
+	err      error
+	answer   *answer // with the code of the acknowledgement, when answered
+	code     codec.ReasonCode
+	answered bool
 }
 
 // flusher waits until everything accepted up to seq is resolved.
@@ -113,21 +116,21 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 		err = ErrNotConnected
 	}
 	if err != nil {
-		o.mu.Unlock()
+		o.unlock()
 		return failed(m.Topic, err)
 	}
 	if o.link != nil && o.fast(&g) {
 		f := o.send(&g)
-		o.mu.Unlock()
+		o.unlock()
 		return f
 	}
 	r, err := o.enqueue(&g, wait)
 	if err != nil {
-		o.mu.Unlock()
+		o.unlock()
 		return failed(m.Topic, err)
 	}
 	f, ready := r.fut, r.ready
-	o.mu.Unlock()
+	o.unlock()
 	if ready != nil {
 		o.await(ctx, f, r, ready)
 	}
@@ -137,13 +140,14 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 // fast reports whether g may go straight to the writer's buffer: nothing of its
 // kind waits before it, and there is room for it.
 func (o *outbound) fast(g *outgoing) bool {
-	if len(o.link.out.buf) >= bufferMark || o.waiters.n > 0 || !o.fits(g.size) {
+	if o.waiters.n > 0 || !o.fits(g.size) {
 		return false
 	}
 	if g.qos == 0 {
-		return o.q0.n == 0
+		// What may have to be dropped for a newer message must not be encoded.
+		return o.q0.n == 0 && (o.cfg.policy != QueueDropOldest || len(o.link.out.buf) < bufferMark)
 	}
-	return o.q12.n == 0 && o.win.canAdmit()
+	return len(o.link.out.buf) < windowMark && o.q12.n == 0 && o.win.canAdmit()
 }
 
 func (o *outbound) fits(size int) bool {
@@ -160,14 +164,17 @@ func (o *outbound) send(g *outgoing) *Future {
 		return o.send0(g)
 	}
 	r := o.newRecord(g)
-	o.admit(r)
-	return r.fut
+	o.win.admit(r)
+	o.encode(r, false)
+	f := r.fut
+	f.stage, f.id = StageSent, r.id // nobody else has it yet
+	return f
 }
 
 // send0 appends a QoS 0 message, whose Future it shares with the others that
 // will be written together with it.
 func (o *outbound) send0(g *outgoing) *Future {
-	b := o.link.out
+	b := o.link.room()
 	p := codec.Publish{Retain: g.retain, Topic: g.topic, Payload: g.payload, Props: g.props}
 	b.publish(o.link.version, &p, g.keep)
 	b.n0++
@@ -294,7 +301,7 @@ func (o *outbound) pump() {
 		return
 	}
 	o.waitingControls()
-	for len(l.out.buf) < bufferMark {
+	for len(l.out.buf) < windowMark {
 		r := o.win.nextResend()
 		if r == nil {
 			break
@@ -306,10 +313,10 @@ func (o *outbound) pump() {
 		l.probe = false
 		o.win.limit, o.win.quota = l.window, l.window
 	}
-	for len(l.out.buf) < bufferMark && o.q0.n > 0 {
+	for len(l.more) == 0 && len(l.out.buf) < bufferMark && o.q0.n > 0 {
 		o.send0Queued(o.q0.head)
 	}
-	for len(l.out.buf) < bufferMark && o.q12.n > 0 && o.win.canAdmit() {
+	for len(l.out.buf) < windowMark && o.q12.n > 0 && o.win.canAdmit() {
 		r := o.q12.head
 		o.q12.remove(r)
 		if err := o.unfit(r); err != nil {
@@ -385,11 +392,19 @@ func (o *outbound) settle(r *record, err error) {
 	if err != nil {
 		err = &PublishError{Topic: r.topic, MayHaveArrived: r.wire != 0, Err: err}
 	}
-	o.resolved = append(o.resolved, resolution{r.fut, err})
+	o.resolved = append(o.resolved, resolution{fut: r.fut, err: err})
 	o.accepted--
 	o.bytes -= r.size
 	r.fut, r.payload, r.props = nil, nil, nil
-	o.nudge()
+}
+
+// unlock releases the lock, and wakes the goroutine when there is something to
+// resolve.
+func (o *outbound) unlock() {
+	if len(o.resolved) > 0 {
+		o.nudge()
+	}
+	o.mu.Unlock()
 }
 
 // nudge wakes the goroutine.

@@ -3,16 +3,71 @@ package mqtt
 import "github.com/millrace/mqtt/codec"
 
 const (
-	// bufferMark is where the writer's buffer counts as full for publishes:
-	// where batching stops to pay and back-pressure should begin. Acks, pings
-	// and control packets ignore it.
+	// bufferMark is where the writer's buffer counts as full for QoS 0: where
+	// batching stops to pay. Acks, pings and control packets ignore it.
 	bufferMark = 128 << 10
+	// windowMark is the same for QoS 1 and 2, so that a flood of QoS 0 leaves
+	// them room.
+	windowMark = 2 * bufferMark
+	// spareBuffers is how many buffers a link keeps for reuse.
+	spareBuffers = 8
 	// refSize is the payload size above which a payload stands beside the
 	// buffer by reference instead of being copied into it.
 	refSize = 16 << 10
 	// outbufKeep is the largest buffer that is kept for reuse.
 	outbufKeep = 2 * bufferMark
 )
+
+// sendQueue is what one link's writer has still to write. Most of the time it is
+// one buffer; QoS 0 messages that come faster than the writer writes stand
+// encoded in further ones. Everything else goes into the first, ahead of them.
+// It is guarded by outbound.mu.
+type sendQueue struct {
+	out    *outbuf   // written next
+	more   []*outbuf // and then these; QoS 0 alone
+	spares []*outbuf
+}
+
+// room returns the buffer that takes the next QoS 0 message.
+func (q *sendQueue) room() *outbuf {
+	b := q.last()
+	if len(b.buf) < bufferMark {
+		return b
+	}
+	if n := len(q.spares); n > 0 {
+		b, q.spares = q.spares[n-1], q.spares[:n-1]
+	} else {
+		b = new(outbuf)
+	}
+	q.more = append(q.more, b)
+	return b
+}
+
+// last returns the buffer that is written last.
+func (q *sendQueue) last() *outbuf {
+	if n := len(q.more); n > 0 {
+		return q.more[n-1]
+	}
+	return q.out
+}
+
+// next takes out the first buffer, with spare in exchange.
+func (q *sendQueue) next(spare *outbuf) *outbuf {
+	b := q.out
+	if len(q.more) == 0 {
+		q.out = spare
+		return b
+	}
+	q.out = q.more[0]
+	q.more[0] = nil
+	q.more = q.more[1:]
+	if len(q.spares) < spareBuffers {
+		q.spares = append(q.spares, spare)
+	}
+	return b
+}
+
+func (q *sendQueue) empty() bool { return q.out.empty() && len(q.more) == 0 }
 
 // outbuf collects what one link's writer sends next. While it collects it is
 // guarded by outbound.mu; once swapped out it belongs to the writer.

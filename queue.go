@@ -178,7 +178,7 @@ func (o *outbound) await(ctx context.Context, f *Future, r *record, ready chan s
 		o.recycle(r)
 		o.admitWaiters() // a smaller one behind it may fit
 	}
-	o.mu.Unlock()
+	o.unlock()
 	if waiting {
 		f.resolve(&PublishError{Topic: topic, Err: context.Cause(ctx)})
 	}
@@ -187,7 +187,7 @@ func (o *outbound) await(ctx context.Context, f *Future, r *record, ready chan s
 // cancel takes the message of f out of the queue, if it is still there.
 func (o *outbound) cancel(f *Future) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	r := f.rec
 	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 {
 		return false

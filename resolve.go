@@ -43,7 +43,7 @@ func (o *outbound) acks(l *link, facts []ackFact) {
 		o.inbox, o.inboxNo = o.inbox[:0], l.no
 	}
 	o.inbox = append(o.inbox, facts...)
-	o.mu.Unlock()
+	o.unlock()
 	o.nudge()
 }
 
@@ -69,7 +69,7 @@ func (o *outbound) resolve() {
 			o.mu.Unlock()
 
 			for i := range batch {
-				batch[i].fut.resolve(batch[i].err)
+				batch[i].resolve()
 			}
 			for i := range answers {
 				a := &answers[i]
@@ -161,21 +161,27 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 
 // concluded resolves r by the acknowledgement that ended its exchange.
 func (o *outbound) concluded(l *link, f *ackFact, r *record) {
-	if f.typ != codec.PUBCOMP {
-		r.fut.setAnswer(f.code, f.answer)
-	}
 	switch {
-	case !f.code.IsError():
-		o.end(r, nil)
 	case f.typ == codec.PUBCOMP && f.code == codec.PacketIdentifierNotFound && r.resent:
 		// The server had finished before the link was cut.
 		o.end(r, nil)
-	default:
+	case f.code.IsError():
 		e := &ReasonError{Packet: f.typ, Version: l.version, Code: f.code}
 		if f.answer != nil {
 			e.Reason, e.User = f.answer.reason, f.answer.user
 		}
+		r.fut.setAnswer(f.code, f.answer)
 		o.end(r, e)
+	case f.typ == codec.PUBCOMP:
+		o.end(r, nil) // the code that counts was PUBREC's
+	case r.held:
+		r.fut.setAnswer(f.code, f.answer)
+		o.end(r, nil)
+	default:
+		o.settle(r, nil)
+		done := &o.resolved[len(o.resolved)-1]
+		done.code, done.answer, done.answered = f.code, f.answer, true
+		o.recycle(r)
 	}
 }
 
@@ -222,7 +228,7 @@ func (o *outbound) stranger(l *link, packet []byte) {
 // number no, or reports that this link is gone.
 func (o *outbound) pay(no uint32, stranger bool, packets []byte) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	l := o.link
 	if l == nil || l.no != no || l.closing {
 		return false
@@ -254,7 +260,7 @@ func (o *outbound) wrote(l *link, b *outbuf, err error) {
 		o.admitWaiters()
 	}
 	flush := len(o.flushers) > 0
-	o.mu.Unlock()
+	o.unlock()
 	var fail error
 	if err != nil && b.n0 > 0 {
 		fail = &PublishError{MayHaveArrived: true, Err: linkLost(err)}
@@ -274,14 +280,14 @@ func (o *outbound) wrote(l *link, b *outbuf, err error) {
 // place, or nil when there is nothing to write; the writer is then idle.
 func (o *outbound) swap(l *link, spare *outbuf) *outbuf {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	o.tick = time.Now()
-	b := l.out
-	if b.empty() {
+	if l.empty() {
 		l.idle = true
 		return nil
 	}
-	l.out, l.writing0 = spare, b.first0
+	b := l.next(spare)
+	l.writing0 = b.first0
 	return b
 }
 
@@ -290,7 +296,7 @@ func (o *outbound) flush() <-chan struct{} {
 	o.mu.Lock()
 	done := make(chan struct{})
 	o.flushers = append(o.flushers, flusher{o.seq, done})
-	o.mu.Unlock()
+	o.unlock()
 	o.checkFlush()
 	return done
 }
@@ -298,7 +304,7 @@ func (o *outbound) flush() <-chan struct{} {
 // checkFlush closes the channels of the flushers that have waited long enough.
 func (o *outbound) checkFlush() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	if len(o.flushers) == 0 || len(o.resolved) > 0 {
 		return
 	}
@@ -336,6 +342,9 @@ func (o *outbound) oldest() uint64 {
 	}
 	if o.link != nil {
 		lower(o.link.out.first0)
+		if len(o.link.more) > 0 {
+			lower(o.link.more[0].first0)
+		}
 		lower(o.link.writing0)
 	}
 	return oldest

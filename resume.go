@@ -24,7 +24,7 @@ const (
 // Before that the window is told whether the server still has the session.
 func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe func()) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	if !sessionPresent {
 		o.sessionLost()
 	} else if randomID != 0 && o.win.ids.n == 0 {
@@ -86,7 +86,7 @@ func (o *outbound) publishAnew(r *record) bool {
 func (o *outbound) down(l *link, cause error) {
 	o.mu.Lock()
 	if o.link != l {
-		o.mu.Unlock()
+		o.unlock()
 		return
 	}
 	o.link = nil
@@ -96,13 +96,15 @@ func (o *outbound) down(l *link, cause error) {
 		c.drop()
 	}
 	o.ctlWait = nil
-	b := l.out
-	l.out = new(outbuf)
+	left := append([]*outbuf{l.out}, l.more...)
+	l.out, l.more = new(outbuf), nil
 	if !o.cfg.keepQoS0 {
 		o.fail0(linkLost(cause))
 	}
-	o.mu.Unlock()
-	o.wrote(l, b, cause)
+	o.unlock()
+	for _, b := range left {
+		o.wrote(l, b, cause)
+	}
 }
 
 // fail0 fails the QoS 0 messages that wait, which by default need a link.
@@ -146,7 +148,7 @@ func (e *lostError) Is(target error) bool { return target == ErrLinkLost }
 // that was alone under way when it did so for the limit-th time; it is set aside.
 func (o *outbound) suspect(limit uint8) (topic string, id uint16, found bool) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	var only *record
 	for r := o.win.order.head; r != nil; r = r.next {
 		if r.state == recSent && r.quota {
@@ -172,7 +174,7 @@ func (o *outbound) suspect(limit uint8) (topic string, id uint16, found bool) {
 // refuse makes every later publish fail with err. With it the waiting ones fail too.
 func (o *outbound) refuse(err error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	if o.closed != nil {
 		return
 	}
@@ -202,7 +204,7 @@ func (o *outbound) shutdown(err error) {
 		}
 	}
 	o.final = true
-	o.mu.Unlock()
+	o.unlock()
 	o.nudge()
 }
 
@@ -218,7 +220,7 @@ func (o *outbound) dropControl(r *record) {
 // keeps what it wants and is asked again on the next.
 func (o *outbound) control(c *control) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	if o.link == nil || o.link.closing {
 		return false
 	}

@@ -68,8 +68,8 @@ var errLocalClose = errors.New("mqtt: closed by this side")
 // closed1 reports whether the DISCONNECT was written: nothing may follow it.
 func (o *outbound) closed1(l *link) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	return l.closing && l.out.empty()
+	defer o.unlock()
+	return l.closing && l.empty()
 }
 
 // writeFailed ends the link because of a failed write, but lets the reader take
