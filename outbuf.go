@@ -37,7 +37,7 @@ func (q *sendQueue) room() *outbuf {
 	if n := len(q.spares); n > 0 {
 		b, q.spares = q.spares[n-1], q.spares[:n-1]
 	} else {
-		b = new(outbuf)
+		b = &outbuf{buf: make([]byte, 0, bufferMark+bufferMark/8)} // it will be full
 	}
 	q.more = append(q.more, b)
 	return b
