@@ -342,9 +342,11 @@ func (o *outbound) addStats(s *Stats) {
 	defer o.unlock()
 	s.Published, s.Resent = o.stats.published, o.stats.resent
 	s.DroppedOut, s.IgnoredAcks = o.stats.dropped, o.stats.ignoredAcks
-	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.order.n
-	if r := o.win.order.head; r != nil {
-		s.OldestUnsent = time.Since(r.since)
+	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.inflight()
+	for _, l := range []*recordList{&o.win.order, &o.win.released} {
+		for r := l.head; r != nil; r = r.next {
+			s.OldestUnsent = max(s.OldestUnsent, time.Since(r.since))
+		}
 	}
 }
 
@@ -353,12 +355,13 @@ func (o *outbound) oldestSent() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.unlock()
 	o.tick = time.Now()
-	for r := o.win.order.head; r != nil; r = r.next {
-		if r.state != recAside && r.wire == o.win.link {
-			return r.sentAt, true
+	var since time.Time
+	for _, r := range []*record{o.win.order.head, o.win.released.head} {
+		if r != nil && r.wire == o.win.link && (since.IsZero() || r.sentAt.Before(since)) {
+			since = r.sentAt
 		}
 	}
-	return time.Time{}, false
+	return since, !since.IsZero()
 }
 
 // finished notes that the application is done with messages.

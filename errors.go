@@ -224,6 +224,7 @@ func (e *VersionError) Is(target error) bool { return target == ErrNotSupported 
 
 // PublishError is how a Future fails. It wraps the reason.
 type PublishError struct {
+	// Topic is where the message was to go; empty for QoS 0 messages that share a Future.
 	Topic string
 	// MayHaveArrived says that the message, or a part of it, was handed to the
 	// network, so that the server may have it. When false the server has not.
@@ -236,6 +237,9 @@ func (e *PublishError) Error() string {
 	where := "not sent"
 	if e.MayHaveArrived {
 		where = "the server may have it"
+	}
+	if e.Topic == "" {
+		return fmt.Sprintf("mqtt: publish: %v (%s)", trimPrefix(e.Err), where)
 	}
 	return fmt.Sprintf("mqtt: publish to %q: %v (%s)", e.Topic, trimPrefix(e.Err), where)
 }

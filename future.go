@@ -99,20 +99,28 @@ func (f *Future) Wait(ctx context.Context) error {
 	case <-f.Done():
 		return f.Err()
 	case <-ctx.Done():
+		if err := f.Err(); err != ErrPending {
+			return err
+		}
 		return context.Cause(ctx)
 	}
 }
 
 // WaitAll waits for all Futures and joins their errors. The context bounds the
-// whole wait.
+// whole wait: when it ends first, its cause is among the errors, once.
 func WaitAll(ctx context.Context, futures ...*Future) error {
 	var errs []error
+	pending := false
 	for _, f := range futures {
-		if err := f.Wait(ctx); err != nil {
-			errs = append(errs, err)
-			if ctx.Err() != nil {
-				break
+		err := f.Wait(ctx)
+		if err != nil && f.Err() == ErrPending {
+			if pending {
+				continue
 			}
+			pending = true
+		}
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -12,14 +12,20 @@ import (
 // ends. Identifiers come from one rotating counter, so that one is not used
 // again soon after it was freed [MQTT-2.2.1-3].
 type window struct {
-	ids    idTable[record]
-	order  recordList // open publishes in the order of their first sending
-	resend *record    // next of order to be sent again on this link; nil when through
-	quota  int        // PUBLISHes that may still be sent [MQTT-4.9.0-1]
-	limit  int        // what quota started at on this link
-	link   uint32     // number of the current link; 0 while there is none
-	lastID uint16
+	ids      idTable[record]
+	order    recordList // PUBACK or PUBREC awaited, in the order of the first sending
+	released recordList // PUBCOMP awaited, in the order of the PUBRECs [MQTT-4.6.0-4]
+	aside    recordList // never sent again; each keeps its identifier
+	resend   *record    // next of order to be sent again on this link; nil when through
+	rerel    *record    // next of released to be sent again on this link; nil when through
+	quota    int        // PUBLISHes that may still be sent [MQTT-4.9.0-1]
+	limit    int        // what quota started at on this link
+	link     uint32     // number of the current link; 0 while there is none
+	lastID   uint16
 }
+
+// inflight is the number of exchanges that may still end.
+func (w *window) inflight() int { return w.order.n + w.released.n }
 
 // verdict is what the window decided about an acknowledgement.
 type verdict uint8
@@ -63,7 +69,7 @@ func (w *window) take(r *record) bool {
 // canAdmit reports whether a new publish may be sent now: nothing waits to be
 // sent again, the quota is not spent and an identifier is free.
 func (w *window) canAdmit() bool {
-	return w.link != 0 && w.resend == nil && w.quota > 0 && w.ids.n < 1<<16-1
+	return w.link != 0 && !w.resending() && w.quota > 0 && w.ids.n < 1<<16-1
 }
 
 // admit gives r an identifier and a unit of the quota. canAdmit must hold.
@@ -79,17 +85,18 @@ func (w *window) admit(r *record) {
 // order, before anything new [MQTT-4.6.0-1].
 func (w *window) up(link uint32, limit int) {
 	w.link, w.limit, w.quota = link, limit, limit
-	w.resend = w.order.head
-	for r := w.order.head; r != nil; r = r.next {
-		r.quota, r.resent = false, false
+	w.resend, w.rerel = w.order.head, w.released.head
+	for _, l := range []*recordList{&w.order, &w.released} {
+		for r := l.head; r != nil; r = r.next {
+			r.quota, r.resent = false, false
+		}
 	}
-	w.skipAside()
 }
 
 // down ends the link. Control exchanges end with it: their owner starts them
 // anew on the next link, with new identifiers.
 func (w *window) down(dropped func(*record)) {
-	w.link, w.quota, w.resend = 0, 0, nil
+	w.link, w.quota, w.resend, w.rerel = 0, 0, nil, nil
 	w.ids.each(func(r *record) {
 		if r.state == recControl {
 			w.ids.clear(r.id)
@@ -98,30 +105,26 @@ func (w *window) down(dropped func(*record)) {
 	})
 }
 
+// resending reports whether something is still to be sent again on this link.
+func (w *window) resending() bool { return w.resend != nil || w.rerel != nil }
+
 // nextResend returns the record to send next on a resumed link, or nil when
-// there is none or the quota is spent. A PUBREL takes no quota.
+// there is none or the quota is spent. PUBRELs come first: they take no quota,
+// so nothing may hold them back (section 4.9).
 func (w *window) nextResend() *record {
+	if r := w.rerel; r != nil {
+		w.rerel = r.next
+		r.wire, r.resent = w.link, true
+		return r
+	}
 	r := w.resend
-	if r == nil || r.state == recSent && w.quota <= 0 {
+	if r == nil || w.quota <= 0 {
 		return nil
 	}
 	w.resend = r.next
-	w.skipAside()
-	if r.state == recSent {
-		w.quota--
-		r.quota = true
-	} else {
-		r.resent = true
-	}
-	r.wire = w.link
+	w.quota--
+	r.wire, r.quota = w.link, true
 	return r
-}
-
-// skipAside moves resend past what is never sent again.
-func (w *window) skipAside() {
-	for w.resend != nil && w.resend.state == recAside {
-		w.resend = w.resend.next
-	}
 }
 
 // ack takes a PUBACK, PUBREC or PUBCOMP and says what follows from it. When the
@@ -158,6 +161,8 @@ func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) 
 		return r, ackDone
 	case t == codec.PUBREC:
 		r.state = recReleased
+		w.order.remove(r)
+		w.released.pushBack(r)
 		return r, ackReleased
 	case r.state == recReleased: // PUBCOMP
 		w.finish(r)
@@ -186,15 +191,12 @@ func (w *window) answered(id uint16) *record {
 	return r
 }
 
-// finish takes r out of the window and gives its quota back.
+// finish takes r out of the window and gives its quota back. An acknowledgement
+// counts only on the link that r was sent on, so that no cursor is at r.
 func (w *window) finish(r *record) {
-	if w.resend == r {
-		w.resend = r.next
-		w.skipAside()
-	}
 	w.release(r)
 	w.ids.clear(r.id)
-	w.order.remove(r)
+	r.list.remove(r)
 }
 
 // release gives back the unit of quota that r holds, if it holds one, never
@@ -206,22 +208,24 @@ func (w *window) release(r *record) {
 	}
 }
 
-// setAside keeps the identifier of r taken and sends r no more.
+// setAside keeps the identifier of r, which was sent on this link or on none,
+// taken and sends r no more.
 func (w *window) setAside(r *record) {
 	w.release(r)
+	r.list.remove(r)
 	r.state = recAside
-	if w.resend == r {
-		w.skipAside()
-	}
+	w.aside.pushBack(r)
 }
 
 // forget empties the window when the server's session is gone: the records come
 // back in their order, and every identifier is free.
 func (w *window) forget(each func(*record)) {
-	w.resend = nil
-	for r := w.order.head; r != nil; r = w.order.head {
-		w.ids.clear(r.id)
-		w.order.remove(r)
-		each(r)
+	w.resend, w.rerel = nil, nil
+	for _, l := range []*recordList{&w.released, &w.order, &w.aside} {
+		for r := l.head; r != nil; r = l.head {
+			w.ids.clear(r.id)
+			l.remove(r)
+			each(r)
+		}
 	}
 }

@@ -26,6 +26,7 @@ type outbound struct {
 	win     window
 	q0, q12 recordList // accepted, not encoded; a full window never holds QoS 0
 	waiters recordList // not accepted yet, first come first served
+	ending  recordList // acknowledged, while the writer still reads their payload
 	link    *link      // live: its session state is settled; nil while offline
 	closed  error      // why publishes are refused; nil while they are not
 	final   bool       // nothing can come any more: the goroutine may end
@@ -107,6 +108,9 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 	if err != nil {
 		return failed(m.Topic, err)
 	}
+	if ctx.Err() != nil {
+		return failed(m.Topic, context.Cause(ctx))
+	}
 	o.mu.Lock()
 	if o.closed != nil {
 		err = o.closed
@@ -140,7 +144,7 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 // fast reports whether g may go straight to the writer's buffer: nothing of its
 // kind waits before it, and there is room for it.
 func (o *outbound) fast(g *outgoing) bool {
-	if o.waiters.n > 0 || !o.fits(g.size) {
+	if o.link.closing || o.waiters.n > 0 || !o.fits(g.size) {
 		return false
 	}
 	if g.qos == 0 {
@@ -297,7 +301,7 @@ func (o *outbound) cut(p []byte) []byte {
 // sent again, then the queue.
 func (o *outbound) pump() {
 	l := o.link
-	if l == nil {
+	if l == nil || l.closing {
 		return
 	}
 	o.waitingControls()
@@ -308,7 +312,7 @@ func (o *outbound) pump() {
 		}
 		o.resend(r)
 	}
-	if l.probe && o.win.order.n == 0 {
+	if l.probe && o.win.inflight() == 0 {
 		// What was suspected has passed.
 		l.probe = false
 		o.win.limit, o.win.quota = l.window, l.window
@@ -332,8 +336,7 @@ func (o *outbound) pump() {
 func (o *outbound) resend(r *record) {
 	o.stats.resent++
 	if r.state == recReleased {
-		o.link.out.buf = codec.AppendAck(o.link.out.buf, o.link.version, codec.PUBREL, r.id, codec.Success, nil)
-		o.link.signal()
+		o.pubrel(r)
 		return
 	}
 	if err := o.link.agreed.carriesRecord(r); err != nil {
@@ -344,6 +347,15 @@ func (o *outbound) resend(r *record) {
 	}
 	o.encode(r, true)
 	r.fut.advance(StageSent, r.id)
+}
+
+// pubrel appends the PUBREL of r.
+func (o *outbound) pubrel(r *record) {
+	l := o.link
+	r.sentAt = o.tick
+	o.append(l, func(b []byte) []byte {
+		return codec.AppendAck(b, l.version, codec.PUBREL, r.id, codec.Success, nil)
+	})
 }
 
 // send0Queued sends a QoS 0 message that waited in the queue.
@@ -416,8 +428,8 @@ func (o *outbound) nudge() {
 }
 
 // append adds a packet that the protocol owes (ack, ping, control) to the
-// buffer of l, or reports that l is not the current link any more. The caller
-// holds the lock.
+// buffer of l, or reports that it cannot: l is not the current link any more, or
+// its DISCONNECT is in the buffer [MQTT-3.14.4-1]. The caller holds the lock.
 func (o *outbound) append(l *link, add func([]byte) []byte) bool {
 	if o.link != l || l.closing {
 		return false

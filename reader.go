@@ -248,7 +248,7 @@ func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	if len(t.subs) > 1 && p.SubIDs == 0 {
 		r.l.conn.stats.suspected.Add(1)
 	}
-	r.orCatchAll(t)
+	r.orCatchAll(t, p)
 }
 
 // byIdentifier chooses by subscription identifier, and reports whether any of
@@ -309,13 +309,17 @@ func (r *reader) add(tg *target, p *codec.PublishView) {
 }
 
 // orCatchAll chooses the catch-all subscription for what matched no filter.
-func (r *reader) orCatchAll(t *topicEntry) {
+func (r *reader) orCatchAll(t *topicEntry, p *codec.PublishView) {
 	if len(t.targets) > 0 {
 		return
 	}
 	if s := r.l.conn.routes.catchAll(); s != nil {
+		var flags uint32
+		if p.Retain {
+			flags = flagRetained
+		}
 		r.chosen = append(r.chosen, s)
-		r.flags = append(r.flags, 0)
+		r.flags = append(r.flags, flags)
 	}
 }
 

@@ -15,8 +15,11 @@ type ackFact struct {
 	code   codec.ReasonCode
 }
 
-// control is a SUBSCRIBE or UNSUBSCRIBE under way. Its functions are called
-// without a lock of outbound held, by the window's goroutine.
+// ofControl reports whether f answers a SUBSCRIBE or UNSUBSCRIBE.
+func (f *ackFact) ofControl() bool { return f.typ == codec.SUBACK || f.typ == codec.UNSUBACK }
+
+// control is a SUBSCRIBE or UNSUBSCRIBE under way. encode and dropped are
+// called under outbound's lock; answered without it, by the window's goroutine.
 type control struct {
 	packet   codec.Type
 	encode   func(dst []byte, v Version, id uint16) []byte
@@ -96,15 +99,31 @@ func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswe
 		return answers // of a link that has ended: its acknowledgements are void with it
 	}
 	for i := range facts {
-		f := &facts[i]
-		if f.typ == codec.SUBACK || f.typ == codec.UNSUBACK {
+		if f := &facts[i]; f.ofControl() {
 			answers = o.takeAnswer(l, f, answers)
-			continue
+		} else {
+			o.takeAck(l, f)
 		}
-		r, v := o.win.ack(l.version, f.typ, f.id, f.code)
-		o.carryOut(l, f, r, v)
 	}
 	return answers
+}
+
+// takeLast is take for what l received last before it ended: an acknowledgement
+// counts however soon the link ended behind it. Control exchanges start anew.
+func (o *outbound) takeLast(l *link) {
+	if o.inboxNo == l.no {
+		for i := range o.inbox {
+			if f := &o.inbox[i]; !f.ofControl() {
+				o.takeAck(l, f)
+			}
+		}
+	}
+	o.inbox = o.inbox[:0]
+}
+
+func (o *outbound) takeAck(l *link, f *ackFact) {
+	r, v := o.win.ack(l.version, f.typ, f.id, f.code)
+	o.carryOut(l, f, r, v)
 }
 
 func (o *outbound) takeAnswer(l *link, f *ackFact, answers []controlAnswer) []controlAnswer {
@@ -147,8 +166,7 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 			r.fut.advance(StageReceived, r.id)
 			r.payload, r.props = nil, nil // the server owns the message now
 		}
-		l.out.buf = codec.AppendAck(l.out.buf, l.version, codec.PUBREL, r.id, codec.Success, nil)
-		l.signal()
+		o.pubrel(r)
 	case ackDone:
 		o.concluded(l, f, r)
 	case ackMismatch:
@@ -190,6 +208,7 @@ func (o *outbound) concluded(l *link, f *ackFact, r *record) {
 func (o *outbound) end(r *record, err error) {
 	if r.held {
 		r.ended, r.endErr = true, err
+		o.ending.pushBack(r)
 		return
 	}
 	o.finish(r, err)
@@ -201,6 +220,7 @@ func (o *outbound) letGo(held []*record) {
 		r.held = false
 		switch {
 		case r.ended:
+			o.ending.remove(r)
 			o.finish(r, r.endErr)
 		case r.fut == nil && r.state != recAside:
 			o.recycle(r)
@@ -215,13 +235,16 @@ const floodLimit = 1 << 20
 // stranger appends a reply about an unknown packet identifier, or ends the link
 // when the peer has caused too many and reads none.
 func (o *outbound) stranger(l *link, packet []byte) {
+	if l.closing {
+		return
+	}
 	b := l.out
 	b.buf = append(b.buf, packet...)
 	b.strangers += len(packet)
+	l.signal()
 	if b.strangers > floodLimit {
 		l.kill(&ProtocolError{Code: codec.QuotaExceeded, Detail: "a flood of acknowledgements with unknown packet identifiers while the peer does not read"})
 	}
-	l.signal()
 }
 
 // pay appends an acknowledgement that we owe the server to the buffer of link
@@ -246,15 +269,15 @@ func wrongAck(f *ackFact) error {
 	return &ProtocolError{Code: codec.ProtocolError, Detail: f.typ.String() + " for an exchange of another kind"}
 }
 
-// wrote tells that the writer of l has written b (err nil) or failed to. It
-// resolves the QoS 0 Futures of b.
-func (o *outbound) wrote(l *link, b *outbuf, err error) {
+// wrote tells that the writer of l has written b, or failed to with err, or that
+// l ended before b was given to it (begun false). It resolves the QoS 0 Futures of b.
+func (o *outbound) wrote(l *link, b *outbuf, begun bool, err error) {
 	o.mu.Lock()
 	o.accepted -= b.n0
 	o.bytes -= b.size0
 	l.writing0 = 0
 	o.letGo(b.held)
-	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.waiters.n > 0 || o.win.resend != nil) {
+	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.waiters.n > 0 || o.win.resending()) {
 		o.pump()
 	} else {
 		o.admitWaiters()
@@ -263,7 +286,7 @@ func (o *outbound) wrote(l *link, b *outbuf, err error) {
 	o.unlock()
 	var fail error
 	if err != nil && b.n0 > 0 {
-		fail = &PublishError{MayHaveArrived: true, Err: linkLost(err)}
+		fail = &PublishError{MayHaveArrived: begun, Err: linkLost(err)}
 	}
 	if b.fut != nil {
 		b.fut.resolve(fail)
@@ -334,10 +357,12 @@ func (o *outbound) oldest() uint64 {
 			lower(l.head.seq)
 		}
 	}
-	for r := o.win.order.head; r != nil; r = r.next {
-		if r.state != recAside {
+	if r := o.win.order.head; r != nil {
+		lower(r.seq)
+	}
+	for _, l := range []*recordList{&o.win.released, &o.ending} {
+		for r := l.head; r != nil; r = r.next {
 			lower(r.seq)
-			break
 		}
 	}
 	if o.link != nil {

@@ -59,6 +59,7 @@ func (o *outbound) sessionLost() {
 			o.finish(r, ErrSessionLost)
 		case o.publishAnew(r):
 			r.state, r.id = recQueued, 0
+			r.fut.advance(StageQueued, 0)
 			anew.pushBack(r)
 		default:
 			o.finish(r, ErrSessionLost)
@@ -89,8 +90,8 @@ func (o *outbound) down(l *link, cause error) {
 		o.unlock()
 		return
 	}
+	o.takeLast(l)
 	o.link = nil
-	o.inbox = o.inbox[:0]
 	o.win.down(o.dropControl)
 	for _, c := range o.ctlWait {
 		c.drop()
@@ -103,7 +104,7 @@ func (o *outbound) down(l *link, cause error) {
 	}
 	o.unlock()
 	for _, b := range left {
-		o.wrote(l, b, cause)
+		o.wrote(l, b, false, cause)
 	}
 }
 
@@ -151,7 +152,7 @@ func (o *outbound) suspect(limit uint8) (topic string, id uint16, found bool) {
 	defer o.unlock()
 	var only *record
 	for r := o.win.order.head; r != nil; r = r.next {
-		if r.state == recSent && r.quota {
+		if r.quota {
 			if only != nil {
 				return "", 0, false
 			}
