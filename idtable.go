@@ -3,7 +3,7 @@ package mqtt
 // idTable maps packet identifiers, 1 to 65,535, to the exchanges that hold them.
 // Its pages come and go with use, so that a session at rest costs little.
 type idTable[T any] struct {
-	pages [256]*idPage[T]
+	pages *[256]*idPage[T] // made on first use: most Conns of a large fleet are idle
 	spare *idPage[T] // the page emptied last, so that a rotating counter makes none
 	n     int
 }
@@ -15,6 +15,9 @@ type idPage[T any] struct {
 
 // get returns what holds id, or nil.
 func (t *idTable[T]) get(id uint16) *T {
+	if t.pages == nil {
+		return nil
+	}
 	if p := t.pages[id>>8]; p != nil {
 		return p.slots[id&0xff]
 	}
@@ -23,6 +26,9 @@ func (t *idTable[T]) get(id uint16) *T {
 
 // set puts x under id, which must be free.
 func (t *idTable[T]) set(id uint16, x *T) {
+	if t.pages == nil {
+		t.pages = new([256]*idPage[T])
+	}
 	p := t.pages[id>>8]
 	if p == nil {
 		if p, t.spare = t.spare, nil; p == nil {
@@ -48,6 +54,9 @@ func (t *idTable[T]) clear(id uint16) {
 
 // each calls f for everything in the table; f may clear what it is given.
 func (t *idTable[T]) each(f func(*T)) {
+	if t.pages == nil {
+		return
+	}
 	for _, p := range t.pages {
 		if p == nil {
 			continue

@@ -8,7 +8,7 @@ import (
 // The sizes of a Framer's buffer: it starts small, since most connections are
 // idle, and doubles up to the size that pays off in reads of many packets.
 const (
-	firstBuffer = 4 << 10
+	firstBuffer = 1 << 10
 	fullBuffer  = 64 << 10
 )
 

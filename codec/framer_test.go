@@ -112,7 +112,7 @@ func TestFramerBufferGrowsWithUseAndShrinks(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []int{4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 64 << 10, 64 << 10} {
+	for _, want := range []int{1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 64 << 10, 64 << 10} {
 		fill(small)
 		if len(f.buf) != want {
 			t.Fatalf("buffer of %d bytes, want %d", len(f.buf), want)
