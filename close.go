@@ -44,8 +44,15 @@ func WithReasonString(s string) DisconnectOption {
 
 // Disconnect refuses new publishes, lets what is pending finish until ctx ends,
 // sends DISCONNECT and ends the Conn. It waits only over a live link; without
-// one what is pending fails at once with [ErrClosed]. It returns nil when
-// everything was finished, the context's cause otherwise.
+// one what is pending fails at once with [ErrClosed].
+//
+// It returns nil when everything was finished. Otherwise it says why not: the
+// context's cause, [ErrNotConnected], an [ErrLinkLost], or [ErrClosed] when
+// another call that ends the Conn had less patience. The Conn has ended all the
+// same, but for an *[InvalidError] or *[VersionError] about the options.
+//
+// Bodies of [Subscription.Handle] that are running are not waited for, so that
+// they may call it.
 func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	var d codec.Disconnect
 	for _, o := range opts {
@@ -53,23 +60,31 @@ func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 			return err
 		}
 	}
-	return c.close(ctx, 0, d, ErrClosed)
+	if v := c.Version(); len(opts) > 0 && v != 0 && v != V5 {
+		return &VersionError{Feature: "a DISCONNECT with a reason", Version: v}
+	}
+	return c.close(ctx, d, ErrClosed)
 }
 
 // Close is Disconnect within [WithCloseTimeout], 5 s by default. It may be called
-// more than once and from several goroutines; all wait for the end.
+// more than once and from several goroutines; all wait for the end, and the one
+// with the least patience sets it.
 func (c *Conn) Close() error {
-	return c.close(context.Background(), c.cfg.closeTimeout, codec.Disconnect{}, ErrClosed)
+	return c.closeWithin(context.Background(), c.cfg.closeTimeout, ErrClosed)
+}
+
+// closeWithin is close with a limit besides ctx.
+func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &timeoutError{"close: not everything was finished within " + limit.String()})
+	defer cancel()
+	return c.close(ctx, codec.Disconnect{}, why)
 }
 
 // Abort closes the socket without a DISCONNECT, so that the server publishes
 // the will, and ends the Conn.
 func (c *Conn) Abort() {
-	c.beginClose(ErrClosed)
-	c.mu.Lock()
-	l := c.link
-	c.mu.Unlock()
-	if l != nil {
+	c.beginClose()
+	if l := c.current(); l != nil {
 		l.kill(errLocalClose)
 	}
 	c.cancel(ErrClosed)
@@ -79,7 +94,8 @@ func (c *Conn) Abort() {
 // Drain ends the Conn without losing what the server has still to deliver:
 // messages that arrive from now on are neither handed over nor acknowledged,
 // while those that are here are handed over and acknowledged. When that is
-// done, or ctx ends, it disconnects.
+// done, or ctx ends, it disconnects. A subscription whose form of delivery was
+// not chosen keeps what it has, unacknowledged. It returns what Disconnect does.
 func (c *Conn) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	c.liftPause()
@@ -92,7 +108,7 @@ func (c *Conn) Drain(ctx context.Context) error {
 }
 
 // beginClose notes that the Conn is closing, and reports whether it was the first to.
-func (c *Conn) beginClose(why error) bool {
+func (c *Conn) beginClose() bool {
 	c.mu.Lock()
 	first := !c.closing
 	c.closing = true
@@ -110,57 +126,70 @@ func (c *Conn) beginClose(why error) bool {
 	return first
 }
 
-// close ends the Conn in order: pending publishes, DISCONNECT, end. limit, if it
-// is not 0, bounds the wait for the former besides ctx.
-func (c *Conn) close(ctx context.Context, limit time.Duration, d codec.Disconnect, why error) error {
-	if !c.beginClose(why) {
-		select {
-		case <-c.done:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	c.stopCtx()
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
+// current returns the link that is up, nil when there is none.
+func (c *Conn) current() *link {
 	c.mu.Lock()
-	l := c.link
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	return c.link
+}
+
+// close ends the Conn in order: pending publishes, for as long as ctx allows,
+// DISCONNECT, end.
+func (c *Conn) close(ctx context.Context, d codec.Disconnect, why error) error {
+	if !c.beginClose() {
+		return c.awaitEnd(ctx)
+	}
 	var err error
-	if l != nil {
+	if l := c.current(); l != nil {
 		err = c.goodbye(ctx, l, d)
+	} else if c.out.unresolved() {
+		err = ErrNotConnected
 	}
 	c.cancel(why)
 	<-c.done
 	return err
 }
 
-// goodbye lets pending publishes finish on l, then sends DISCONNECT.
+// awaitEnd waits for the end that another call is bringing about, and hastens
+// it when ctx ends first.
+func (c *Conn) awaitEnd(ctx context.Context) error {
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	if !c.hurried {
+		c.hurried = true
+		close(c.hurry)
+	}
+	c.mu.Unlock()
+	<-c.done
+	return context.Cause(ctx)
+}
+
+// goodbye lets pending publishes finish on l, then sends DISCONNECT. It returns
+// why it did not wait for all of them.
 func (c *Conn) goodbye(ctx context.Context, l *link, d codec.Disconnect) error {
 	var err error
 	select {
 	case <-c.out.flush():
 	case <-l.dead:
+		if c.out.unresolved() {
+			return linkLost(l.cause)
+		}
 		return nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
+	case <-c.hurry:
+		err = ErrClosed
 	}
 	c.ledger.settle()
 	if l.version != V5 {
 		d = codec.Disconnect{}
 	}
-	if !l.disconnect(&d) {
-		return err
-	}
-	timer := time.NewTimer(lastWords)
-	defer timer.Stop()
-	select {
-	case <-l.dead:
-	case <-timer.C:
+	if l.disconnect(&d) {
+		<-l.dead
 	}
 	return err
 }
@@ -192,7 +221,7 @@ func (e *closedError) Is(target error) bool { return target == ErrClosed }
 
 // finish ends the Conn once its supervisor has no link any more.
 func (c *Conn) finish(err error) {
-	c.beginClose(err)
+	c.beginClose()
 	c.stopCtx()
 	c.cancel(err)
 	c.out.shutdown(closedBy(err))
@@ -208,7 +237,7 @@ func (c *Conn) finish(err error) {
 	close(c.changed)
 	c.changed = make(chan struct{})
 	c.mu.Unlock()
-	c.log.Info("mqtt: closed", "client", c.ClientID(), "error", err)
+	c.info("closed", "error", err)
 	c.emit(Closed{Err: err})
 	close(c.done)
 }

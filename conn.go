@@ -46,7 +46,7 @@ type Conn struct {
 	events *events
 	log    *slog.Logger
 	seed   maphash.Seed
-	pumps  sync.WaitGroup  // goroutines that hand messages over
+	pumps  sync.WaitGroup  // goroutines that hand messages over, those in user code left out
 	scope  context.Context // the one given to Connect
 
 	declared map[string]*Subscription
@@ -56,6 +56,7 @@ type Conn struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 	lift   chan struct{} // closed when nothing may hold the reader back any more
+	hurry  chan struct{} // closed when pending publishes have been waited for long enough
 	nudge  chan struct{} // ends a wait for the next attempt
 
 	mu       sync.Mutex // guards the rest; nothing that blocks happens under it
@@ -64,6 +65,7 @@ type Conn struct {
 	err      error // why it ended
 	closing  bool
 	lifted   bool
+	hurried  bool
 	clientID string
 	changed  chan struct{} // closed and made anew at every change of state
 	stopCtx  func() bool
@@ -75,6 +77,8 @@ type Conn struct {
 // connStats are counters.
 type connStats struct {
 	received, unmatched, oversize, duplicates, suspected, links atomic.Uint64
+
+	rtt atomic.Int64 // of the last ping
 }
 
 // Connect makes a Conn to the server at url and keeps it until ctx ends or
@@ -103,6 +107,9 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 		return nil, err
 	}
 	c := newConn(ctx, cfg)
+	if err := c.cfg.problem(); err != nil {
+		return nil, err
+	}
 	first := make(chan error, 1)
 	// Under mu, which the end of ctx takes first; before the goroutines that stop the watch.
 	c.mu.Lock()
@@ -130,6 +137,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		events:   newEvents(),
 		done:     make(chan struct{}),
 		lift:     make(chan struct{}),
+		hurry:    make(chan struct{}),
 		nudge:    make(chan struct{}, 1),
 		changed:  make(chan struct{}),
 		clientID: cfg.clientID,
@@ -153,8 +161,14 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	return c
 }
 
-// emit hands an event to the listeners and the log.
+// emit hands an event to the listeners.
 func (c *Conn) emit(ev Event) { c.events.emit(ev) }
+
+// info logs msg with the client identifier and the number of the link, the last
+// one when none is up.
+func (c *Conn) info(msg string, args ...any) {
+	c.log.Info("mqtt: "+msg, append([]any{"client", c.ClientID(), "link", c.events.linkNo()}, args...)...)
+}
 
 // Events returns the channel of events, the same on every call. Nothing waits
 // for its reader: the oldest event gives way, and the next one says how many
@@ -266,20 +280,23 @@ func (c *Conn) Flush(ctx context.Context) error {
 	}
 }
 
-// Reconnect ends the current link, if there is one, and connects anew without
-// waiting for the backoff.
+// Reconnect ends the current link by a DISCONNECT, if there is one, and connects
+// anew without waiting for the backoff. It does not wait for the new link, see
+// [Conn.WaitConnected]. It returns [ErrClosed] when the Conn has ended or is
+// about to.
 func (c *Conn) Reconnect() error {
 	c.mu.Lock()
 	l, closing := c.link, c.closing
 	c.mu.Unlock()
-	if closing {
+	switch {
+	case closing:
 		return ErrClosed
-	}
-	select {
-	case c.nudge <- struct{}{}:
-	default:
-	}
-	if l != nil && !l.disconnect(&codec.Disconnect{}) {
+	case l == nil:
+		select {
+		case c.nudge <- struct{}{}:
+		default:
+		}
+	case !l.disconnect(&codec.Disconnect{}):
 		l.kill(errLocalClose)
 	}
 	return nil
@@ -288,7 +305,7 @@ func (c *Conn) Reconnect() error {
 // scopeEnded closes the Conn because the context given to Connect ended.
 func (c *Conn) scopeEnded(ctx context.Context) {
 	err := &scopeError{cause: context.Cause(ctx)}
-	c.close(context.WithoutCancel(ctx), scopeGrace, codec.Disconnect{}, err)
+	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
 }
 
 // scopeGrace is how long a Conn whose context ended may take to say goodbye.
@@ -308,21 +325,22 @@ func (e *scopeError) Is(target error) bool { return target == ErrClosed }
 
 // Stats are figures of a Conn.
 type Stats struct {
-	Links        uint64        // links made
-	Published    uint64        // messages accepted
-	Resent       uint64        // packets sent again on a later link
-	Received     uint64        // messages received, redeliveries left out
-	Redelivered  uint64        // redeliveries recognised and not delivered again
-	Suspected    uint64        // messages that overlapping 3.x subscriptions may have doubled
-	Unmatched    uint64        // messages without a subscription
-	Oversize     uint64        // messages above our maximum packet size, 3.x
-	DroppedOut   uint64        // messages dropped from the outbound queue
-	IgnoredAcks  uint64        // acknowledgements of nothing
-	Queued       int           // messages accepted and not resolved
-	QueuedBytes  int           // and what they count for
-	Inflight     int           // QoS 1 and 2 publishes under way
-	OldestUnsent time.Duration // age of the oldest QoS 1 or 2 message under way
-	AcksOwed     int           // inbound messages not acknowledged yet
+	Links         uint64        // links made
+	Published     uint64        // messages accepted
+	Resent        uint64        // packets sent again on a later link
+	Received      uint64        // messages received, redeliveries left out
+	Redelivered   uint64        // redeliveries recognised and not delivered again
+	Suspected     uint64        // messages that overlapping 3.x subscriptions may have doubled
+	Unmatched     uint64        // messages without a subscription
+	Oversize      uint64        // messages above our maximum packet size, 3.x
+	DroppedOut    uint64        // messages dropped from the outbound queue
+	IgnoredAcks   uint64        // acknowledgements of nothing
+	Queued        int           // messages accepted and not resolved
+	QueuedBytes   int           // and what they count for
+	Inflight      int           // QoS 1 and 2 publishes under way
+	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message under way
+	AcksOwed      int           // inbound messages not acknowledged yet
+	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
 }
 
 // Stats returns figures of the Conn.
@@ -331,7 +349,7 @@ func (c *Conn) Stats() Stats {
 	s := Stats{
 		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
 		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(),
-		AcksOwed: owed,
+		AcksOwed: owed, RTT: time.Duration(c.stats.rtt.Load()),
 	}
 	c.out.addStats(&s)
 	return s
@@ -345,7 +363,7 @@ func (o *outbound) addStats(s *Stats) {
 	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.inflight()
 	for _, l := range []*recordList{&o.win.order, &o.win.released} {
 		for r := l.head; r != nil; r = r.next {
-			s.OldestUnsent = max(s.OldestUnsent, time.Since(r.since))
+			s.OldestUnacked = max(s.OldestUnacked, time.Since(r.since))
 		}
 	}
 }

@@ -142,7 +142,7 @@ func (s *Subscription) madeRoom() {
 		close(s.room)
 		s.room = nil
 	}
-	if s.quiet != nil && (s.ended || s.box.len() == 0 && s.hands == 0) {
+	if s.quiet != nil && (s.ended || s.box.len() == 0 && s.hands == 0 && !(s.opts.manual && s.conn.ledger.owes(s))) {
 		close(s.quiet)
 		s.quiet = nil
 	}
@@ -150,7 +150,8 @@ func (s *Subscription) madeRoom() {
 
 // startPumps starts what hands over pending messages, if it does not run. A
 // pump is owned by the subscription; it ends when nothing is pending or the
-// subscription is paused or ended, and the Conn waits for it. s.mu is held.
+// subscription is paused or ended. The Conn waits for it unless it runs a
+// handler. s.mu is held.
 func (s *Subscription) startPumps() {
 	if s.sink == nil || s.paused || s.ended {
 		return
@@ -161,6 +162,10 @@ func (s *Subscription) startPumps() {
 	}
 	for s.pumps < limit && s.pumps < s.box.len() {
 		s.pumps++
+		if s.form == formHandler {
+			go s.pump() // it runs user code, which may itself wait for the end of the Conn
+			continue
+		}
 		s.conn.pumps.Go(s.pump)
 	}
 }

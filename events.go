@@ -24,8 +24,8 @@ type EventInfo struct {
 	Time time.Time
 	// Link is the number of the link, 1 for the first; 0 when there was none.
 	Link uint32
-	// Missed is how many events were given up, just before this one, because
-	// nobody read the channel.
+	// Missed is how many events were given up, because nobody read the channel,
+	// since the event before this one was put there. They were the oldest in it.
 	Missed int
 }
 
@@ -189,6 +189,7 @@ type events struct {
 type listener struct {
 	ch     chan Event
 	missed int
+	stop   func() bool // of the watch on its context; nil for the main one
 }
 
 func newEvents() *events {
@@ -215,6 +216,7 @@ func (e *events) emit(ev Event) {
 		e.closed = true
 		close(e.main.ch)
 		for l := range e.others {
+			l.stop()
 			close(l.ch)
 		}
 		clear(e.others)
@@ -226,6 +228,13 @@ func (e *events) setLink(n uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.link = n
+}
+
+// linkNo returns the number that setLink gave last.
+func (e *events) linkNo() uint32 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.link
 }
 
 // send puts ev in the channel, in the place of older ones if it must.
@@ -260,7 +269,7 @@ func (e *events) watch(ctx context.Context) <-chan Event {
 		return l.ch
 	}
 	e.others[l] = struct{}{}
-	context.AfterFunc(ctx, func() {
+	l.stop = context.AfterFunc(ctx, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if _, there := e.others[l]; there {

@@ -17,7 +17,10 @@ type attempt struct {
 	server  *transport.URL
 	version Version
 	creds   Credentials
-	clean   bool // what CONNECT asks for
+	clean   bool   // what CONNECT asks for
+	no      uint32 // of the link, if it comes to one
+
+	willless bool // leave the will out
 }
 
 // fail wraps err with the step at which the attempt failed.
@@ -31,6 +34,10 @@ func (a *attempt) fail(step string, err error) error {
 // dial makes the network connection and exchanges CONNECT and CONNACK, all
 // within ctx. It returns a link that is not running yet.
 func (a *attempt) dial(ctx context.Context) (*link, error) {
+	packet, err := a.connect()
+	if err != nil {
+		return nil, a.fail("CONNECT", err)
+	}
 	d := a.c.cfg.dialer
 	if a.creds.TLS != nil {
 		d.TLS = a.creds.TLS
@@ -45,7 +52,7 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, a.fail("dial", err)
 	}
-	l, err := a.handshake(ctx, nc)
+	l, err := a.handshake(ctx, nc, packet)
 	if err != nil {
 		nc.Close()
 		return nil, err
@@ -53,18 +60,15 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// handshake sends CONNECT and reads CONNACK. The end of ctx closes the socket.
-func (a *attempt) handshake(ctx context.Context, nc net.Conn) (*link, error) {
+// handshake sends CONNECT, which is packet, and reads CONNACK. The end of ctx
+// closes the socket.
+func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
-	packet, err := a.connect()
-	if err != nil {
-		return nil, a.fail("CONNECT", err)
-	}
 	if _, err := nc.Write(packet); err != nil {
 		return nil, a.fail("CONNECT", orCause(ctx, err))
 	}
-	a.c.hookConnect(len(packet))
+	a.c.hookHandshake(true, codec.CONNECT, len(packet), a.no)
 	limit := uint32(a.c.cfg.inboundLimit)
 	f := codec.NewFramer(a.version, limit)
 	ack, err := a.connack(nc, f)
@@ -85,8 +89,32 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn) (*link, error) {
 func (a *attempt) refuse(nc net.Conn, code codec.ReasonCode) {
 	nc.SetWriteDeadline(time.Now().Add(killTime))
 	if b, err := codec.AppendDisconnect(nil, V5, &codec.Disconnect{Code: code}); err == nil {
-		nc.Write(b)
+		if _, err := nc.Write(b); err == nil {
+			a.c.hookHandshake(true, codec.DISCONNECT, len(b), a.no)
+		}
 	}
+}
+
+// discard makes a 3.x server forget an earlier session of the client identifier:
+// one connection with Clean Session 1, left at once.
+func (a *attempt) discard(ctx context.Context) error {
+	once := *a
+	once.clean, once.willless = true, true
+	l, err := once.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.nc.Close()
+	l.nc.SetWriteDeadline(time.Now().Add(killTime))
+	b, err := codec.AppendDisconnect(nil, a.version, &codec.Disconnect{})
+	if err == nil {
+		_, err = l.nc.Write(b)
+	}
+	if err != nil {
+		return a.fail("DISCONNECT", err)
+	}
+	a.c.hookHandshake(true, codec.DISCONNECT, len(b), a.no)
+	return nil
 }
 
 // orCause prefers the end of the context to the error of the socket that it closed.
@@ -102,10 +130,8 @@ func (a *attempt) connect() ([]byte, error) {
 	cfg := a.c.cfg
 	p := &codec.Connect{
 		Version: a.version, ClientID: a.c.ClientID(), CleanStart: a.clean,
-		KeepAlive: uint16(max(cfg.keepAlive, 0) / time.Second),
-	}
-	if cfg.keepAlive > 0 && p.KeepAlive == 0 {
-		p.KeepAlive = 1 // below a second on the wire: the pings are ours all the same
+		// Rounded up: the server must not be told less than what we keep to.
+		KeepAlive: uint16(wholeSeconds(cfg.keepAlive)),
 	}
 	if err := a.identify(p); err != nil {
 		return nil, err
@@ -128,7 +154,7 @@ func (a *attempt) identify(p *codec.Connect) error {
 		return invalid("client identifier", "", "must not be empty for a session that is kept [MQTT-3.1.3-7]")
 	}
 	if len(p.ClientID) > 23 && a.version == V31 {
-		a.c.log.Warn("client identifier is longer than the 23 characters of MQTT 3.1")
+		a.c.info("client identifier is longer than the 23 characters of MQTT 3.1")
 	}
 	user, ok := a.server.Username()
 	if ok {
@@ -151,7 +177,7 @@ func (a *attempt) identify(p *codec.Connect) error {
 
 func (a *attempt) addWill(p *codec.Connect) error {
 	w := a.c.cfg.will
-	if w == nil {
+	if w == nil || a.willless {
 		return nil
 	}
 	if a.version != V5 && (w.Properties != nil || w.Delay > 0) {
@@ -226,7 +252,7 @@ func (e *noAnswerError) Unwrap() error { return io.EOF }
 
 // accepted checks the server's first packet.
 func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
-	a.c.hookReceived(f)
+	a.c.hookHandshake(false, f.Type, f.Size, a.no)
 	if f.Type != codec.CONNACK {
 		return nil, &ProtocolError{Code: codec.ProtocolError, Detail: f.Type.String() + " before CONNACK [MQTT-3.2.0-1]"}
 	}
@@ -303,14 +329,9 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 	return g
 }
 
-func (c *Conn) hookConnect(size int) {
+// hookHandshake shows the hook a packet that begins or ends a link.
+func (c *Conn) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
 	if c.cfg.hook != nil {
-		c.cfg.hook(PacketInfo{Sent: true, Type: codec.CONNECT, Size: size})
-	}
-}
-
-func (c *Conn) hookReceived(f *codec.Frame) {
-	if c.cfg.hook != nil {
-		c.cfg.hook(PacketInfo{Type: f.Type, Size: f.Size})
+		c.cfg.hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link})
 	}
 }

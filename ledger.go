@@ -234,6 +234,15 @@ func (g *ledger) abandon(sub *Subscription) int {
 	return n
 }
 
+// owes reports whether sub has messages that it did not finish with.
+func (g *ledger) owes(sub *Subscription) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	found := false
+	g.table.each(func(e *entry) { found = found || slices.Contains(e.left, sub) })
+	return found
+}
+
 // settle pays every acknowledgement whose turn has come.
 func (g *ledger) settle() {
 	g.mu.Lock()

@@ -161,6 +161,14 @@ func (l *link) ping() {
 	}
 }
 
+// pong notes how long the answer to a ping took. The PINGRESP may overtake the
+// writer's note of when the PINGREQ left; such a sample is skipped.
+func (l *link) pong() {
+	if sent := l.pinged.Swap(0); sent != 0 {
+		l.conn.stats.rtt.Store(l.since() - sent)
+	}
+}
+
 // farewell is the DISCONNECT that belongs to the end of the link, nil for none.
 func (l *link) farewell(cause error) []byte {
 	if l.version != V5 {
@@ -178,7 +186,8 @@ func (l *link) farewell(cause error) []byte {
 }
 
 // disconnect puts a DISCONNECT behind everything in the buffer; the writer ends
-// the link when it is written. It reports whether the link could take it.
+// the link when it is written, or lastWords does when the peer does not take it.
+// It reports whether the link could take it.
 func (l *link) disconnect(d *codec.Disconnect) bool {
 	o := l.conn.out
 	o.mu.Lock()
@@ -187,12 +196,18 @@ func (l *link) disconnect(d *codec.Disconnect) bool {
 		return false
 	}
 	last := l.last()
+	at := len(last.buf)
 	b, err := codec.AppendDisconnect(last.buf, l.version, d)
+	if err == nil && len(b)-at > l.agreed.maximumPacket {
+		// The text is left out if it does not fit [MQTT-3.14.2-3].
+		b, err = codec.AppendDisconnect(b[:at], l.version, &codec.Disconnect{Code: d.Code})
+	}
 	if err != nil {
 		return false
 	}
 	last.buf, l.closing = b, true
 	l.notify()
+	time.AfterFunc(lastWords, func() { l.kill(errLocalClose) })
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/backoff"
@@ -165,7 +166,8 @@ func WithSession(d time.Duration) ConnectOption {
 }
 
 // WithFreshStart makes the server discard an earlier session of this client
-// identifier on the first connect.
+// identifier on the first connect. On 3.x, where Clean Session never changes,
+// that takes a connection of its own before it.
 func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } }
 
 // WithKeepAlive sets the keep alive: a ping is sent when for this long nothing
@@ -374,7 +376,10 @@ type Will struct {
 }
 
 // WithWill sets the will.
-func WithWill(w Will) ConnectOption { return func(c *config) { c.will = &w } }
+func WithWill(w Will) ConnectOption {
+	w.Payload = slices.Clone(w.Payload)
+	return func(c *config) { c.will = &w }
+}
 
 // WithConnectUserProperties adds user properties to CONNECT, MQTT 5 only.
 func WithConnectUserProperties(user ...UserProperty) ConnectOption {
@@ -454,8 +459,8 @@ type PacketInfo struct {
 	Type     codec.Type
 	PacketID uint16
 	QoS      QoS
-	Size     int // of the whole packet in bytes
-	Link     uint32
+	Size     int    // of the whole packet in bytes
+	Link     uint32 // number of the link, or of the one that an attempt would make
 }
 
 // WithPacketHook sets a function that sees every packet as the goroutines of

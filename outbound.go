@@ -419,6 +419,13 @@ func (o *outbound) unlock() {
 	o.mu.Unlock()
 }
 
+// unresolved reports whether anything accepted is not resolved yet.
+func (o *outbound) unresolved() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.accepted > 0
+}
+
 // nudge wakes the goroutine.
 func (o *outbound) nudge() {
 	select {

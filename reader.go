@@ -109,6 +109,7 @@ func (r *reader) packet(f *codec.Frame) error {
 	case codec.UNSUBACK:
 		return r.unsuback(f)
 	case codec.PINGRESP:
+		r.l.pong()
 		return nil // any byte counts as life, this one too
 	case codec.DISCONNECT:
 		return r.disconnect(f)

@@ -343,11 +343,18 @@ func (c *Conn) Subscription(filter string) *Subscription { return c.declared[fil
 // other: one for the Conn, the options count at the first call. It asks the
 // server for nothing.
 func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
-	t := c.routes
+	s := c.routes.openCatchAll(opts)
+	if c.isClosing() {
+		s.end(ErrClosed, true) // finish may have missed it
+	}
+	return s
+}
+
+func (t *routes) openCatchAll(opts []SubscribeOption) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.catch == nil {
-		t.catch = newCatchAll(c, newSubOptions(opts))
+		t.catch = newCatchAll(t.conn, newSubOptions(opts))
 	}
 	return t.catch
 }

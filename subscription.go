@@ -303,6 +303,7 @@ func (s *Subscription) ack(m Message) error {
 	if err == nil {
 		s.mu.Lock()
 		s.moves++
+		s.madeRoom()
 		s.mu.Unlock()
 		s.conn.ledger.settle()
 	}
@@ -367,8 +368,9 @@ func (s *Subscription) end(err error, keep bool) {
 	s.discard(rest, keep)
 }
 
-// drained waits until nothing is pending any more, and reports whether it got
-// there before ctx ended. A subscription that nobody reads has nothing to wait for.
+// drained waits until nothing is pending any more, under WithManualAck until
+// everything is acknowledged, and reports whether it got there before ctx ended.
+// A subscription that nobody reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
 	s.mu.Lock()
 	if s.form == formNone {

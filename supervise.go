@@ -20,6 +20,7 @@ type supervisor struct {
 	links    uint32             // number of the last link
 	existed  bool               // a session may exist at the server: never start clean again on 5.0
 	flaps    int                // links in a row that died within a moment of sending
+	fresh    bool               // an earlier session was discarded at a 3.x server
 	poison   string             // protocol error of the last link
 	poisoned int                // how many links in a row died of it
 	lastUp   time.Duration      // how long the last link was up
@@ -39,10 +40,7 @@ const (
 // other until the Conn closes or gives up, and is the last but one to end.
 func (c *Conn) supervise(first chan<- error) {
 	s := &supervisor{c: c, versions: map[string]Version{}, first: first}
-	err := c.cfg.problem()
-	if err == nil {
-		err = s.loop()
-	}
+	err := s.loop()
 	c.finish(err)
 	s.tell(err)
 }
@@ -78,6 +76,9 @@ func (s *supervisor) loop() error {
 // stops reports whether err ends the Conn.
 func (s *supervisor) stops(err error) bool {
 	cfg := s.c.cfg
+	if errors.Is(err, errLocalClose) {
+		return false // Reconnect was asked for
+	}
 	if cfg.onError != nil {
 		switch cfg.onError(err) {
 		case DecideRetry:
@@ -115,7 +116,7 @@ func (s *supervisor) wait(cause error) error {
 	}
 	c.setState(StateWaiting)
 	c.emit(Retrying{Attempt: s.failures, Delay: delay, Err: cause})
-	c.log.Info("mqtt: retrying", "client", c.ClientID(), "attempt", s.failures, "delay", delay, "error", cause)
+	c.info("retrying", "attempt", s.failures, "delay", delay, "error", cause)
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
@@ -173,8 +174,8 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 	}
 	for i, v := range versions {
 		c.emit(Connecting{Server: key, Version: v, Attempt: s.failures + 1})
-		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v)}
-		l, err := a.dial(ctx)
+		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1}
+		l, err := s.dial(ctx, a)
 		if err == nil {
 			s.versions[key] = v
 			if i > 0 {
@@ -182,12 +183,25 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 			}
 			return l, nil
 		}
-		c.log.Info("mqtt: connect failed", "client", c.ClientID(), "server", key, "version", v.String(), "error", err)
+		c.info("connect failed", "server", key, "version", v.String(), "error", err)
 		if i == len(versions)-1 || ctx.Err() != nil || !c.refusedVersion(err) {
 			return nil, err
 		}
 	}
 	return nil, nil // not reached: versions is never empty
+}
+
+// dial makes a link, and before the first one of a fresh session on 3.x has the
+// server discard what it kept.
+func (s *supervisor) dial(ctx context.Context, a *attempt) (*link, error) {
+	cfg := s.c.cfg
+	if a.version != V5 && cfg.fresh && cfg.session > 0 && !s.existed && !s.fresh {
+		if err := a.discard(ctx); err != nil {
+			return nil, err
+		}
+		s.fresh = true
+	}
+	return a.dial(ctx)
 }
 
 // refusedVersion reports whether err allows trying a lower version.
@@ -240,6 +254,10 @@ func (s *supervisor) run(l *link) error {
 		l.nc.Close()
 		return context.Cause(c.ctx)
 	}
+	select {
+	case <-c.nudge: // asked for while this link was being made
+	default:
+	}
 	s.tell(nil)
 	stop := context.AfterFunc(c.ctx, func() { l.kill(errLocalClose) })
 	err := l.run()
@@ -279,7 +297,7 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 	t.mu.Unlock()
 	c.setState(StateConnected)
 	c.emit(connectedEvent(l, id))
-	c.log.Info("mqtt: connected", "client", id, "link", l.no, "server", l.server, "version", l.version.String(), "session", l.agreed.sessionPresent)
+	c.info("connected", "server", l.server, "version", l.version.String(), "session", l.agreed.sessionPresent)
 	if foreign {
 		c.emit(SessionResumed{})
 	}
@@ -298,6 +316,9 @@ func (c *Conn) receiveMaximum(l *link) int {
 func (c *Conn) tellDowngrades(l *link) {
 	if l.version == V5 && l.agreed.sessionExpiry < c.cfg.session {
 		c.emit(Downgraded{What: "session expiry", From: c.cfg.session.String(), To: l.agreed.sessionExpiry.String(), Temporary: true})
+	}
+	if p := c.cfg.connectProps; l.version != V5 && (p.Present != 0 || len(p.User) > 0) {
+		c.emit(Downgraded{What: "CONNECT properties", From: V5.String(), To: l.version.String(), Temporary: true})
 	}
 }
 
@@ -324,7 +345,7 @@ func (c *Conn) linkDown(l *link, cause error) {
 	c.routes.down()
 	c.setState(StateWaiting)
 	c.emit(Disconnected{Err: told, Up: time.Since(l.began)})
-	c.log.Info("mqtt: disconnected", "client", c.ClientID(), "link", l.no, "error", told)
+	c.info("disconnected", "error", told)
 }
 
 // learn notes what the death of l says about the messages that it carried.

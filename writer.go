@@ -75,7 +75,6 @@ func (o *outbound) closed1(l *link) bool {
 // writeFailed ends the link because of a failed write, but lets the reader take
 // in what the peer sent before: acknowledgements, and a DISCONNECT that says why.
 func (l *link) writeFailed(err error) {
-	l.nc.SetReadDeadline(time.Now().Add(drainTime))
 	t := time.AfterFunc(drainTime, func() { l.kill(err) })
 	defer t.Stop()
 	<-l.dead
@@ -86,7 +85,9 @@ func (l *link) writeFailed(err error) {
 func (l *link) closeSocket(broken bool) {
 	if b := l.farewell(l.cause); b != nil && !broken && l.conn.mayFarewell(l) {
 		l.nc.SetWriteDeadline(time.Now().Add(lastWords))
-		l.nc.Write(b)
+		if _, err := l.nc.Write(b); err == nil {
+			l.conn.hookHandshake(true, codec.DISCONNECT, len(b), l.no)
+		}
 	}
 	if under, ok := l.nc.(interface{ NetConn() net.Conn }); ok {
 		// TLS writes a last record, for which it takes up to 5 s.
