@@ -312,8 +312,7 @@ func (o *outbound) pump() {
 		}
 		o.resend(r)
 	}
-	if l.probe && o.win.inflight() == 0 {
-		// What was suspected has passed.
+	if l.probe && o.suspectsPassed() {
 		l.probe = false
 		o.win.limit, o.win.quota = l.window, l.window
 	}
@@ -330,6 +329,17 @@ func (o *outbound) pump() {
 		o.admit(r)
 	}
 	o.admitWaiters()
+}
+
+// suspectsPassed reports whether every publish that was there when the link
+// began is through.
+func (o *outbound) suspectsPassed() bool {
+	for _, r := range []*record{o.win.order.head, o.win.released.head, o.q12.head} {
+		if r != nil && r.seq <= o.link.suspects {
+			return false
+		}
+	}
+	return true
 }
 
 // resend sends the PUBLISH or PUBREL of r once more, on a new link.

@@ -36,7 +36,7 @@ func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe f
 	}
 	l.window = limit
 	if l.probe {
-		limit = 1
+		limit, l.suspects = 1, o.seq
 	}
 	o.tick = time.Now()
 	o.link = l
@@ -236,6 +236,10 @@ func (o *outbound) sendControl(c *control) {
 		return
 	}
 	l := o.link
+	if l.closing {
+		c.drop() // its DISCONNECT is in the buffer already [MQTT-3.14.4-1]
+		return
+	}
 	r := o.blank()
 	*r = record{ctl: c, qos: 1, wire: l.no}
 	o.win.take(r)
