@@ -227,8 +227,7 @@ func (c *Conn) finish(err error) {
 	c.out.shutdown(closedBy(err))
 	<-c.out.ended
 	for _, s := range c.routes.subscriptions() {
-		s.end(err, true)
-		c.routes.markReady(s, err)
+		c.retire(s, err, true)
 	}
 	c.pumps.Wait()
 	c.mu.Lock()

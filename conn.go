@@ -150,6 +150,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	c.routes = newRoutes(c)
 	for _, d := range cfg.declared {
 		s := newSubscription(c, d.filters, d.opts)
+		s.opts.async = true // nobody waits for its answer
 		if err := c.routes.add(s); err != nil {
 			c.cfg.errs = append(c.cfg.errs, err)
 		}
@@ -411,9 +412,7 @@ func (c *Conn) tooLarge(topic string, size int) {
 // evict ends a subscription that does not take its messages.
 func (c *Conn) evict(s *Subscription) {
 	c.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Evicted: true})
-	c.routes.remove(s)
-	s.end(ErrSlowConsumer, false)
-	c.afterEnd(s)
+	c.drop(s, ErrSlowConsumer)
 }
 
 // later runs f after d, unless the Conn ends before.

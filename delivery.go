@@ -1,6 +1,9 @@
 package mqtt
 
-import "runtime"
+import (
+	"runtime"
+	"time"
+)
 
 // fate is what a subscription did with a message that the reader brought.
 type fate uint8
@@ -16,6 +19,11 @@ const (
 func (s *Subscription) deliver(m *Message, v Version) fate {
 	s.mu.Lock()
 	for try := range 2 {
+		if to := s.successor(m); to != nil {
+			s.pass(m, to)
+			s.mu.Unlock()
+			return to.deliver(m, v)
+		}
 		if s.ended {
 			s.mu.Unlock()
 			return fateGone
@@ -38,6 +46,7 @@ func (s *Subscription) deliver(m *Message, v Version) fate {
 		}
 	}
 	given, f := s.hold(*m)
+	s.slowed = s.slowed || f == fateGone || len(given) > 0
 	event := s.spell()
 	if f == fatePending && !s.paused {
 		s.startPumps()
@@ -55,29 +64,42 @@ func (s *Subscription) deliver(m *Message, v Version) fate {
 
 // hold puts m in the mailbox and returns the messages that gave way to it.
 func (s *Subscription) hold(m Message) (given []Message, f fate) {
-	full := s.box.len() >= s.opts.messages || s.box.bytes+mailSize(&m) > s.opts.bytes
-	switch {
-	case s.opts.slow == SlowLatest:
+	if s.opts.slow == SlowLatest {
 		if old, replaced := s.box.replace(m); replaced {
 			return []Message{old}, fatePending
 		}
-	case !full, m.QoS > 0, s.opts.slow == SlowBlock, s.opts.slow == SlowEvict:
-	case s.opts.slow == SlowDropNewest:
-		s.dropped.Add(1)
-		return nil, fateGone
-	default:
-		for s.box.len() >= s.opts.messages || s.box.bytes+mailSize(&m) > s.opts.bytes {
-			old, ok := s.box.drop0()
-			if !ok {
-				s.dropped.Add(1)
-				return given, fateGone // all that is held is QoS 1 and 2
-			}
-			given = append(given, old)
+	}
+	if s.opts.slow != SlowBlock && s.opts.slow != SlowEvict && s.full(&m) {
+		if m.QoS == 0 && s.opts.slow == SlowDropNewest {
+			s.dropped.Add(1)
+			return nil, fateGone
+		}
+		given = s.makeWay(&m)
+		if m.QoS == 0 && s.full(&m) {
+			s.dropped.Add(1)
+			return given, fateGone // all that is held is QoS 1 and 2
 		}
 	}
-	s.box.push(m)
+	s.box.push(m, time.Now())
 	s.wakeIterators()
 	return given, fatePending
+}
+
+// full reports whether m goes beyond the limits. s.mu is held.
+func (s *Subscription) full(m *Message) bool {
+	return s.box.len() >= s.opts.messages || s.box.size()+mailSize(m) > s.opts.bytes
+}
+
+// makeWay takes out the oldest QoS 0 messages until m fits, or none is left.
+func (s *Subscription) makeWay(m *Message) (given []Message) {
+	for s.full(m) {
+		old, ok := s.box.drop0()
+		if !ok {
+			break
+		}
+		given = append(given, old)
+	}
+	return given
 }
 
 func (s *Subscription) wakeIterators() {
@@ -97,29 +119,30 @@ func (s *Subscription) giveUp(msgs []Message) {
 func (s *Subscription) spell() Event {
 	n := s.box.len()
 	switch {
-	case !s.slow && (n > max(16, s.opts.buffer) || s.dropped.Load() > 0 && n >= s.opts.messages):
+	case !s.slow && n > 0 && (s.slowed || n > max(16, s.opts.buffer)):
 		s.slow = true
 	case s.slow && n == 0:
-		s.slow = false
+		s.slow, s.slowed = false, false
 	default:
 		return nil
 	}
-	return SlowConsumer{Filter: s.name(), Pending: n, Bytes: s.box.bytes, Dropped: s.dropped.Load(), Started: s.slow}
+	return SlowConsumer{Filter: s.name(), Pending: n, Bytes: s.box.size(), Dropped: s.dropped.Load(), Started: s.slow}
 }
 
 // over reports whether the reader has to wait for this subscription, or end it:
 // it holds more than its limit, of which QoS 0 is no part unless it blocks. s.mu
 // is held.
 func (s *Subscription) over(v Version) bool {
-	if s.ended || s.opts.slow == SlowLatest {
+	if s.ended {
 		return false
 	}
-	if s.box.bytes > s.opts.bytes {
-		return true
+	n, bytes := s.box.held()
+	whole := s.opts.slow == SlowBlock || s.opts.slow == SlowEvict
+	if whole {
+		n, bytes = s.box.len(), s.box.size()
 	}
 	// On 5.0 the Receive Maximum bounds the number of QoS 1 and 2.
-	byCount := v != V5 || s.opts.slow == SlowBlock || s.opts.slow == SlowEvict
-	return byCount && s.box.len() > s.opts.messages
+	return bytes > s.opts.bytes || (whole || v != V5) && n > s.opts.messages
 }
 
 // roomFor returns a channel that is closed when the subscription holds no more
@@ -138,7 +161,7 @@ func (s *Subscription) roomFor() (<-chan struct{}, uint64) {
 // madeRoom wakes a reader that waits, once it pays to: woken for each message it
 // would only change places with the consumer. s.mu is held.
 func (s *Subscription) madeRoom() {
-	if s.room != nil && (s.ended || s.box.len() <= s.opts.messages/2 && s.box.bytes <= s.opts.bytes/2) {
+	if s.room != nil && (s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2) {
 		close(s.room)
 		s.room = nil
 	}

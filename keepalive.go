@@ -67,9 +67,13 @@ func (p *pulse) waitForAnswer(f pulseFacts) (pulseAction, time.Duration) {
 		return pulseWait, max(p.keepAlive-quiet, time.Millisecond)
 	}
 	if f.paused {
-		// We do not read, so silence says nothing; begin again when we do.
-		p.asked = f.now
-		return pulseWait, p.timeout
+		// We do not read, so silence says nothing; begin again when we do. The
+		// server goes by what it hears [MQTT-3.1.2-20].
+		p.asked, p.doubted = f.now, false
+		if quiet := f.now.Sub(f.sent); quiet < p.keepAlive {
+			return pulseWait, min(p.timeout, p.keepAlive-quiet)
+		}
+		return pulsePing, p.timeout
 	}
 	// The deadline starts when the PINGREQ left. While it is behind other bytes,
 	// progress of the writer is life.

@@ -217,6 +217,17 @@ func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
 	return nil
 }
 
+// transfer makes to the one that has to finish with a message, in place of sub.
+func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.lookup(gen, id); e != nil {
+		if at := slices.Index(e.left, sub); at >= 0 {
+			e.left[at] = to
+		}
+	}
+}
+
 // abandon finishes, on behalf of sub, with every message that sub still has,
 // and returns how many there were.
 func (g *ledger) abandon(sub *Subscription) int {

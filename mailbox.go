@@ -1,5 +1,10 @@
 package mqtt
 
+import (
+	"slices"
+	"time"
+)
+
 // mailbox holds the messages of one subscription that were not handed over yet,
 // in the order of arrival. QoS 0 messages stand in a ring of their own, so that
 // the oldest of them can give way while QoS 1 and 2 are kept. It is guarded by
@@ -8,15 +13,32 @@ type mailbox struct {
 	rings [2]mailRing // QoS 0; QoS 1 and 2
 	seq   uint64
 	front int64 // sequence numbers of messages put back, counting down
-	bytes int
+	bytes [2]int
 }
 
 type mail struct {
-	msg Message
-	seq int64
+	msg   Message
+	seq   int64
+	since time.Time // when it came; zero for one that was put back
 }
 
 func (b *mailbox) len() int { return b.rings[0].n + b.rings[1].n }
+
+// size is what the messages count for in bytes.
+func (b *mailbox) size() int { return b.bytes[0] + b.bytes[1] }
+
+// held returns how many messages of QoS 1 and 2 there are, and their size.
+func (b *mailbox) held() (n, bytes int) { return b.rings[1].n, b.bytes[1] }
+
+// oldest returns how long the first message has waited.
+func (b *mailbox) oldest(now time.Time) (age time.Duration) {
+	for i := range b.rings {
+		if r := &b.rings[i]; r.n > 0 && !r.first().since.IsZero() {
+			age = max(age, now.Sub(r.first().since))
+		}
+	}
+	return age
+}
 
 func ringOf(m *Message) int {
 	if m.QoS == 0 {
@@ -26,17 +48,19 @@ func ringOf(m *Message) int {
 }
 
 // push puts m last.
-func (b *mailbox) push(m Message) {
+func (b *mailbox) push(m Message, now time.Time) {
 	b.seq++
-	b.bytes += mailSize(&m)
-	b.rings[ringOf(&m)].push(mail{m, int64(b.seq)})
+	i := ringOf(&m)
+	b.bytes[i] += mailSize(&m)
+	b.rings[i].push(mail{m, int64(b.seq), now})
 }
 
 // unpop puts m first again.
 func (b *mailbox) unpop(m Message) {
 	b.front--
-	b.bytes += mailSize(&m)
-	b.rings[ringOf(&m)].unpop(mail{m, b.front})
+	i := ringOf(&m)
+	b.bytes[i] += mailSize(&m)
+	b.rings[i].unpop(mail{msg: m, seq: b.front})
 }
 
 // pop takes the first message; there must be one.
@@ -46,7 +70,7 @@ func (b *mailbox) pop() Message {
 		r = o
 	}
 	m := r.pop()
-	b.bytes -= mailSize(&m)
+	b.bytes[ringOf(&m)] -= mailSize(&m)
 	return m
 }
 
@@ -56,8 +80,24 @@ func (b *mailbox) drop0() (Message, bool) {
 		return Message{}, false
 	}
 	m := b.rings[0].pop()
-	b.bytes -= mailSize(&m)
+	b.bytes[0] -= mailSize(&m)
 	return m, true
+}
+
+// cutAll takes out every message that f picks, in the order of arrival.
+func (b *mailbox) cutAll(f func(*Message) bool) (cut []Message) {
+	var rest []Message
+	for b.len() > 0 {
+		if m := b.pop(); f(&m) {
+			cut = append(cut, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	for _, m := range slices.Backward(rest) {
+		b.unpop(m)
+	}
+	return cut
 }
 
 // replace puts m in the place of the pending message of its topic and QoS
@@ -68,13 +108,13 @@ func (b *mailbox) replace(m Message) (Message, bool) {
 		for n := range r.n {
 			if at := r.at(n); at.msg.Topic == m.Topic {
 				old := at.msg
-				b.bytes -= mailSize(&old)
+				b.bytes[i] -= mailSize(&old)
 				if i == ringOf(&m) {
-					b.bytes += mailSize(&m)
+					b.bytes[i] += mailSize(&m)
 					at.msg = m
 				} else {
 					r.cut(n)
-					b.push(m)
+					b.push(m, time.Now())
 				}
 				return old, true
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -180,16 +181,17 @@ func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
 	}
 	c.stats.received.Add(1)
 	if len(r.chosen) == 0 {
-		c.unmatched(t.topic)
-		return nil
+		if len(t.targets) == 0 {
+			c.unmatched(t.topic)
+		}
+		return nil // else a copy that its subscription has or gets by another filter
 	}
 	if p.Dup {
 		ref |= flagDup
 	}
-	props := messageProperties(p)
 	for i, s := range r.chosen {
 		r.deliver(s, &Message{
-			Topic: t.topic, Payload: r.own(p.Payload), Properties: props,
+			Topic: t.topic, Payload: r.own(p.Payload), Properties: messageProperties(p),
 			sub: s, ref: ref | r.flags[i], id: p.PacketID, QoS: QoS(p.QoS),
 		})
 	}
@@ -203,10 +205,10 @@ func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
 func (r *reader) deliver(s *Subscription, m *Message) {
 	c := r.l.conn
 	switch f := s.deliver(m, r.l.version); {
-	case f == fateGone && m.QoS > 0, f == fateHanded && m.QoS > 0 && !s.opts.manual:
-		c.ledger.done(m.ref>>refShift, m.id, s)
+	case f == fateGone && m.QoS > 0, f == fateHanded && m.QoS > 0 && !m.sub.opts.manual:
+		c.ledger.done(m.ref>>refShift, m.id, m.sub)
 	case f == fateOver:
-		r.over = s
+		r.over = m.sub
 	}
 }
 
@@ -233,27 +235,34 @@ const readSlab = 8 << 10
 // server sent one of ours whose filter matches, else everyone who matches.
 func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
-	if len(t.targets) == 1 && !p.Retain {
+	switch {
+	case len(t.targets) == 1 && !p.Retain:
 		// The one that matches gets it, whatever the identifiers say.
 		r.chosen, r.flags = append(r.chosen, t.targets[0].sub), append(r.flags, 0)
-		return
+	case len(t.targets) == 0:
+		r.catchAll(p)
+	case p.SubIDs > 0 && r.byIdentifier(t, p):
+	default:
+		r.byFilter(t, p)
 	}
-	if p.SubIDs > 0 && r.byIdentifier(t, p) {
-		return
-	}
+}
+
+// byFilter chooses everyone who matches. When several filters do, the server may
+// send a copy for each, and each copy comes here.
+func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 	for i := range t.targets {
-		if tg := &t.targets[i]; tg.primary {
-			r.add(tg, p)
+		if t.targets[i].single {
+			r.add(&t.targets[i], p)
 		}
 	}
-	if len(t.subs) > 1 && p.SubIDs == 0 {
+	if t.routes > 1 {
 		r.l.conn.stats.suspected.Add(1)
 	}
-	r.orCatchAll(t, p)
 }
 
 // byIdentifier chooses by subscription identifier, and reports whether any of
-// the identifiers is that of a matching filter of ours.
+// the identifiers is that of a matching filter of ours. A subscription with
+// several filters takes one copy: that of its primary target.
 func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 	found := false
 	for i := range t.targets {
@@ -262,21 +271,17 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 			continue
 		}
 		found = true
-		if tg.primary || !r.hasPrimaryID(t, tg.sub) {
+		switch {
+		case tg.primary:
+			t.settled(tg.sub)
+		case !tg.former:
+			continue
+		}
+		if !slices.Contains(r.chosen, tg.sub) {
 			r.add(tg, p)
 		}
 	}
 	return found
-}
-
-// hasPrimaryID reports whether the server can name the primary filter of s.
-func (r *reader) hasPrimaryID(t *topicEntry, s *Subscription) bool {
-	for i := range t.targets {
-		if tg := &t.targets[i]; tg.sub == s && tg.primary {
-			return tg.subID != 0
-		}
-	}
-	return false
 }
 
 func (r *reader) carries(p *codec.PublishView, id uint32) bool {
@@ -302,26 +307,24 @@ func (r *reader) add(tg *target, p *codec.PublishView) {
 	if p.Retain {
 		flags |= flagRetained
 	}
-	if retained && tg.replay {
+	if retained && tg.replay && !tg.fresh {
 		flags |= flagReplay
 	}
 	r.chosen = append(r.chosen, tg.sub)
 	r.flags = append(r.flags, flags)
 }
 
-// orCatchAll chooses the catch-all subscription for what matched no filter.
-func (r *reader) orCatchAll(t *topicEntry, p *codec.PublishView) {
-	if len(t.targets) > 0 {
+// catchAll chooses the catch-all subscription, for what matches no filter.
+func (r *reader) catchAll(p *codec.PublishView) {
+	s := r.l.conn.routes.catchAll()
+	if s == nil {
 		return
 	}
-	if s := r.l.conn.routes.catchAll(); s != nil {
-		var flags uint32
-		if p.Retain {
-			flags = flagRetained
-		}
-		r.chosen = append(r.chosen, s)
-		r.flags = append(r.flags, flags)
+	var flags uint32
+	if p.Retain {
+		flags = flagRetained
 	}
+	r.chosen, r.flags = append(r.chosen, s), append(r.flags, flags)
 }
 
 // backPressure does what "decided" 10 says when a subscription is above its
@@ -335,6 +338,11 @@ func (r *reader) backPressure() error {
 	if s.opts.slow == SlowEvict {
 		c.evict(s)
 		return nil
+	}
+	select {
+	case <-c.lift:
+		return nil
+	default:
 	}
 	r.settle()
 	c.events.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Started: true, Paused: true})
@@ -369,10 +377,14 @@ func (r *reader) backPressure() error {
 func (r *reader) oversize(f *codec.Frame) error {
 	c := r.l.conn
 	topic, id, ok := publishHead(f)
-	if !ok {
-		return &ProtocolError{Code: codec.MalformedPacket, Detail: "PUBLISH that ends inside its topic or packet identifier"}
+	qos := QoS(f.Flags >> 1 & 3)
+	if !ok || qos > 2 || qos > 0 && id == 0 {
+		return &ProtocolError{Code: codec.MalformedPacket, Detail: "PUBLISH that ends inside its topic or packet identifier, or has a bad one"}
 	}
-	if qos := QoS(f.Flags >> 1 & 3); qos > 0 {
+	if c.draining.Load() {
+		return nil // the server keeps it
+	}
+	if qos > 0 {
 		c.ledger.arrive(id, qos, f.Flags&8 != 0, 0, topic, r.now, nil)
 		r.owes = true
 	}

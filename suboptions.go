@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"strings"
-	"time"
 
 	"github.com/millrace/mqtt/codec"
 )
@@ -182,6 +181,3 @@ func (o *subOptions) check(f Filter) error {
 }
 
 func isShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
-
-// detachGrace is how long a detached filter waits for a new Subscribe.
-const detachGrace = 10 * time.Second

@@ -39,6 +39,8 @@ type Subscription struct {
 	routed     bool      // its filters are in the routes
 	asked      time.Time // when the last SUBSCRIBE left on the current link; zero while offline
 
+	holder bool // keeps the place of a detached one, see detach.go; immutable
+
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
 
@@ -54,9 +56,11 @@ type Subscription struct {
 	paused    bool
 	ended     bool
 	keep      bool // ended with the Conn: what is pending is the server's
+	heirs     []heir
 	err       error
 	idle      *sync.Cond    // iterators wait on it
 	slow      bool          // in a slow spell
+	slowed    bool          // messages gave way in it
 	moves     uint64        // counts what was taken, finished and acknowledged: its progress
 	room      chan struct{} // closed when a reader that waits may go on
 	quiet     chan struct{} // closed when nothing is pending, for Drain
@@ -161,8 +165,12 @@ func (s *Subscription) C() <-chan Message {
 
 // Handle calls f for each message, one at a time unless WithWorkers says
 // otherwise, and acknowledges the message when f returns. It does not block.
+// The end of the Conn does not wait for an f that runs, so that f may close it.
 // It returns [ErrConsumerBound] when the subscription is consumed in another form.
 func (s *Subscription) Handle(f func(Message)) error {
+	if f == nil {
+		return invalid("handler", "", "is nil")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.form != formNone {
@@ -262,7 +270,11 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	s.hands -= len(msgs)
 	s.moves++
 	s.madeRoom()
+	event := s.spell()
 	s.mu.Unlock()
+	if event != nil {
+		s.conn.events.emit(event)
+	}
 	s.delivered.Add(uint64(len(msgs)))
 	if !s.opts.manual {
 		s.conn.finished(msgs...)
@@ -273,21 +285,36 @@ func (s *Subscription) handedOver(msgs ...Message) {
 func (s *Subscription) putBack(msgs ...Message) {
 	s.mu.Lock()
 	s.hands -= len(msgs)
-	if s.ended {
-		keep := s.keep
-		s.mu.Unlock()
-		s.discard(msgs, keep)
-		return
-	}
-	for i := len(msgs) - 1; i >= 0; i-- {
-		s.box.unpop(msgs[i])
-	}
 	s.mu.Unlock()
+	s.restore(msgs...)
+}
+
+// restore puts msgs in front of the mailbox, or where they belong by now.
+func (s *Subscription) restore(msgs ...Message) {
+	s.mu.Lock()
+	var rest []Message
+	for i := len(msgs) - 1; i >= 0; i-- {
+		switch m := msgs[i]; {
+		case s.successor(&m) != nil:
+			to := s.successor(&m)
+			s.pass(&m, to)
+			to.restore(m)
+		case s.ended:
+			rest = append(rest, m)
+		default:
+			s.box.unpop(m)
+			s.startPumps()
+			s.wakeIterators()
+		}
+	}
+	keep := s.keep
+	s.mu.Unlock()
+	s.discard(rest, keep)
 }
 
 // discard acknowledges messages that nobody will have, unless the server keeps them.
 func (s *Subscription) discard(msgs []Message, keep bool) {
-	if keep {
+	if keep || len(msgs) == 0 {
 		return
 	}
 	s.dropped.Add(uint64(len(msgs)))
@@ -298,6 +325,12 @@ func (s *Subscription) discard(msgs []Message, keep bool) {
 func (s *Subscription) ack(m Message) error {
 	if !s.opts.manual {
 		return ErrAcked
+	}
+	s.mu.Lock()
+	closed := s.keep
+	s.mu.Unlock()
+	if closed {
+		return ErrClosed // the server sends it again, if it kept the session
 	}
 	err := s.conn.ledger.done(m.ref>>refShift, m.id, s)
 	if err == nil {
@@ -333,20 +366,13 @@ func (s *Subscription) Resume() {
 	}
 }
 
-// Unsubscribe ends the subscription at once and removes it from the server,
-// unless another subscription of the Conn has the same filter. The context
-// bounds the wait for the server's answer; without a link there is none, and the
-// server is told on the next. It returns nil when the subscription had ended before.
-func (s *Subscription) Unsubscribe(ctx context.Context) error {
-	return s.conn.unsubscribe(ctx, s)
-}
-
-// end ends the subscription with err. keep leaves what is pending to the server.
-func (s *Subscription) end(err error, keep bool) {
+// end ends the subscription with err, and reports whether it was the first to.
+// keep leaves what is pending to the server.
+func (s *Subscription) end(err error, keep bool) bool {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	s.ended, s.keep, s.err = true, keep, err
 	stop := s.stop
@@ -366,6 +392,7 @@ func (s *Subscription) end(err error, keep bool) {
 	stop()
 	close(s.done)
 	s.discard(rest, keep)
+	return true
 }
 
 // drained waits until nothing is pending any more, under WithManualAck until
@@ -393,16 +420,17 @@ func (s *Subscription) drained(ctx context.Context) bool {
 
 // SubscriptionStats are figures of one subscription.
 type SubscriptionStats struct {
-	Pending      int    // messages not handed over yet
-	PendingBytes int    // and their size
-	Delivered    uint64 // messages handed over
-	Dropped      uint64 // messages given up
+	Pending      int           // messages not handed over yet
+	PendingBytes int           // and their size
+	Oldest       time.Duration // how long the first of them has waited
+	Delivered    uint64        // messages handed over
+	Dropped      uint64        // messages given up
 }
 
 // Stats returns figures of the subscription.
 func (s *Subscription) Stats() SubscriptionStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return SubscriptionStats{Pending: s.box.len() + s.hands, PendingBytes: s.box.bytes,
+	return SubscriptionStats{Pending: s.box.len() + s.hands, PendingBytes: s.box.size(), Oldest: s.box.oldest(time.Now()),
 		Delivered: s.delivered.Load(), Dropped: s.dropped.Load()}
 }

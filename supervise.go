@@ -290,9 +290,11 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 		random = uint16(1 + rand.IntN(65535))
 	}
 	t := c.routes
+	var settled []*Subscription
+	var lost []lostRoute
 	t.mu.Lock()
 	c.out.up(l, l.agreed.sessionPresent, random, func() {
-		t.up(&l.agreed, c.cfg.always, c.out.sendControl)
+		settled, lost = t.up(&l.agreed, c.cfg.always, c.out.sendControl)
 	})
 	t.mu.Unlock()
 	c.setState(StateConnected)
@@ -302,6 +304,7 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 		c.emit(SessionResumed{})
 	}
 	c.tellDowngrades(l)
+	c.tellSubscribed(settled, lost)
 	return true
 }
 

@@ -1,23 +1,29 @@
 package mqtt
 
+import "slices"
+
 // topicTable remembers the topics of one link: their text, so that a message
 // costs no allocation for it, and what they match, until the routes change. It
 // is bounded, and belongs to the reader.
 type topicTable struct {
-	m    map[string]*topicEntry
-	last *topicEntry
+	m     map[string]*topicEntry
+	last  *topicEntry
+	bytes int // length of all names
 }
 
 // topicEntry is one topic.
 type topicEntry struct {
 	topic   string
 	targets []target
-	subs    []*Subscription // distinct ones of targets, in their order
-	gen     uint64          // of the routes that targets come from; 0 for never
+	routes  int    // how many filters match
+	gen     uint64 // of the routes that targets come from; 0 for never
 }
 
-// maxTopics is when the table is emptied and begins anew.
-const maxTopics = 4096
+// maxTopics and maxTopicBytes are when the table is emptied and begins anew.
+const (
+	maxTopics     = 4096
+	maxTopicBytes = 1 << 20
+)
 
 // get returns the entry of name, nil when it is new and therefore unchecked.
 func (t *topicTable) get(name []byte) *topicEntry {
@@ -33,27 +39,47 @@ func (t *topicTable) get(name []byte) *topicEntry {
 
 // put makes an entry for name, which was checked.
 func (t *topicTable) put(name []byte) *topicEntry {
-	if t.m == nil || len(t.m) >= maxTopics {
-		t.m = make(map[string]*topicEntry, 16)
+	if t.m == nil || len(t.m) >= maxTopics || t.bytes >= maxTopicBytes {
+		t.m, t.bytes = make(map[string]*topicEntry, 16), 0
 	}
+	t.bytes += len(name)
 	e := &topicEntry{topic: string(name)}
 	t.m[e.topic] = e
 	t.last = e
 	return e
 }
 
-// refresh matches e again when the routes have changed.
+// refresh matches e again when the routes have changed. The generation is read
+// without the lock: whoever is gone by then takes nothing more, see
+// Subscription.deliver, and what arrives later is later than the change.
 func (e *topicEntry) refresh(t *routes) {
 	if e.gen == t.gen.Load() {
 		return
 	}
+	old := slices.Clone(e.targets)
 	clear(e.targets)
-	clear(e.subs)
-	e.targets, e.gen = t.match(e.topic, e.targets[:0])
-	e.subs = e.subs[:0]
+	e.targets, e.gen, e.routes = t.match(e.topic, e.targets[:0])
+	e.keepFormer(old)
+}
+
+// keepFormer marks the targets whose copies a subscription took until now and
+// does no more. The server sends a message once for each filter; when the change
+// fell between the copies of one message, the one that counts now was passed
+// over, and the former is the last chance to have it.
+func (e *topicEntry) keepFormer(old []target) {
 	for i := range e.targets {
-		if e.targets[i].primary {
-			e.subs = append(e.subs, e.targets[i].sub)
+		n := &e.targets[i]
+		n.former = !n.primary && slices.ContainsFunc(old, func(o target) bool {
+			return o.sub == n.sub && o.filter == n.filter && o.subID == n.subID && (o.primary || o.former)
+		})
+	}
+}
+
+// settled forgets the former target of s: a copy of the one that counts came.
+func (e *topicEntry) settled(s *Subscription) {
+	for i := range e.targets {
+		if e.targets[i].sub == s {
+			e.targets[i].former = false
 		}
 	}
 }

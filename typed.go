@@ -77,11 +77,18 @@ type TypedSubscription[T any] struct {
 // SubscribeAs is [Conn.Subscribe] with payloads decoded by codec. A payload that
 // cannot be decoded is delivered with its error, and acknowledged like any other.
 func SubscribeAs[T any](ctx context.Context, c *Conn, filter string, codec Codec[T], opts ...SubscribeOption) (*TypedSubscription[T], error) {
-	s, err := c.Subscribe(ctx, filter, opts...)
+	o := newSubOptions(opts)
+	deliver := o.start == formChannel
+	o.start = formNone // the channel meant is that of values
+	s, err := c.subscribe(ctx, []Filter{{Filter: filter, QoS: o.qos}}, o)
 	if err != nil {
 		return nil, err
 	}
-	return AsTyped(s, codec), nil
+	t := AsTyped(s, codec)
+	if deliver {
+		t.C()
+	}
+	return t, nil
 }
 
 // AsTyped reads s, which nobody reads yet, through codec.

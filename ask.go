@@ -1,0 +1,322 @@
+package mqtt
+
+import (
+	"slices"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// asking is a route in a SUBSCRIBE under way.
+type asking struct {
+	r      *route
+	ticket uint64
+}
+
+// ask sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
+// on MQTT 5, filters that overlap in packets of their own, since an identifier
+// names a whole packet. mu is held.
+func (t *routes) ask(rs []*route) {
+	for _, r := range rs {
+		r.state = routeWanted
+	}
+	if t.limits == nil {
+		return
+	}
+	for _, packet := range t.packets(rs) {
+		t.conn.out.control(t.subscribe(packet))
+	}
+}
+
+// filterSize is what a filter takes in a SUBSCRIBE.
+func filterSize(filter string) int { return 2 + len(filter) + 1 }
+
+// packetSize is the size of a SUBSCRIBE, or a bound for that of an UNSUBSCRIBE,
+// whose filters take so many bytes. mu is held.
+func (t *routes) packetSize(filters int) int {
+	n := 2 + filters
+	if t.limits.version == V5 {
+		n++ // property length
+		if !t.limits.noSubID {
+			n += 1 + varintSize(int(t.lastID)+1)
+		}
+	}
+	return 1 + varintSize(n) + n
+}
+
+// packets divides rs into SUBSCRIBE packets. mu is held.
+func (t *routes) packets(rs []*route) [][]*route {
+	var all [][]*route
+	var cur []*route
+	size := 0
+	for _, r := range rs {
+		n := filterSize(r.filter)
+		if len(cur) > 0 && (len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r)) {
+			all = append(all, cur)
+			cur, size = nil, 0
+		}
+		cur = append(cur, r)
+		size += n
+	}
+	if len(cur) > 0 {
+		all = append(all, cur)
+	}
+	return all
+}
+
+// fits reports whether the server takes a packet with filters of that size; the
+// subscription identifier may grow by a few bytes until it is sent.
+func (t *routes) fits(filters int) bool { return t.packetSize(filters)+3 <= t.limits.maximumPacket }
+
+func (t *routes) overlapping(packet []*route, r *route) bool {
+	if t.limits.version != V5 || t.limits.noSubID {
+		return false
+	}
+	return slices.ContainsFunc(packet, func(o *route) bool { return overlaps(r.filter, o.filter) })
+}
+
+// subscribe makes the SUBSCRIBE for one packet of routes. mu is held.
+func (t *routes) subscribe(packet []*route) *control {
+	v := t.limits.version
+	p := codec.Subscribe{}
+	asked := make([]asking, 0, len(packet))
+	if v == V5 && !t.limits.noSubID {
+		t.lastID = t.lastID%268_435_455 + 1
+		p.Props = &codec.Properties{SubscriptionIDs: []uint32{t.lastID}}
+	}
+	now := time.Now()
+	for _, r := range packet {
+		t.tickets++
+		r.ticket, r.state, r.asked, r.subID = t.tickets, routeAsked, now, 0
+		if p.Props != nil {
+			r.subID = t.lastID
+		}
+		p.Subscriptions = append(p.Subscriptions, r.wire(v))
+		asked = append(asked, asking{r, r.ticket})
+		for _, m := range r.members {
+			m.sub.asked = now
+		}
+	}
+	t.changed()
+	return &control{
+		packet: codec.SUBSCRIBE,
+		encode: func(dst []byte, v Version, id uint16) []byte {
+			p.PacketID = id
+			b, err := codec.AppendSubscribe(dst, v, &p)
+			if err != nil {
+				// Filters were checked when they were given: nothing can fail here.
+				panic("mqtt: SUBSCRIBE of checked filters: " + err.Error())
+			}
+			return b
+		},
+		answered: func(_ uint32, codes []codec.ReasonCode, a *answer) error {
+			return t.answered(v, asked, codes, a)
+		},
+	}
+}
+
+// wire returns the route's entry in a SUBSCRIBE.
+func (r *route) wire(v Version) codec.Subscription {
+	w := codec.Subscription{Filter: r.filter, QoS: byte(r.qos)}
+	if v == V5 {
+		w.NoLocal, w.RetainAsPublished, w.RetainHandling = r.noLocal, r.asPub, r.retain
+		if r.replay && !r.retSet {
+			w.RetainHandling = 1
+		}
+	}
+	return w
+}
+
+// answered takes a SUBACK from a link of version v.
+func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a *answer) error {
+	if len(codes) != len(asked) {
+		return &ProtocolError{Code: codec.ProtocolError, Detail: "SUBACK has another number of reason codes than SUBSCRIBE had filters [MQTT-3.8.4-6]"}
+	}
+	var lost []lostRoute
+	var settled []*Subscription
+	t.mu.Lock()
+	for i, q := range asked {
+		r := q.r
+		if r.ticket != q.ticket || t.filters[r.filter] != r {
+			continue // asked again since, or removed
+		}
+		var err error
+		if codes[i].IsError() {
+			err = refusal(codec.SUBACK, v, codes[i], a)
+		} else {
+			r.state, r.granted = routeGranted, QoS(codes[i])
+		}
+		s, l := t.conclude(r, codes[i], err)
+		settled, lost = append(settled, s...), append(lost, l...)
+	}
+	t.changed()
+	t.mu.Unlock()
+	t.conn.tellSubscribed(settled, lost)
+	return nil
+}
+
+// refusal is a reason code that refuses one filter, as an error.
+func refusal(packet codec.Type, v Version, code codec.ReasonCode, a *answer) error {
+	e := &ReasonError{Packet: packet, Version: v, Code: code}
+	if a != nil {
+		e.Reason, e.User = a.reason, a.user
+	}
+	return e
+}
+
+// conclude notes the result of r, and takes r away from those whom a refusal
+// concerns. It returns the subscriptions whose last result it was, and what
+// earlier ones lost. mu is held.
+func (t *routes) conclude(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
+	concerned := slices.Clone(r.members)
+	if err != nil && r.newcomers {
+		// The older members' subscription stands.
+		concerned = slices.DeleteFunc(concerned, func(m member) bool { return !m.fresh })
+		r.state = routeGranted
+	}
+	for _, m := range concerned {
+		if t.note(m.sub, r.filter, code, err) {
+			settled = append(settled, m.sub)
+		}
+		if err == nil {
+			continue
+		}
+		t.leave(m.sub, r)
+		if m.sub.settled || m.sub.opts.async { // else Subscribe tells
+			lost = append(lost, lostRoute{m.sub, r.filter, err, m.sub.settled && (!m.sub.opts.partial || !t.hasRoute(m.sub))})
+		}
+	}
+	return settled, lost
+}
+
+// note records the result of filter for s, and reports whether it was the last
+// that s waited for. mu is held.
+func (t *routes) note(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
+	for i := range s.results {
+		res := &s.results[i]
+		if res.Filter != filter {
+			continue
+		}
+		res.Code, res.Err = code, err
+		if err == nil {
+			res.Granted = QoS(code)
+		}
+		if s.open[i] {
+			s.open[i] = false
+			s.unanswered--
+			return s.unanswered == 0
+		}
+	}
+	return false
+}
+
+// lostRoute is a filter that a subscription was refused and nobody waits for.
+type lostRoute struct {
+	sub    *Subscription
+	filter string
+	err    error
+	end    bool // the subscription ends with it
+}
+
+// tellSubscribed carries out what the answers to SUBSCRIBEs came to.
+func (c *Conn) tellSubscribed(settled []*Subscription, lost []lostRoute) {
+	for _, l := range lost {
+		c.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
+		if l.end {
+			c.routes.remove(l.sub)
+			c.retire(l.sub, c.routes.refusals(l.sub), false)
+		}
+	}
+	for _, s := range settled {
+		if err := c.routes.verdict(s); err != nil {
+			c.routes.remove(s)
+			c.retire(s, err, false)
+			continue
+		}
+		c.routes.markReady(s)
+	}
+}
+
+// up decides what is due on a new link and appends it; send appends a packet
+// under outbound's lock. What the server of this link cannot take is returned:
+// it is out of the routes. mu is held.
+func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
+	t.limits = a
+	if !a.sessionPresent {
+		clear(t.removed)
+	}
+	var gone []string
+	for f := range t.removed {
+		gone = append(gone, f)
+	}
+	slices.Sort(gone)
+	for _, packet := range t.unsubscribePackets(gone) {
+		send(t.unsubscribePacket(packet, new(pendingUnsubscribe)))
+	}
+	due := t.due(a.sessionPresent, always || a.version == V31)
+	due = slices.DeleteFunc(due, func(r *route) bool {
+		err := t.carries(r.filter, r.noLocal, r.asPub, r.retSet)
+		if err == nil {
+			return false
+		}
+		r.newcomers = false
+		s, l := t.conclude(r, codec.UnspecifiedError, err)
+		settled, lost = append(settled, s...), append(lost, l...)
+		t.changed()
+		return true
+	})
+	for _, packet := range t.packets(due) {
+		send(t.subscribe(packet))
+	}
+	return settled, lost
+}
+
+// due returns the routes to subscribe, in a stable order: those that the server
+// does not hold, or all.
+func (t *routes) due(resumed, all bool) []*route {
+	var due []*route
+	for _, r := range t.filters {
+		if resumed && r.state == routeGranted && !all {
+			continue
+		}
+		if !resumed || r.state == routeGranted {
+			// What retained copies come now are for everyone, and nobody's first.
+			r.replay = r.replay || r.state == routeGranted || r.newcomers
+			r.newcomers = false
+		}
+		r.state = routeWanted
+		due = append(due, r)
+	}
+	slices.SortFunc(due, func(a, b *route) int { return int(int64(a.ticket) - int64(b.ticket)) })
+	return due
+}
+
+// down ends the link: what was asked and not answered is wanted again.
+func (t *routes) down() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limits = nil
+	for _, r := range t.filters {
+		if r.state == routeAsked {
+			r.state = routeWanted
+			for _, m := range r.members {
+				m.sub.asked = time.Time{}
+			}
+		}
+	}
+	t.changed()
+}
+
+// overdue returns a filter whose SUBSCRIBE has waited longer than limit on this
+// link, and which no caller of Subscribe waits for.
+func (t *routes) overdue(now time.Time, limit time.Duration) (string, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.filters {
+		if r.state == routeAsked && now.Sub(r.asked) > limit &&
+			slices.ContainsFunc(r.members, func(m member) bool { return m.sub.settled || m.sub.opts.async }) {
+			return r.filter, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,220 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// Unsubscribe ends the subscription at once and removes it from the server,
+// unless another subscription of the Conn has the same filter. The context
+// bounds the wait for the server's answer; without a link there is none, and the
+// server is told on the next. It returns nil when the subscription had ended before.
+func (s *Subscription) Unsubscribe(ctx context.Context) error {
+	p := s.conn.routes.remove(s)
+	s.conn.retire(s, ErrUnsubscribed, false)
+	return p.wait(ctx)
+}
+
+// Unsubscribe removes filters from the server, also filters that this Conn did
+// not subscribe itself, in as few packets as the server takes. A Subscription of
+// this Conn loses these filters, and ends with [ErrUnsubscribed] when it has no
+// other. It returns one result for each filter, when a link is up; without one
+// the server is told on the next.
+func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeResult, error) {
+	if len(filters) == 0 {
+		return nil, invalid("filter list", "", "is empty [MQTT-3.10.3-2]")
+	}
+	var o subOptions
+	for _, f := range filters {
+		if err := o.check(Filter{Filter: f}); err != nil {
+			return nil, err
+		}
+	}
+	if c.isClosing() {
+		return nil, ErrClosed
+	}
+	p, ended := c.routes.removeFilters(slices.Clone(filters))
+	for _, s := range ended {
+		c.retire(s, ErrUnsubscribed, false)
+	}
+	err := p.wait(ctx)
+	if p == nil || err != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	return p.results, err
+}
+
+// remove takes s out of its routes; filters that nobody has any more are
+// unsubscribed. It returns what to wait for, nil for nothing.
+func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.catch == s {
+		t.catch = nil
+	}
+	if !s.routed {
+		return nil
+	}
+	s.routed = false
+	var gone []string
+	for _, f := range s.filters {
+		if r := t.filters[f.Filter]; r != nil && t.leave(s, r) {
+			gone = append(gone, f.Filter)
+		}
+	}
+	t.changed()
+	return t.unsubscribe(gone)
+}
+
+// removeFilters takes filters out, whoever has them, and returns the
+// subscriptions that have none left.
+func (t *routes) removeFilters(filters []string) (*pendingUnsubscribe, []*Subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ended []*Subscription
+	for _, f := range filters {
+		r := t.filters[f]
+		if r == nil {
+			continue
+		}
+		for _, m := range slices.Clone(r.members) {
+			t.leave(m.sub, r)
+			if !t.hasRoute(m.sub) {
+				m.sub.routed = false
+				ended = append(ended, m.sub)
+			}
+		}
+	}
+	t.changed()
+	return t.unsubscribe(filters), ended
+}
+
+// pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
+type pendingUnsubscribe struct {
+	done chan struct{} // nil when nobody waits
+
+	mu      sync.Mutex // guards the rest until done is closed; the innermost lock
+	left    int        // packets unanswered
+	results []SubscribeResult
+	err     error
+}
+
+// wait waits for the answer to an UNSUBSCRIBE. A lost link is no error: the
+// server is told on the next.
+func (p *pendingUnsubscribe) wait(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	select {
+	case <-p.done:
+		if errors.Is(p.err, ErrLinkLost) {
+			return nil
+		}
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// answered notes the end of one packet.
+func (p *pendingUnsubscribe) answered(results []SubscribeResult, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.results = append(p.results, results...)
+	if err != nil {
+		p.err = err
+	}
+	if p.left--; p.left <= 0 && p.done != nil {
+		close(p.done)
+	}
+}
+
+// unsubscribe sends UNSUBSCRIBE for filters, or leaves it for the next link. mu
+// is held.
+func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
+	if len(filters) == 0 {
+		return nil
+	}
+	for _, f := range filters {
+		t.removed[f] = struct{}{}
+	}
+	if t.limits == nil {
+		return nil
+	}
+	packets := t.unsubscribePackets(filters)
+	p := &pendingUnsubscribe{done: make(chan struct{}), left: len(packets)}
+	for _, packet := range packets {
+		if !t.conn.out.control(t.unsubscribePacket(packet, p)) {
+			return nil // the link is going: the next one sends them
+		}
+	}
+	return p
+}
+
+// unsubscribePackets divides filters as packets does. mu is held.
+func (t *routes) unsubscribePackets(filters []string) (all [][]string) {
+	from, size := 0, 0
+	for i, f := range filters {
+		n := filterSize(f)
+		if i > from && (i-from >= t.conn.cfg.maxSubscribe || !t.fits(size+n)) {
+			all = append(all, filters[from:i])
+			from, size = i, 0
+		}
+		size += n
+	}
+	if from < len(filters) {
+		all = append(all, filters[from:])
+	}
+	return all
+}
+
+// unsubscribePacket makes the UNSUBSCRIBE. mu is held.
+func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *control {
+	v := t.limits.version
+	return &control{
+		packet: codec.UNSUBSCRIBE,
+		encode: func(dst []byte, v Version, id uint16) []byte {
+			b, err := codec.AppendUnsubscribe(dst, v, &codec.Unsubscribe{PacketID: id, Filters: filters})
+			if err != nil {
+				panic("mqtt: UNSUBSCRIBE of checked filters: " + err.Error())
+			}
+			return b
+		},
+		answered: func(_ uint32, codes []codec.ReasonCode, a *answer) error {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			return t.unsubscribed(v, filters, codes, a, p)
+		},
+		dropped: func() { p.answered(nil, ErrLinkLost) },
+	}
+}
+
+// unsubscribed takes an UNSUBACK from a link of version v. mu is held.
+func (t *routes) unsubscribed(v Version, filters []string, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
+	if v == V5 && len(codes) != len(filters) {
+		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]"}
+		p.answered(nil, err)
+		return err
+	}
+	var results []SubscribeResult
+	var refused error
+	for i, f := range filters {
+		r := SubscribeResult{Filter: f}
+		if v == V5 {
+			if r.Code = codes[i]; r.Code.IsError() {
+				r.Err = refusal(codec.UNSUBACK, v, r.Code, a)
+				refused = r.Err
+			}
+		}
+		results = append(results, r)
+		if t.filters[f] == nil {
+			delete(t.removed, f)
+		}
+	}
+	p.answered(results, refused)
+	return nil
+}
