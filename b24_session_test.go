@@ -1,0 +1,121 @@
+package mqtt_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/millrace/mqtt"
+)
+
+// B24, "decided" 7 [MQTT-3.2.2-5] [MQTT-3.1.2-4]: when the server lost the
+// session, QoS 1 under way is published anew with a new identifier and DUP 0, in
+// its order before the queue; QoS 2 fails; nothing of the old session is sent.
+func TestB24_SessionLost(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		// 3.1 cannot tell a lost session of a durable Conn: there it is the clean one's.
+		var opts []mqtt.ConnectOption
+		if v != mqtt.V31 {
+			opts = append(opts, mqtt.WithSession(time.Hour))
+		}
+		s := script(t, v, append(opts, mqtt.WithMaxInflight(5))...)
+		var fs []*mqtt.Future
+		for i, qos := range []mqtt.QoS{1, 2, 1, 2, 1 /* queued: */, 2, 1} {
+			f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: []byte{'a' + byte(i)}, QoS: qos})
+			fs = append(fs, f)
+			if i < 5 {
+				s.expectPublish(0x30|byte(qos)<<1, uint16(i+1), "t", string(rune('a'+i)))
+			}
+		}
+		s.sendAck(0x50, 2)
+		s.ExpectBytes(rawAck(0x62, 2))
+		s.recut(connack(v, false))
+		s.expectPublish(0x32, 6, "t", "a")
+		s.expectPublish(0x32, 7, "t", "c")
+		s.expectPublish(0x32, 8, "t", "e")
+		s.expectPublish(0x34, 9, "t", "f")
+		s.expectPublish(0x32, 10, "t", "g")
+		s.ExpectNothing(time.Minute)
+		for _, i := range []int{1, 3} {
+			err := fs[i].Err()
+			if p, ok := errors.AsType[*mqtt.PublishError](err); !errors.Is(err, mqtt.ErrSessionLost) || !ok || !p.MayHaveArrived {
+				t.Errorf("QoS 2 message %d: %v", i, err)
+			}
+		}
+		s.sendAck(0x40, 1) // of the old session: nothing
+		pending(t, fs[0])
+		s.sendAck(0x40, 6)
+		s.sendAck(0x40, 7)
+		s.sendAck(0x40, 8)
+		s.sendAck(0x50, 9)
+		s.ExpectBytes(rawAck(0x62, 9))
+		s.sendAck(0x70, 9)
+		s.sendAck(0x40, 10)
+		for _, i := range []int{0, 2, 4, 5, 6} {
+			succeeded(t, fs[i])
+		}
+	})
+}
+
+// B24: WithSessionLost turns both rules around.
+func TestB24_SessionLostOptions(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		s := script(t, v, mqtt.WithSessionLost(mqtt.LostFail, mqtt.LostPublish))
+		f1 := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+		f2 := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
+		f3 := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
+		s.expectPublish(0x32, 1, "t", "")
+		s.expectPublish(0x34, 2, "t", "")
+		s.expectPublish(0x34, 3, "t", "")
+		s.sendAck(0x50, 3) // the server owns it: publishing it anew would double it for certain
+		s.ExpectBytes(rawAck(0x62, 3))
+		s.recut(connack(v, false))
+		s.expectPublish(0x34, 4, "t", "")
+		s.ExpectNothing(time.Minute)
+		for _, f := range []*mqtt.Future{f1, f3} {
+			if !errors.Is(f.Err(), mqtt.ErrSessionLost) {
+				t.Errorf("%v", f.Err())
+			}
+		}
+		s.sendAck(0x50, 4)
+		s.ExpectBytes(rawAck(0x62, 4))
+		s.sendAck(0x70, 4)
+		succeeded(t, f2)
+	})
+}
+
+// B24: the stage of a message that is published anew goes back to queued.
+func TestB24_StageOfAMessagePublishedAnew(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		s := script(t, v, mqtt.WithMaxInflight(2))
+		s.conn.Publish(t.Context(), mqtt.Message{Topic: "a", QoS: 1})
+		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "b", QoS: 1})
+		s.expectPublish(0x32, 1, "a", "")
+		s.expectPublish(0x32, 2, "b", "")
+		if f.Stage() != mqtt.StageSent || f.Cancel() {
+			t.Errorf("stage %v, or taken back after it was sent", f.Stage())
+		}
+		time.Sleep(2 * time.Second)
+		s.Cut()
+		s.Wire = s.peer.Accept(t.Context())
+		s.ExpectPacket()
+		if v == mqtt.V5 {
+			s.Send("20 06 00 00 03 21 0001")
+			s.expectPublish(0x32, 3, "a", "")
+			if f.Stage() != mqtt.StageQueued || f.PacketID() != 0 {
+				t.Errorf("stage %v, packet id %d", f.Stage(), f.PacketID())
+			}
+			if !f.Cancel() {
+				t.Error("not taken back while queued")
+			}
+			err := f.Wait(t.Context())
+			if p, ok := errors.AsType[*mqtt.PublishError](err); !ok || !p.MayHaveArrived || !errors.Is(err, mqtt.ErrCanceled) {
+				t.Errorf("%v", err)
+			}
+		} else {
+			s.Send(connack(v, false))
+			s.expectPublish(0x32, 3, "a", "")
+			s.expectPublish(0x32, 4, "b", "")
+		}
+	})
+}
