@@ -13,7 +13,8 @@ type Stage uint8
 
 // The stages of a publish, in order.
 const (
-	// StageQueued: accepted, and not yet handed to the writer of a link.
+	// StageQueued: accepted, and not yet handed to the writer of a link; or, after
+	// a later stage, to be published anew because the server lost the session.
 	StageQueued Stage = iota
 	// StageSent: appended to the buffer of a link's writer, so that the server may have it.
 	StageSent

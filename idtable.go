@@ -4,7 +4,7 @@ package mqtt
 // Its pages come and go with use, so that a session at rest costs little.
 type idTable[T any] struct {
 	pages *[256]*idPage[T] // made on first use: most Conns of a large fleet are idle
-	spare *idPage[T] // the page emptied last, so that a rotating counter makes none
+	spare *idPage[T]       // the page emptied last, so that a rotating counter makes none
 	n     int
 }
 
@@ -49,6 +49,29 @@ func (t *idTable[T]) clear(id uint16) {
 	t.n--
 	if p.n == 0 {
 		t.pages[id>>8], t.spare = nil, p
+	}
+}
+
+// nextFree returns the first free identifier behind last and not above top,
+// going round, or 0 when there is none. It passes full pages in one step.
+func (t *idTable[T]) nextFree(last, top uint16) uint16 {
+	if t.n >= int(top) {
+		return 0
+	}
+	for id := uint32(last) + 1; ; id++ {
+		if id > uint32(top) {
+			id = 1
+		}
+		if t.pages == nil {
+			return uint16(id)
+		}
+		p := t.pages[id>>8]
+		if p == nil || p.slots[id&0xff] == nil {
+			return uint16(id)
+		}
+		if p.n == len(p.slots) {
+			id |= 0xff
+		}
 	}
 }
 

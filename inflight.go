@@ -22,7 +22,11 @@ type window struct {
 	limit    int        // what quota started at on this link
 	link     uint32     // number of the current link; 0 while there is none
 	lastID   uint16
+	maxID    uint16 // the highest identifier: 65,535, less only in tests
 }
+
+// maxPacketID is the highest packet identifier (section 2.2.1).
+const maxPacketID = 1<<16 - 1
 
 // inflight is the number of exchanges that may still end.
 func (w *window) inflight() int { return w.order.n + w.released.n }
@@ -40,44 +44,34 @@ const (
 	ackMismatch                 // the same on 3.x, where the exchange ends instead
 )
 
-// nextID returns an identifier that is not in use, or false when all 65,535 are.
-func (w *window) nextID() (uint16, bool) {
-	if w.ids.n >= 1<<16-1 {
-		return 0, false
-	}
-	id := w.lastID
-	for {
-		id++
-		if id != 0 && w.ids.get(id) == nil {
-			w.lastID = id
-			return id, true
-		}
-	}
+// freeID reports whether an identifier is not in use.
+func (w *window) freeID() bool { return w.ids.n < int(w.maxID) }
+
+// number gives r the next identifier; freeID must hold.
+func (w *window) number(r *record) {
+	w.lastID = w.ids.nextFree(w.lastID, w.maxID)
+	r.id = w.lastID
+	w.ids.set(r.id, r)
 }
 
-// take gives r, a control exchange, an identifier.
-func (w *window) take(r *record) bool {
-	id, ok := w.nextID()
-	if !ok {
-		return false
-	}
-	r.id, r.state = id, recControl
-	w.ids.set(id, r)
-	return true
+// take gives r, a control exchange, an identifier. freeID must hold.
+func (w *window) take(r *record) {
+	r.state, r.wire = recControl, w.link
+	w.number(r)
 }
 
 // canAdmit reports whether a new publish may be sent now: nothing waits to be
 // sent again, the quota is not spent and an identifier is free.
 func (w *window) canAdmit() bool {
-	return w.link != 0 && !w.resending() && w.quota > 0 && w.ids.n < 1<<16-1
+	return w.link != 0 && !w.resending() && w.quota > 0 && w.freeID()
 }
 
 // admit gives r an identifier and a unit of the quota. canAdmit must hold.
 func (w *window) admit(r *record) {
-	r.id, _ = w.nextID()
+	w.number(r)
+	r.again = r.wire != 0
 	r.state, r.wire, r.quota = recSent, w.link, true
 	w.quota--
-	w.ids.set(r.id, r)
 	w.order.pushBack(r)
 }
 
@@ -96,7 +90,7 @@ func (w *window) up(link uint32, limit int) {
 // down ends the link. Control exchanges end with it: their owner starts them
 // anew on the next link, with new identifiers.
 func (w *window) down(dropped func(*record)) {
-	w.link, w.quota, w.resend, w.rerel = 0, 0, nil, nil
+	w.link, w.limit, w.quota, w.resend, w.rerel = 0, 0, 0, nil, nil
 	w.ids.each(func(r *record) {
 		if r.state == recControl {
 			w.ids.clear(r.id)
@@ -123,7 +117,7 @@ func (w *window) nextResend() *record {
 	}
 	w.resend = r.next
 	w.quota--
-	r.wire, r.quota = w.link, true
+	r.wire, r.quota, r.again = w.link, true, true
 	return r
 }
 

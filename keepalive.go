@@ -8,12 +8,15 @@ import "time"
 // A ping is due when for a keep alive nothing was sent [MQTT-3.1.2-20], and when
 // for a keep alive nothing was received: a peer that takes our bytes and sends
 // none is found no later than one that is idle. The link is dead when a ping
-// timeout after the PINGREQ left nothing has come, of whatever kind.
+// timeout after the PINGREQ left nothing has come, of whatever kind, or when
+// for that long neither the PINGREQ left nor anything before it.
 type pulse struct {
 	keepAlive time.Duration // 0: no pings
 	timeout   time.Duration
 
-	asked   time.Time // when the ping was handed to the writer; zero: none under way
+	asked   time.Time // since when an answer is awaited; zero: none is
+	left    time.Time // when the first ping since then was written; zero while none was
+	handed  time.Time // when the newest ping was handed to the writer
 	doubted bool      // the deadline passed once; the next look decides
 	wall    time.Time // wall clock of the last look
 	mono    time.Time // monotonic clock of the last look
@@ -48,44 +51,59 @@ func (p *pulse) look(f pulseFacts) (pulseAction, time.Duration) {
 	if p.keepAlive <= 0 {
 		return pulseWait, time.Hour
 	}
+	// Any byte is life, one of the same instant too. After a jump, and while we
+	// do not read, the silence before says nothing.
+	if jumped || f.paused || !f.received.Before(p.asked) {
+		p.asked = time.Time{}
+	}
+	unsent := f.now.Sub(f.sent) >= p.keepAlive
+	unheard := f.now.Sub(f.received) >= p.keepAlive
+	begin := p.asked.IsZero() && !f.paused && (unsent || unheard || jumped)
+	if begin {
+		p.asked, p.left, p.doubted = f.now, time.Time{}, false
+	}
+	action, delay := pulseWait, p.quiet(f)
 	if !p.asked.IsZero() {
-		return p.waitForAnswer(f)
+		action, delay = p.waitForAnswer(f)
 	}
-	quiet := max(f.now.Sub(f.received), f.now.Sub(f.sent))
-	if quiet >= p.keepAlive || jumped {
-		p.asked, p.doubted = f.now, false
-		return pulsePing, p.timeout
+	if action == pulseWait && (begin || unsent || jumped) && !p.waiting(f) {
+		action, p.handed = pulsePing, f.now
 	}
-	return pulseWait, p.keepAlive - quiet
+	return action, delay
+}
+
+// waiting reports whether the writer still has a PINGREQ before it: then
+// another would say no more.
+func (p *pulse) waiting(f pulseFacts) bool { return f.pingSent.Before(p.handed) }
+
+// quiet is how long it is until a ping may be due.
+func (p *pulse) quiet(f pulseFacts) time.Duration {
+	last := f.sent
+	if !f.paused && f.received.Before(last) {
+		last = f.received
+	}
+	if left := last.Add(p.keepAlive).Sub(f.now); left > 0 {
+		return left
+	}
+	return min(p.timeout, p.keepAlive)
 }
 
 // waitForAnswer is look while a ping is under way.
 func (p *pulse) waitForAnswer(f pulseFacts) (pulseAction, time.Duration) {
-	if f.received.After(p.asked) {
-		p.asked = time.Time{}
-		quiet := max(f.now.Sub(f.received), f.now.Sub(f.sent))
-		return pulseWait, max(p.keepAlive-quiet, time.Millisecond)
-	}
-	if f.paused {
-		// We do not read, so silence says nothing; begin again when we do. The
-		// server goes by what it hears [MQTT-3.1.2-20].
-		p.asked, p.doubted = f.now, false
-		if quiet := f.now.Sub(f.sent); quiet < p.keepAlive {
-			return pulseWait, min(p.timeout, p.keepAlive-quiet)
-		}
-		return pulsePing, p.timeout
-	}
 	// The deadline starts when the PINGREQ left. While it is behind other bytes,
 	// progress of the writer is life.
 	start := p.asked
-	if f.pingSent.After(start) {
-		start = f.pingSent
+	if p.left.IsZero() && !f.pingSent.Before(p.asked) {
+		p.left = f.pingSent
+	}
+	if !p.left.IsZero() {
+		start = p.left
 	} else if f.sent.After(start) {
 		start = f.sent
 	}
 	if left := start.Add(p.timeout).Sub(f.now); left > 0 {
 		p.doubted = false
-		return pulseWait, left
+		return pulseWait, min(left, p.keepAlive)
 	}
 	if !p.doubted {
 		p.doubted = true

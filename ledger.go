@@ -20,9 +20,8 @@ import (
 // outlives links; it takes its place in the order of a link when its PUBLISH
 // arrives on that link.
 type ledger struct {
-	// pay appends to the buffer of a link, or says that the link is gone. A
-	// stranger is a reply about an identifier that we do not know.
-	pay func(link uint32, stranger bool, packets []byte) bool
+	// pay appends to the buffer of a link, or says that the link is gone.
+	pay func(link uint32, packets []byte) bool
 
 	mu      sync.Mutex
 	table   idTable[entry]
@@ -34,6 +33,7 @@ type ledger struct {
 	gen     uint32 // of the newest entry, within refShift's room
 	epoch   uint32 // the first generation of the session
 	free    *entry
+	nfree   int
 	scratch []byte
 
 	duplicates uint64 // redeliveries recognised
@@ -53,6 +53,7 @@ type entry struct {
 	next    *entry // in the free list
 	hash    uint64 // of topic and payload
 	gen     uint32
+	stale   uint32          // generation of the message it replaced before that was acknowledged
 	left    []*Subscription // subscriptions that have not finished with it
 	topic   string
 	since   time.Time // arrival, coarse
@@ -107,19 +108,28 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 func (g *ledger) arrive(id uint16, qos QoS, dup bool, hash uint64, topic string, now time.Time, subs []*Subscription) (arrival, uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	var stale uint32
 	if e := g.table.get(id); e != nil {
 		if g.same(e, qos, dup, hash) {
+			if !e.counted && g.full() {
+				return arrivedOver, 0
+			}
 			g.again(e)
 			return arrivedAgain, 0
 		}
+		if e.state == entryHeld {
+			stale = e.gen
+		}
 		g.drop(e)
 	}
-	if g.maximum > 0 && g.open >= g.maximum {
+	if g.full() {
 		return arrivedOver, 0
 	}
 	e := g.newEntry()
-	g.gen = (g.gen + 1) & genMask
-	*e = entry{id: id, qos: qos, hash: hash, gen: g.gen, topic: topic, since: now, left: e.left[:0]}
+	if g.gen = (g.gen + 1) & genMask; g.gen == 0 {
+		g.gen = 1 // 0 is no message
+	}
+	*e = entry{id: id, qos: qos, hash: hash, gen: g.gen, stale: stale, topic: topic, since: now, left: e.left[:0]}
 	if e.left = append(e.left, subs...); len(subs) == 0 {
 		e.state = entryAcked
 	}
@@ -127,6 +137,9 @@ func (g *ledger) arrive(id uint16, qos QoS, dup bool, hash uint64, topic string,
 	g.enter(e)
 	return arrivedNew, e.gen
 }
+
+// full reports whether the server has used up our Receive Maximum.
+func (g *ledger) full() bool { return g.maximum > 0 && g.open >= g.maximum }
 
 // same reports whether a PUBLISH is the message of e sent again.
 func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
@@ -139,14 +152,11 @@ func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
 	return dup && e.hash == hash
 }
 
-// again puts a recognised redelivery in its place in this link's order.
+// again puts a recognised redelivery in its place in this link's order: also
+// that of a message whose PUBREC was paid before, for it is paid again in the
+// order of arrival [MQTT-4.6.0-3].
 func (g *ledger) again(e *entry) {
 	g.duplicates++
-	g.count(e)
-	if e.state == entryReceived {
-		g.reply(codec.PUBREC, e.id, e.code, false)
-		return
-	}
 	if !e.queued {
 		g.enter(e)
 	}
@@ -198,10 +208,7 @@ func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
 	defer g.mu.Unlock()
 	e := g.lookup(gen, id)
 	if e == nil {
-		if (gen-g.epoch)&genMask > genMask/2 {
-			return ErrStale // of an earlier session
-		}
-		return ErrAcked
+		return g.passed(gen, id)
 	}
 	if e.state != entryHeld {
 		return ErrAcked
@@ -215,6 +222,17 @@ func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
 		e.state = entryAcked
 	}
 	return nil
+}
+
+// passed says why the message gen of id cannot be acknowledged any more.
+func (g *ledger) passed(gen uint32, id uint16) error {
+	if (gen-g.epoch)&genMask > genMask/2 {
+		return ErrStale // of an earlier session
+	}
+	if e := g.table.get(id); e != nil && e.stale == gen {
+		return ErrStale // the server has given its identifier to another message
+	}
+	return ErrAcked
 }
 
 // transfer makes to the one that has to finish with a message, in place of sub.
@@ -271,7 +289,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 		if e.dead {
 			continue
 		}
-		if e.state != entryAcked {
+		if e.state == entryHeld {
 			break
 		}
 		g.scratch = codec.AppendAck(g.scratch, g.version, t, e.id, e.code, nil)
@@ -279,7 +297,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 	if n == 0 {
 		return
 	}
-	if len(g.scratch) > 0 && !g.pay(g.link, false, g.scratch) {
+	if len(g.scratch) > 0 && !g.pay(g.link, g.scratch) {
 		return // the link is gone; they are owed on the next
 	}
 	for ; n > 0; n-- {
@@ -308,18 +326,18 @@ func (g *ledger) released(id uint16) {
 		if g.version == V5 {
 			code = codec.PacketIdentifierNotFound
 		}
-		g.reply(codec.PUBCOMP, id, code, true)
+		g.reply(codec.PUBCOMP, id, code)
 		return
 	}
-	if !g.reply(codec.PUBCOMP, id, codec.Success, false) {
+	if !g.reply(codec.PUBCOMP, id, codec.Success) {
 		return // the server asks again on the next link
 	}
 	g.drop(e)
 }
 
-func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode, stranger bool) bool {
+func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode) bool {
 	g.scratch = codec.AppendAck(g.scratch[:0], g.version, t, id, code, nil)
-	return g.pay(g.link, stranger, g.scratch)
+	return g.pay(g.link, g.scratch)
 }
 
 // overdue describes the message that holds up the acknowledgements behind it.
@@ -353,18 +371,25 @@ func (g *ledger) oldest() (o overdue, owed int, ok bool) {
 }
 
 func (g *ledger) newEntry() *entry {
-	if e := g.free; e != nil {
-		g.free = e.next
-		e.next = nil
-		return e
+	e := g.free
+	if e == nil {
+		return new(entry)
 	}
-	return new(entry)
+	g.free = e.next
+	g.nfree--
+	return e
 }
+
+// maxFreeEntries is how many ended entries are kept for reuse.
+const maxFreeEntries = 1024
 
 func (g *ledger) recycle(e *entry) {
 	clear(e.left)
-	*e = entry{left: e.left[:0], next: g.free}
-	g.free = e
+	*e = entry{left: e.left[:0]}
+	if g.nfree < maxFreeEntries {
+		e.next, g.free = g.free, e
+		g.nfree++
+	}
 }
 
 // entryQueue is a ring of entries.

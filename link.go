@@ -41,6 +41,7 @@ type link struct {
 	received atomic.Int64 // time of the last byte, as nanoseconds since began
 	sent     atomic.Int64 // time of the last write that went through
 	pinged   atomic.Int64 // when the last PINGREQ went through
+	ponged   int64        // the value of pinged that was answered last; the reader's
 	paused   atomic.Bool  // the reader waits for a consumer
 
 	end   sync.Once
@@ -165,7 +166,8 @@ func (l *link) ping() {
 // pong notes how long the answer to a ping took. The PINGRESP may overtake the
 // writer's note of when the PINGREQ left; such a sample is skipped.
 func (l *link) pong() {
-	if sent := l.pinged.Swap(0); sent != 0 {
+	if sent := l.pinged.Load(); sent != l.ponged {
+		l.ponged = sent
 		l.conn.stats.rtt.Store(l.since() - sent)
 	}
 }

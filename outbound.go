@@ -39,6 +39,7 @@ type outbound struct {
 	inbox    []ackFact // from the reader of the link number inboxLink
 	inboxNo  uint32
 	resolved []resolution // to be carried out by the goroutine
+	inHand   bool         // it has some of them in hand
 	flushers []flusher
 	ctlWait  []*control // wait for a free packet identifier
 
@@ -86,6 +87,7 @@ func newOutbound(cfg queueConfig, log func(Event)) *outbound {
 		kick:  make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		tick:  time.Now(),
+		win:   window{maxID: maxPacketID},
 	}
 }
 
@@ -111,34 +113,53 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 	if ctx.Err() != nil {
 		return failed(m.Topic, context.Cause(ctx))
 	}
-	o.mu.Lock()
-	if o.closed != nil {
-		err = o.closed
-	} else if o.link != nil {
-		err = o.link.agreed.carries(&g)
-	} else if g.qos == 0 && !o.cfg.keepQoS0 {
-		err = ErrNotConnected
-	}
+	f, waits, err := o.submit(&g, wait)
 	if err != nil {
-		o.unlock()
 		return failed(m.Topic, err)
 	}
-	if o.link != nil && o.fast(&g) {
-		f := o.send(&g)
-		o.unlock()
-		return f
-	}
-	r, err := o.enqueue(&g, wait)
-	if err != nil {
-		o.unlock()
-		return failed(m.Topic, err)
-	}
-	f, ready := r.fut, r.ready
-	o.unlock()
-	if ready != nil {
-		o.await(ctx, f, r, ready)
+	if waits.ready != nil {
+		o.await(ctx, f, waits)
 	}
 	return f
+}
+
+// waiter is a publisher that waits for a place in the queue.
+type waiter struct {
+	rec   *record
+	ready chan struct{} // closed when it has one; nil when there is no wait
+}
+
+// submit sends g, queues it, or makes it wait for a place in the queue.
+func (o *outbound) submit(g *outgoing, wait bool) (*Future, waiter, error) {
+	o.mu.Lock()
+	defer o.unlock()
+	if err := o.refusal(g); err != nil {
+		return nil, waiter{}, err
+	}
+	if o.link == nil || o.link.idle {
+		o.tick = time.Now() // no writer keeps it going
+	}
+	if o.link != nil && o.fast(g) {
+		return o.send(g), waiter{}, nil
+	}
+	r, err := o.enqueue(g, wait)
+	if err != nil {
+		return nil, waiter{}, err
+	}
+	return r.fut, waiter{r, r.ready}, nil
+}
+
+// refusal returns why g cannot be accepted, or nil.
+func (o *outbound) refusal(g *outgoing) error {
+	switch {
+	case o.closed != nil:
+		return o.closed
+	case o.link != nil:
+		return o.link.agreed.carries(g)
+	case g.qos == 0 && !o.cfg.keepQoS0:
+		return ErrNotConnected
+	}
+	return nil
 }
 
 // fast reports whether g may go straight to the writer's buffer: nothing of its
@@ -149,9 +170,9 @@ func (o *outbound) fast(g *outgoing) bool {
 	}
 	if g.qos == 0 {
 		// What may have to be dropped for a newer message must not be encoded.
-		return o.q0.n == 0 && (o.cfg.policy != QueueDropOldest || len(o.link.out.buf) < bufferMark)
+		return o.q0.n == 0 && (o.cfg.policy != QueueDropOldest || !o.link.out.full(bufferMark))
 	}
-	return len(o.link.out.buf) < windowMark && o.q12.n == 0 && o.win.canAdmit()
+	return !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
 }
 
 func (o *outbound) fits(size int) bool {
@@ -302,10 +323,11 @@ func (o *outbound) cut(p []byte) []byte {
 func (o *outbound) pump() {
 	l := o.link
 	if l == nil || l.closing {
+		o.admitWaiters()
 		return
 	}
 	o.waitingControls()
-	for len(l.out.buf) < windowMark {
+	for !l.out.full(windowMark) {
 		r := o.win.nextResend()
 		if r == nil {
 			break
@@ -316,10 +338,10 @@ func (o *outbound) pump() {
 		l.probe = false
 		o.win.limit, o.win.quota = l.window, l.window
 	}
-	for len(l.more) == 0 && len(l.out.buf) < bufferMark && o.q0.n > 0 {
+	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 {
 		o.send0Queued(o.q0.head)
 	}
-	for len(l.out.buf) < windowMark && o.q12.n > 0 && o.win.canAdmit() {
+	for !l.out.full(windowMark) && o.q12.n > 0 && o.win.canAdmit() {
 		r := o.q12.head
 		o.q12.remove(r)
 		if err := o.unfit(r); err != nil {
@@ -361,11 +383,9 @@ func (o *outbound) resend(r *record) {
 
 // pubrel appends the PUBREL of r.
 func (o *outbound) pubrel(r *record) {
-	l := o.link
 	r.sentAt = o.tick
-	o.append(l, func(b []byte) []byte {
-		return codec.AppendAck(b, l.version, codec.PUBREL, r.id, codec.Success, nil)
-	})
+	var packet [8]byte
+	o.owe(o.link, codec.AppendAck(packet[:0], o.link.version, codec.PUBREL, r.id, codec.Success, nil))
 }
 
 // send0Queued sends a QoS 0 message that waited in the queue.
@@ -389,9 +409,10 @@ func (o *outbound) send0Queued(r *record) {
 	o.link.signal()
 }
 
-// unfit returns why the queued r must not be sent on this link, or nil.
+// unfit returns why the queued r must not be sent on this link, or nil. Expiry
+// is for what was never sent; the server may hold an earlier copy of the rest.
 func (o *outbound) unfit(r *record) error {
-	if !r.expires.IsZero() && !time.Now().Before(r.expires) {
+	if r.wire == 0 && !r.expires.IsZero() && !time.Now().Before(r.expires) {
 		return ErrExpired
 	}
 	return o.link.agreed.carriesRecord(r)
@@ -412,7 +433,7 @@ func (o *outbound) settle(r *record, err error) {
 		return
 	}
 	if err != nil {
-		err = &PublishError{Topic: r.topic, MayHaveArrived: r.wire != 0, Err: err}
+		err = &PublishError{Topic: r.topic, MayHaveArrived: r.mayHaveArrived(err), Err: err}
 	}
 	o.resolved = append(o.resolved, resolution{fut: r.fut, err: err})
 	o.accepted--

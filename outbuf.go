@@ -31,7 +31,7 @@ type sendQueue struct {
 // room returns the buffer that takes the next QoS 0 message.
 func (q *sendQueue) room() *outbuf {
 	b := q.last()
-	if len(b.buf) < bufferMark {
+	if !b.full(bufferMark) {
 		return b
 	}
 	if n := len(q.spares); n > 0 {
@@ -83,7 +83,8 @@ type outbuf struct {
 	size0  int       // what they count for in the queue's limit
 	ping   bool      // holds a PINGREQ
 
-	strangers int // bytes of replies about packet identifiers that we do not know
+	owed   int // bytes of acknowledgements in it
+	beside int // bytes of the payloads in refs
 }
 
 // bufRef is a payload that belongs before buf[at].
@@ -94,14 +95,11 @@ type bufRef struct {
 
 func (b *outbuf) empty() bool { return len(b.buf) == 0 }
 
+// full reports whether b holds as much as mark.
+func (b *outbuf) full(mark int) bool { return len(b.buf)+b.beside >= mark }
+
 // length is the number of bytes to write.
-func (b *outbuf) length() int {
-	n := len(b.buf)
-	for i := range b.refs {
-		n += len(b.refs[i].payload)
-	}
-	return n
-}
+func (b *outbuf) length() int { return len(b.buf) + b.beside }
 
 // publish appends p; a payload above refSize by reference when byRef says that
 // it will not change until the writer is done with it.
@@ -112,6 +110,17 @@ func (b *outbuf) publish(v Version, p *codec.Publish, byRef bool) {
 	}
 	b.buf = codec.AppendPublishHeader(b.buf, v, p)
 	b.refs = append(b.refs, bufRef{len(b.buf), p.Payload})
+	b.beside += len(p.Payload)
+}
+
+// resolve ends the QoS 0 Futures of b.
+func (b *outbuf) resolve(err error) {
+	if b.fut != nil {
+		b.fut.resolve(err)
+	}
+	for _, f := range b.futs {
+		f.resolve(err)
+	}
 }
 
 // pieces appends to dst what is to be written, in order, no piece larger than most.

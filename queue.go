@@ -118,7 +118,7 @@ func (o *outbound) enqueue(g *outgoing, wait bool) (*record, error) {
 	return r, nil
 }
 
-// accept puts r at the end of its queue and sends what can be sent.
+// accept puts r at the end of its queue.
 func (o *outbound) accept(r *record) {
 	o.seq++
 	r.seq = o.seq
@@ -132,16 +132,15 @@ func (o *outbound) accept(r *record) {
 	}
 }
 
-// makeRoom drops the oldest queued messages until size more bytes fit, and
-// reports whether they do.
+// makeRoom drops the oldest queued messages until size more bytes fit, or none
+// when that cannot be, and reports whether they fit.
 func (o *outbound) makeRoom(size int) bool {
-	for !o.fits(size) {
-		r := o.q0.head
-		if h := o.q12.head; r == nil || h != nil && h.seq < r.seq {
-			r = h
-		}
-		if r == nil {
-			return false // all that is left is under way
+	if !o.canMakeRoom(size) {
+		return false
+	}
+	for r := range o.unsent {
+		if o.fits(size) {
+			break
 		}
 		o.stats.dropped++
 		o.log(MessageDropped{Topic: r.topic, Err: ErrDropped, Total: o.stats.dropped})
@@ -149,6 +148,41 @@ func (o *outbound) makeRoom(size int) bool {
 		o.finish(r, ErrDropped)
 	}
 	return true
+}
+
+// canMakeRoom reports whether dropping makes size more bytes fit; otherwise
+// what is queued would be dropped in vain.
+func (o *outbound) canMakeRoom(size int) bool {
+	n, bytes := o.accepted, o.bytes+size
+	for r := range o.unsent {
+		if n < o.cfg.messages && bytes <= o.cfg.bytes {
+			return true
+		}
+		n--
+		bytes -= r.size
+	}
+	return n < o.cfg.messages && bytes <= o.cfg.bytes
+}
+
+// unsent yields the queued messages that were never sent, oldest first. What is
+// published anew after a lost session stands before them and is none of them.
+// The one yielded may be taken out.
+func (o *outbound) unsent(yield func(*record) bool) {
+	a, b := o.q0.head, o.q12.head
+	for b != nil && b.wire != 0 {
+		b = b.next
+	}
+	for a != nil || b != nil {
+		r := a
+		if a == nil || b != nil && b.seq < a.seq {
+			r, b = b, b.next
+		} else {
+			a = a.next
+		}
+		if !yield(r) {
+			return
+		}
+	}
 }
 
 // admitWaiters accepts waiting publishers in the order they came while there is room.
@@ -162,14 +196,15 @@ func (o *outbound) admitWaiters() {
 	}
 }
 
-// await waits until the waiting r is accepted, or takes it back when ctx ends first.
-func (o *outbound) await(ctx context.Context, f *Future, r *record, ready chan struct{}) {
+// await waits until w is accepted, or takes it back when ctx ends first.
+func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
 	select {
-	case <-ready:
+	case <-w.ready:
 		return
 	case <-ctx.Done():
 	}
 	o.mu.Lock()
+	r := w.rec
 	waiting := r.fut == f && r.list == &o.waiters
 	var topic string
 	if waiting {
@@ -184,12 +219,13 @@ func (o *outbound) await(ctx context.Context, f *Future, r *record, ready chan s
 	}
 }
 
-// cancel takes the message of f out of the queue, if it is still there.
+// cancel takes the message of f out of the queue, if it is still there and was
+// never sent.
 func (o *outbound) cancel(f *Future) bool {
 	o.mu.Lock()
 	defer o.unlock()
 	r := f.rec
-	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 {
+	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 || r.wire != 0 {
 		return false
 	}
 	r.list.remove(r)

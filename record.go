@@ -47,8 +47,19 @@ type record struct {
 	held   bool   // the writer still refers to its payload
 	ended  bool   // acknowledged while held: resolve when the writer lets go
 	endErr error  // how, for ended
+	again  bool   // its PUBLISH was sent on more than one link
 	deaths uint8  // links that died while it was the only suspect
 	resent bool   // PUBREL was sent again on this link
+}
+
+// mayHaveArrived reports whether the server may have the message of r, whose
+// exchange ended with err. What the server refused it has not, unless it took
+// an earlier copy.
+func (r *record) mayHaveArrived(err error) bool {
+	if e, ok := err.(*ReasonError); ok && e.Packet != codec.PUBCOMP {
+		return r.again
+	}
+	return r.wire != 0
 }
 
 // recordList is a FIFO of records linked through themselves.

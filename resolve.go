@@ -55,40 +55,55 @@ func (o *outbound) acks(l *link, facts []ackFact) {
 // the Conn, ends when everything is resolved after close, and closes ended.
 func (o *outbound) resolve() {
 	defer close(o.ended)
-	var (
-		batch   []resolution
-		answers []controlAnswer
-		inbox   []ackFact
-	)
+	var w resolver
 	for range o.kick {
 		for more := true; more; {
-			o.mu.Lock()
-			inbox, o.inbox = o.inbox, inbox[:0]
-			answers = o.take(inbox, answers[:0])
-			o.pump()
-			batch, o.resolved = o.resolved, batch[:0]
-			l, no := o.link, o.inboxNo
-			final := o.final && len(o.inbox) == 0
-			o.mu.Unlock()
-
-			for i := range batch {
-				batch[i].resolve()
-			}
-			for i := range answers {
-				a := &answers[i]
-				if err := a.ctl.answered(no, a.fact.codes, a.fact.answer); err != nil && l != nil {
-					l.kill(err)
-				}
-			}
-			more = len(batch) > 0 || len(answers) > 0
-			clear(batch)
-			clear(answers)
-			o.checkFlush()
-			if final && !more {
+			var final bool
+			if more, final = w.turn(o); final && !more {
 				return
 			}
 		}
 	}
+}
+
+// resolver is what the window's goroutine has in hand.
+type resolver struct {
+	batch   []resolution
+	answers []controlAnswer
+	inbox   []ackFact
+}
+
+// turn takes what there is and carries it out. It reports whether there was
+// anything to resolve, and whether nothing can come any more.
+func (w *resolver) turn(o *outbound) (more, final bool) {
+	o.mu.Lock()
+	w.inbox, o.inbox = o.inbox, w.inbox[:0]
+	l, no := o.link, o.inboxNo
+	w.answers = o.take(w.inbox, w.answers[:0])
+	o.pump()
+	w.batch, o.resolved = o.resolved, w.batch[:0]
+	o.inHand = len(w.batch) > 0
+	final = o.final && len(o.inbox) == 0
+	o.mu.Unlock()
+
+	for i := range w.batch {
+		w.batch[i].resolve()
+	}
+	for i := range w.answers {
+		a := &w.answers[i]
+		if err := a.ctl.answered(no, a.fact.codes, a.fact.answer); err != nil && l != nil {
+			l.kill(err)
+		}
+	}
+	more = len(w.batch) > 0 || len(w.answers) > 0
+	clear(w.inbox)
+	clear(w.batch)
+	clear(w.answers)
+	o.mu.Lock()
+	o.inHand = false
+	o.checkFlush()
+	o.mu.Unlock()
+	return more, final
 }
 
 // take carries out what the window decides about the acknowledgements of the
@@ -118,6 +133,7 @@ func (o *outbound) takeLast(l *link) {
 			}
 		}
 	}
+	clear(o.inbox)
 	o.inbox = o.inbox[:0]
 }
 
@@ -159,7 +175,7 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 			code = codec.PacketIdentifierNotFound
 		}
 		var packet [8]byte
-		o.stranger(l, codec.AppendAck(packet[:0], l.version, codec.PUBREL, f.id, code, nil))
+		o.owe(l, codec.AppendAck(packet[:0], l.version, codec.PUBREL, f.id, code, nil))
 	case ackReleased, ackRepeat:
 		if v == ackReleased {
 			r.fut.setAnswer(f.code, f.answer)
@@ -228,75 +244,64 @@ func (o *outbound) letGo(held []*record) {
 	}
 }
 
-// floodLimit bounds what a peer that does not read can make us owe it by
-// packets with unknown identifiers ("decided" 15).
+// floodLimit bounds what a peer that does not read can make us owe it ("decided"
+// 15). One that keeps to the protocol stays below it: each of 65,535 packet
+// identifiers, either way, has one acknowledgement of 4 bytes at a time.
 const floodLimit = 1 << 20
 
-// stranger appends a reply about an unknown packet identifier, or ends the link
-// when the peer has caused too many and reads none.
-func (o *outbound) stranger(l *link, packet []byte) {
-	if l.closing {
-		return
+// owe appends acknowledgements to the buffer of l, or reports that l takes no
+// more. It ends l when the peer causes too many and reads none.
+func (o *outbound) owe(l *link, packets []byte) bool {
+	if o.link != l || l.closing {
+		return false
 	}
 	b := l.out
-	b.buf = append(b.buf, packet...)
-	b.strangers += len(packet)
+	b.buf = append(b.buf, packets...)
 	l.signal()
-	if b.strangers > floodLimit {
-		l.kill(&ProtocolError{Code: codec.QuotaExceeded, Detail: "a flood of acknowledgements with unknown packet identifiers while the peer does not read"})
+	if b.owed += len(packets); b.owed > floodLimit {
+		l.kill(&ProtocolError{Code: codec.QuotaExceeded, Detail: "a flood of packets to acknowledge while the peer does not read"})
 	}
+	return true
 }
 
-// pay appends an acknowledgement that we owe the server to the buffer of link
+// pay appends acknowledgements that we owe the server to the buffer of link
 // number no, or reports that this link is gone.
-func (o *outbound) pay(no uint32, stranger bool, packets []byte) bool {
+func (o *outbound) pay(no uint32, packets []byte) bool {
 	o.mu.Lock()
 	defer o.unlock()
 	l := o.link
-	if l == nil || l.no != no || l.closing {
-		return false
-	}
-	if stranger {
-		o.stranger(l, packets)
-		return true
-	}
-	l.out.buf = append(l.out.buf, packets...)
-	l.signal()
-	return true
+	return l != nil && l.no == no && o.owe(l, packets)
 }
 
 func wrongAck(f *ackFact) error {
 	return &ProtocolError{Code: codec.ProtocolError, Detail: f.typ.String() + " for an exchange of another kind"}
 }
 
-// wrote tells that the writer of l has written b, or failed to with err, or that
-// l ended before b was given to it (begun false). It resolves the QoS 0 Futures of b.
-func (o *outbound) wrote(l *link, b *outbuf, begun bool, err error) {
+// wrote tells that the writer of l has written b (err nil) or failed to. It
+// resolves the QoS 0 Futures of b; first, so that Flush waits for them.
+func (o *outbound) wrote(l *link, b *outbuf, err error) {
+	var fail error
+	if err != nil && b.n0 > 0 {
+		fail = &PublishError{MayHaveArrived: true, Err: linkLost(err)}
+	}
+	b.resolve(fail)
 	o.mu.Lock()
-	o.accepted -= b.n0
-	o.bytes -= b.size0
+	defer o.unlock()
 	l.writing0 = 0
-	o.letGo(b.held)
-	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.waiters.n > 0 || o.win.resending()) {
+	o.release(b)
+	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.win.resending()) {
 		o.pump()
 	} else {
 		o.admitWaiters()
 	}
-	flush := len(o.flushers) > 0
-	o.unlock()
-	var fail error
-	if err != nil && b.n0 > 0 {
-		fail = &PublishError{MayHaveArrived: begun, Err: linkLost(err)}
-	}
-	if b.fut != nil {
-		b.fut.resolve(fail)
-	}
-	for _, f := range b.futs {
-		f.resolve(fail)
-	}
-	if flush {
-		o.checkFlush()
-	}
+	o.checkFlush()
+}
+
+// release frees what b takes in the queue, and takes back the payloads it holds.
+func (o *outbound) release(b *outbuf) {
+	o.accepted -= b.n0
+	o.bytes -= b.size0
+	o.letGo(b.held)
 }
 
 // swap gives the writer of l the buffer to write next, taking spare in its
@@ -318,17 +323,15 @@ func (o *outbound) swap(l *link, spare *outbuf) *outbuf {
 func (o *outbound) flush() <-chan struct{} {
 	o.mu.Lock()
 	done := make(chan struct{})
+	defer o.unlock()
 	o.flushers = append(o.flushers, flusher{o.seq, done})
-	o.unlock()
 	o.checkFlush()
 	return done
 }
 
 // checkFlush closes the channels of the flushers that have waited long enough.
 func (o *outbound) checkFlush() {
-	o.mu.Lock()
-	defer o.unlock()
-	if len(o.flushers) == 0 || len(o.resolved) > 0 {
+	if len(o.flushers) == 0 || len(o.resolved) > 0 || o.inHand {
 		return
 	}
 	oldest := o.oldest()

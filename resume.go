@@ -86,8 +86,8 @@ func (o *outbound) publishAnew(r *record) bool {
 // on; QoS 0 messages still in it fail.
 func (o *outbound) down(l *link, cause error) {
 	o.mu.Lock()
+	defer o.unlock()
 	if o.link != l {
-		o.unlock()
 		return
 	}
 	o.takeLast(l)
@@ -97,15 +97,16 @@ func (o *outbound) down(l *link, cause error) {
 		c.drop()
 	}
 	o.ctlWait = nil
-	left := append([]*outbuf{l.out}, l.more...)
-	l.out, l.more = new(outbuf), nil
 	if !o.cfg.keepQoS0 {
 		o.fail0(linkLost(cause))
 	}
-	o.unlock()
-	for _, b := range left {
-		o.wrote(l, b, false, cause)
+	for _, b := range append([]*outbuf{l.out}, l.more...) {
+		b.resolve(&PublishError{Err: linkLost(cause)}) // nothing of it was written
+		o.release(b)
 	}
+	l.out, l.more = new(outbuf), nil
+	o.admitWaiters()
+	o.checkFlush()
 }
 
 // fail0 fails the QoS 0 messages that wait, which by default need a link.
@@ -231,7 +232,7 @@ func (o *outbound) control(c *control) bool {
 
 // sendControl is control with the lock held.
 func (o *outbound) sendControl(c *control) {
-	if o.win.ids.n >= 1<<16-1 {
+	if !o.win.freeID() {
 		o.ctlWait = append(o.ctlWait, c)
 		return
 	}
@@ -241,7 +242,7 @@ func (o *outbound) sendControl(c *control) {
 		return
 	}
 	r := o.blank()
-	*r = record{ctl: c, qos: 1, wire: l.no}
+	*r = record{ctl: c, qos: 1}
 	o.win.take(r)
 	l.out.buf = c.encode(l.out.buf, l.version, r.id)
 	l.signal()
@@ -249,7 +250,7 @@ func (o *outbound) sendControl(c *control) {
 
 // waitingControls sends the controls that waited for a packet identifier.
 func (o *outbound) waitingControls() {
-	for len(o.ctlWait) > 0 && o.win.ids.n < 1<<16-1 {
+	for len(o.ctlWait) > 0 && o.win.freeID() {
 		c := o.ctlWait[0]
 		o.ctlWait = o.ctlWait[1:]
 		o.sendControl(c)

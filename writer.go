@@ -46,7 +46,7 @@ func (l *link) writer() {
 		if err == nil && b.ping {
 			l.pinged.Store(max(l.since(), 1))
 		}
-		o.wrote(l, b, true, err)
+		o.wrote(l, b, err)
 		if err != nil {
 			l.writeFailed(err)
 			broken = true
