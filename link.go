@@ -219,7 +219,6 @@ type watchdog struct {
 	l        *link
 	told     uint32 // generation of the message that AckOverdue named last
 	interval time.Duration
-	asked    bool // SUBSCRIBEs went out with the link
 }
 
 func (l *link) newWatch() *watchdog {

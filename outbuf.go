@@ -98,9 +98,6 @@ func (b *outbuf) empty() bool { return len(b.buf) == 0 }
 // full reports whether b holds as much as mark.
 func (b *outbuf) full(mark int) bool { return len(b.buf)+b.beside >= mark }
 
-// length is the number of bytes to write.
-func (b *outbuf) length() int { return len(b.buf) + b.beside }
-
 // publish appends p; a payload above refSize by reference when byRef says that
 // it will not change until the writer is done with it.
 func (b *outbuf) publish(v Version, p *codec.Publish, byRef bool) {

@@ -15,8 +15,7 @@ import (
 type reader struct {
 	l      *link
 	topics topicTable
-	alias  []string // names by topic alias, within our Topic Alias Maximum
-	slab   []byte   // payloads are cut from it
+	slab   []byte // payloads are cut from it
 	acks   []ackFact
 	now    time.Time // of this batch
 	seed   maphash.Seed

@@ -259,21 +259,19 @@ func (o *outbound) waitingControls() {
 
 // agreed is what client and server may send each other on one link.
 type agreed struct {
-	version         Version
-	receiveMaximum  int
-	maximumPacket   int
-	topicAliasMax   uint16
-	maximumQoS      QoS
-	noRetain        bool
-	noWildcard      bool
-	noShared        bool
-	noSubID         bool
-	keepAlive       time.Duration
-	sessionExpiry   time.Duration
-	sessionPresent  bool
-	assignedID      string
-	responseInfo    string
-	serverReference string
+	version        Version
+	receiveMaximum int
+	maximumPacket  int
+	maximumQoS     QoS
+	noRetain       bool
+	noWildcard     bool
+	noShared       bool
+	noSubID        bool
+	keepAlive      time.Duration
+	sessionExpiry  time.Duration
+	sessionPresent bool
+	assignedID     string
+	responseInfo   string
 }
 
 // carries returns why the link cannot carry g, or nil.
