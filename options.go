@@ -427,6 +427,12 @@ func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, 
 	return func(c *config) { c.dialer.DialFunc = f }
 }
 
+// WithSRVLookup sets the function that looks up the SRV records of a mqtt+srv or
+// mqtts+srv URL, with the contract of [net.Resolver.LookupSRV].
+func WithSRVLookup(f func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)) ConnectOption {
+	return func(c *config) { c.dialer.LookupSRV = f }
+}
+
 // WithProxy sets a proxy: http, https (CONNECT), socks5 or socks5h.
 func WithProxy(u *url.URL) ConnectOption {
 	return func(c *config) {

@@ -134,7 +134,7 @@ func (s *supervisor) round() (*link, error) {
 	var errs []error
 	n := len(s.c.cfg.servers)
 	for range n {
-		l, err := s.server(s.c.cfg.servers[s.next%n])
+		l, err := s.domain(s.c.cfg.servers[s.next%n])
 		if err == nil {
 			return l, nil
 		}
@@ -150,12 +150,44 @@ func (s *supervisor) round() (*link, error) {
 	return nil, errors.Join(errs...)
 }
 
+// domain tries u, or when u names a domain whose SRV records name the servers,
+// each of these in the order of the records.
+func (s *supervisor) domain(u *transport.URL) (*link, error) {
+	if !u.SRV() {
+		return s.server(u)
+	}
+	c := s.c
+	ctx, cancel := c.attemptContext()
+	targets, err := c.cfg.dialer.Targets(ctx, u)
+	cancel()
+	if err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
+	}
+	var errs []error
+	for _, t := range targets {
+		l, err := s.server(t)
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
+		if c.ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// attemptContext bounds one attempt.
+func (c *Conn) attemptContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(c.ctx, c.cfg.connectTimeout,
+		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
+}
+
 // server tries one server, in one version after the other as far as the server
 // refuses versions, within one connect timeout.
 func (s *supervisor) server(u *transport.URL) (*link, error) {
 	c := s.c
-	ctx, cancel := context.WithTimeoutCause(c.ctx, c.cfg.connectTimeout,
-		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
+	ctx, cancel := c.attemptContext()
 	defer cancel()
 	c.setState(StateConnecting)
 	creds, err := c.credentials(ctx)
