@@ -197,6 +197,7 @@ func invalid(what, value, problem string) *InvalidError {
 // PacketTooLargeError says that a packet is larger than the server, or the
 // queue, takes. Sizes are those of the whole packet in bytes.
 type PacketTooLargeError struct {
+	// Size is that of the packet, Max what is allowed.
 	Size, Max int
 }
 
@@ -210,7 +211,9 @@ func (e *PacketTooLargeError) Is(target error) bool { return target == ErrPacket
 
 // VersionError says that the protocol version of the link, or the server, lacks a feature.
 type VersionError struct {
+	// Feature is what was asked for.
 	Feature string
+	// Version is that of the link.
 	Version Version
 }
 
@@ -265,7 +268,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 
 // SubscribeResult is what became of one filter.
 type SubscribeResult struct {
-	Filter  string
+	Filter  string           // as it was given
 	Granted QoS              // the QoS the server granted, when Err is nil
 	Code    codec.ReasonCode // the code of the SUBACK or UNSUBACK
 	Err     error            // nil, or why this filter has no subscription

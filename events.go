@@ -43,10 +43,15 @@ type Connecting struct {
 // Connected says that the server accepted the connection.
 type Connected struct {
 	EventInfo
-	Server         string
-	Version        Version
+	// Server is the URL without user information.
+	Server string
+	// Version is the protocol version that the server accepted.
+	Version Version
+	// SessionPresent says that the server resumed a session. MQTT 3.1 does not
+	// tell; there it is false.
 	SessionPresent bool
-	ClientID       string
+	// ClientID is the client identifier in use.
+	ClientID string
 	// KeepAlive is the keep alive in force: the server's, if it gave one.
 	KeepAlive time.Duration
 	// SessionExpiry is how long the server keeps the session after the link
@@ -97,8 +102,8 @@ type SessionResumed struct{ EventInfo }
 // SubscriptionLost says that the server refused a subscription that it had granted before.
 type SubscriptionLost struct {
 	EventInfo
-	Filter string
-	Err    error
+	Filter string // the one that is gone
+	Err    error  // what the server said
 }
 
 // SlowConsumer says that a subscription does not keep up with its messages, or
@@ -118,7 +123,7 @@ type SlowConsumer struct {
 // holds up the acknowledgements behind it [MQTT-4.6.0-2].
 type AckOverdue struct {
 	EventInfo
-	Topic    string
+	Topic    string // of the message
 	Filter   string // of the subscription that has it
 	PacketID uint16
 	Age      time.Duration
@@ -129,8 +134,8 @@ type AckOverdue struct {
 // outbound queue, or by a subscription that could not hold it.
 type MessageDropped struct {
 	EventInfo
-	Topic string
-	Size  int // in bytes, where it is known
+	Topic string // of the message, or the filter of the subscription
+	Size  int    // in bytes, where it is known
 	Err   error
 	Total uint64 // dropped so far, for this reason
 }
@@ -139,16 +144,16 @@ type MessageDropped struct {
 // It was acknowledged.
 type MessageUnmatched struct {
 	EventInfo
-	Topic string
-	Total uint64
+	Topic string // of the message
+	Total uint64 // unmatched so far
 }
 
 // PublishSetAside says that a message is suspected of making the server cut the
 // link, and is not sent again in this session.
 type PublishSetAside struct {
 	EventInfo
-	Topic    string
-	PacketID uint16
+	Topic    string // of the message
+	PacketID uint16 // which stays taken
 }
 
 // Closed says that the Conn has ended. It is the last event.

@@ -19,8 +19,8 @@ type Codec[T any] interface {
 
 // CodecFunc is a Codec of two functions.
 type CodecFunc[T any] struct {
-	DecodeFunc func(Message) (T, error)
-	EncodeFunc func(T) ([]byte, error)
+	DecodeFunc func(Message) (T, error) // for messages received
+	EncodeFunc func(T) ([]byte, error)  // for messages to publish
 }
 
 // Decode calls DecodeFunc.
@@ -57,7 +57,7 @@ func (textCodec) Encode(s string) ([]byte, error) { return []byte(s), nil }
 
 // Typed is a message and the value that its payload stands for.
 type Typed[T any] struct {
-	Value T
+	Value T       // what the codec made of the payload
 	Err   error   // why the payload could not be decoded; Value is then its zero value
 	Msg   Message // the message as it came
 }

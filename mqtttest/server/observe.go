@@ -11,8 +11,8 @@ import (
 
 // Received is a PUBLISH of a client as the server took it.
 type Received struct {
-	ClientID string
-	Link     int // the session's connection it came on, from 1
+	ClientID string // who sent it
+	Link     int    // the session's connection it came on, from 1
 	At       time.Time
 	PacketID uint16 // 0 with QoS 0
 	Dup      bool
@@ -27,9 +27,9 @@ type Received struct {
 
 // Packet is one packet of a trace.
 type Packet struct {
-	At         time.Time
-	Link       int  // the session's connection, from 1; 0 for a CONNECT
-	FromClient bool // else from the server
+	At         time.Time // when it was read or written
+	Link       int       // the session's connection, from 1; 0 for a CONNECT
+	FromClient bool      // else from the server
 	Type       codec.Type
 	Flags      byte   // lower half of the first byte
 	Body       []byte // what follows the fixed header, at most its first 256 bytes
@@ -122,8 +122,8 @@ func (s *Server) Connected() []string {
 
 // SessionInfo is what the server holds for a client.
 type SessionInfo struct {
-	Connected     bool
-	Links         int // connections so far
+	Connected     bool // there is a connection now
+	Links         int  // connections so far
 	Subscriptions []codec.Subscription
 	Open          int // QoS 1 and 2 messages sent and not completed
 	Queued        int // QoS 1 and 2 messages not yet sent

@@ -7,9 +7,9 @@ import (
 
 // TB is the part of testing.TB that a script reports to.
 type TB interface {
-	Helper()
-	Fatalf(format string, args ...any)
-	Cleanup(func())
+	Helper()                           // as in testing.TB
+	Fatalf(format string, args ...any) // the same; it must not return
+	Cleanup(func())                    // the same
 }
 
 // DefaultTimeout is how long a step of a script waits before it fails; virtual time in a bubble.
