@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,13 +24,19 @@ type dialed struct {
 // 1 s, unless opts say otherwise. It belongs in a bubble.
 func dial(t *testing.T, opts ...mqtt.ConnectOption) *dialed {
 	t.Helper()
+	return dialURL(t, t.Context(), "mqtt://server", opts...)
+}
+
+// dialURL is dial with a context and a URL.
+func dialURL(t *testing.T, ctx context.Context, url string, opts ...mqtt.ConnectOption) *dialed {
+	t.Helper()
 	network := &server.Network{}
 	d := &dialed{Peer: server.NewPeer(t, network), t: t, net: network}
 	opts = append([]mqtt.ConnectOption{
 		mqtt.WithClientID("c"), mqtt.WithDialer(network.Dial), mqtt.WithKeepAlive(-1),
 		mqtt.WithFirstConnect(mqtt.FirstConnectBackground), mqtt.WithBackoff(steady(time.Second)),
 	}, opts...)
-	conn, err := mqtt.Connect(t.Context(), "mqtt://server", opts...)
+	conn, err := mqtt.Connect(ctx, url, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,4 +122,12 @@ func closedWithin(t *testing.T, limit time.Duration, what string, ch <-chan stru
 	case <-ctx.Done():
 		t.Errorf("not within %v: %s", limit, what)
 	}
+}
+
+// longOr returns the figure of the long tier when that runs, else the one of CI.
+func longOr(long, ci int) int {
+	if os.Getenv("MILLRACE_LONG") != "" {
+		return long
+	}
+	return ci
 }
