@@ -384,7 +384,7 @@ func TestB40_Backoff(t *testing.T) {
 	})
 	t.Run("1000 clients", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			n := longOr(1000, 200)
+			n := rounds(200, 1000)
 			var network server.Network
 			srv := server.Start(&network, server.Config{})
 			var conns []*mqtt.Conn

@@ -3,7 +3,6 @@ package mqtt_test
 import (
 	"context"
 	"errors"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,12 +121,4 @@ func closedWithin(t *testing.T, limit time.Duration, what string, ch <-chan stru
 	case <-ctx.Done():
 		t.Errorf("not within %v: %s", limit, what)
 	}
-}
-
-// longOr returns the figure of the long tier when that runs, else the one of CI.
-func longOr(long, ci int) int {
-	if os.Getenv("MILLRACE_LONG") != "" {
-		return long
-	}
-	return ci
 }
