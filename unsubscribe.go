@@ -37,6 +37,9 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 	if c.isClosing() {
 		return nil, ErrClosed
 	}
+	if err := c.routes.unsubscribable(filters); err != nil {
+		return nil, err
+	}
 	p, ended := c.routes.removeFilters(slices.Clone(filters))
 	for _, s := range ended {
 		c.retire(s, ErrUnsubscribed, false)
@@ -46,6 +49,35 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 		return nil, err
 	}
 	return p.results, err
+}
+
+// unsubscribable returns a *PacketTooLargeError when the server of the current
+// link cannot take the UNSUBSCRIBE of one of filters [MQTT-3.2.2-15].
+func (t *routes) unsubscribable(filters []string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range filters {
+		if err := t.tooLarge(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tooLarge returns why an UNSUBSCRIBE of filter alone does not fit the current
+// link, nil when it does or there is none. mu is held.
+func (t *routes) tooLarge(filter string) error {
+	if t.limits == nil {
+		return nil
+	}
+	n := 2 + 2 + len(filter)
+	if t.limits.version == V5 {
+		n++ // property length
+	}
+	if n += 1 + varintSize(n); n > t.limits.maximumPacket {
+		return &PacketTooLargeError{Size: n, Max: t.limits.maximumPacket}
+	}
+	return nil
 }
 
 // remove takes s out of its routes; filters that nobody has any more are
@@ -146,6 +178,9 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 		return nil
 	}
 	packets := t.unsubscribePackets(filters)
+	if len(packets) == 0 {
+		return nil // another server may take them
+	}
 	p := &pendingUnsubscribe{done: make(chan struct{}), left: len(packets)}
 	for _, packet := range packets {
 		if !t.conn.out.control(t.unsubscribePacket(packet, p)) {
@@ -155,8 +190,11 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 	return p
 }
 
-// unsubscribePackets divides filters as packets does. mu is held.
+// unsubscribePackets divides filters as packets does, and leaves out what the
+// server cannot take: subscribed at one that takes larger packets, it waits in
+// removed. mu is held.
 func (t *routes) unsubscribePackets(filters []string) (all [][]string) {
+	filters = slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return t.tooLarge(f) != nil })
 	from, size := 0, 0
 	for i, f := range filters {
 		n := filterSize(f)
