@@ -90,9 +90,7 @@ func TestB09_RandomMix(t *testing.T) {
 				conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: mqtt.QoS(i % 3)})
 			}
 		}
-		if err := conn.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		flush(t, conn)
 		synctest.Wait()
 		var last uint16
 		for _, r := range srv.Received() {

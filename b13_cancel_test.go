@@ -86,9 +86,7 @@ func TestB13_WindowKeepsItsSize(t *testing.T) {
 			}
 			cancel()
 		}
-		if err := conn.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		flush(t, conn)
 		if s := conn.Stats(); s.Inflight != 0 || s.Queued != 0 || s.QueuedBytes != 0 {
 			t.Errorf("left behind: %+v", s)
 		}

@@ -42,9 +42,7 @@ func TestB27_FirstSightsInOrder(t *testing.T) {
 					network.CutAll()
 				}
 			}
-			if err := conn.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			flush(t, conn)
 			next := 0
 			seen := map[string]bool{}
 			for _, r := range srv.Received() {

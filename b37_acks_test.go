@@ -73,7 +73,7 @@ func TestB37_PubcompNotFound(t *testing.T) {
 		s.sendAck(0x50, 2)
 		s.ExpectBytes(rawAck(0x62, 2))
 		s.Send("70 03 0002 92")
-		if e, ok := errors.AsType[*mqtt.ReasonError](f.Wait(t.Context())); !ok || e.Code != codec.PacketIdentifierNotFound || e.Packet != codec.PUBCOMP {
+		if e, ok := errors.AsType[*mqtt.ReasonError](outcome(t, f)); !ok || e.Code != codec.PacketIdentifierNotFound || e.Packet != codec.PUBCOMP {
 			t.Errorf("%v", f.Err())
 		}
 	})
@@ -164,7 +164,7 @@ func TestB37_AnyOrder(t *testing.T) {
 			})
 		}
 		for i, f := range fs {
-			err := f.Wait(t.Context())
+			err := outcome(t, f)
 			if refused := v == mqtt.V5 && i%3 == 0; (err != nil) != refused {
 				t.Errorf("%d: %v", i, err)
 			}

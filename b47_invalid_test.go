@@ -108,7 +108,7 @@ func TestPropertiesOn3(t *testing.T) {
 		m := mqtt.Message{Topic: "t", QoS: 1, Properties: &mqtt.Properties{ContentType: "c"}}
 		check := func(f *mqtt.Future) {
 			t.Helper()
-			if e, ok := errors.AsType[*mqtt.VersionError](f.Wait(t.Context())); !ok || e.Version != v {
+			if e, ok := errors.AsType[*mqtt.VersionError](outcome(t, f)); !ok || e.Version != v {
 				t.Errorf("%v", f.Err())
 			}
 		}

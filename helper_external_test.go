@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"testing"
@@ -184,8 +185,26 @@ func pending(t *testing.T, f *mqtt.Future) {
 // succeeded fails the test unless f resolves with nil.
 func succeeded(t *testing.T, f *mqtt.Future) {
 	t.Helper()
-	if err := f.Wait(t.Context()); err != nil {
+	if err := outcome(t, f); err != nil {
 		t.Fatalf("publish failed: %v", err)
+	}
+}
+
+// outcome waits for f. The bound keeps virtual time from running on for ever.
+func outcome(t *testing.T, f *mqtt.Future) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	return f.Wait(ctx)
+}
+
+// flush waits until everything that conn accepted is resolved.
+func flush(t *testing.T, conn *mqtt.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if err := conn.Flush(ctx); err != nil {
+		t.Fatalf("flush: %v", err)
 	}
 }
 

@@ -181,7 +181,7 @@ func TestB21_ReasonCodes(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, "20 06 00 00 03 21 0001", mqtt.WithSession(time.Hour)) // Receive Maximum 1
 		refuse := func(f *mqtt.Future, packet codec.Type) {
 			t.Helper()
-			err := f.Wait(t.Context())
+			err := outcome(t, f)
 			e, ok := errors.AsType[*mqtt.ReasonError](err)
 			if !ok || !errors.Is(err, mqtt.ErrNotAuthorized) {
 				t.Fatalf("%v", err)
@@ -241,7 +241,7 @@ func TestNothingFollowsDisconnect(t *testing.T) {
 		if rest := s.Rest(); len(rest) > 3 || rest[0] != 0xE0 {
 			t.Errorf("% X", rest)
 		}
-		if err := f0.Wait(t.Context()); err == nil {
+		if err := outcome(t, f0); err == nil {
 			t.Error("a QoS 0 message that no link carried succeeded")
 		}
 		s.next(connack(v, true))
