@@ -87,6 +87,12 @@ func (w *window) up(link uint32, limit int) {
 	}
 }
 
+// widen raises the limit of the link; what is under way stays counted.
+func (w *window) widen(limit int) {
+	w.quota += limit - w.limit
+	w.limit = limit
+}
+
 // down ends the link. Control exchanges end with it: their owner starts them
 // anew on the next link, with new identifiers.
 func (w *window) down(dropped func(*record)) {

@@ -336,7 +336,7 @@ func (o *outbound) pump() {
 	}
 	if l.probe && o.suspectsPassed() {
 		l.probe = false
-		o.win.limit, o.win.quota = l.window, l.window
+		o.win.widen(l.window)
 	}
 	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 {
 		o.send0Queued(o.q0.head)
