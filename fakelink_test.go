@@ -109,7 +109,7 @@ func takeBuffer(o *outbound, l *link) (*outbuf, []sentPacket) {
 	for _, p := range b.pieces(nil, 1<<30) {
 		bytes = append(bytes, p...)
 	}
-	if len(bytes) != b.length() {
+	if len(bytes) != len(b.buf)+b.beside {
 		panic("length of a buffer is not that of its pieces")
 	}
 	return b, parseSent(l.version, bytes)
