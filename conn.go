@@ -254,7 +254,9 @@ func (c *Conn) setState(s State) {
 }
 
 // Publish sends m, or queues it while the window is full or there is no link.
-// It returns a Future that tells what became of it, never nil.
+// It returns a Future that tells what became of it, never nil. A message that
+// is not valid, and a QoS 0 message without a link (see [WithQueueQoS0]), are
+// refused by a Future that has failed.
 //
 // The context bounds only the wait for a place in the queue when the queue is
 // at its limit and its policy is to wait; once accepted, the exchange goes on

@@ -13,12 +13,20 @@
 // Connect's context closes the Conn, the end of Subscribe's context ends the
 // subscription. A context given to a request bounds only that wait: the one
 // given to Publish bounds the wait for a place in the queue, and nothing after
-// it. This is therefore wrong, because it closes the Conn when main's helper
+// it. This is therefore wrong, because it closes the Conn when the function
 // returns:
 //
 //	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 //	defer cancel()
 //	return mqtt.Connect(ctx, url) // wrong: use mqtt.WithConnectTimeout
+//
+// # Publishing
+//
+// Publish checks the message, copies its payload and returns; the exchange goes
+// on by itself, over reconnects too. Keep the Future to learn what became of it,
+// or drop it: nothing leaks. Wait for each Future in turn only where each must be
+// there before the next; publishing on and waiting later, by [WaitAll] or
+// [Conn.Flush], is many times faster.
 //
 // # Delivery
 //
@@ -28,4 +36,20 @@
 // [MQTT-4.6.0-2], so a message that nobody takes holds back the
 // acknowledgements behind it, and in the end the server's window. It never
 // holds back publishes, pings, Subscribe or QoS 0 messages.
+//
+// # Reconnecting
+//
+// A Conn that was connected once reconnects until it is closed, or until the
+// server says that another client took its session over. Channels stay open
+// meanwhile, QoS 1 and 2 publishes wait, QoS 0 publishes fail with
+// [ErrNotConnected]. [Conn.Events] tells of it. A session is kept over
+// reconnects with [WithSession]; without it the server forgets what it had for
+// this client, and the subscriptions are made again.
+//
+// # Errors
+//
+// States are sentinels for [errors.Is]: [ErrClosed], [ErrQueueFull] and the like.
+// What a server refused is a *[ReasonError], what the caller gave wrongly an
+// *[InvalidError], a failed publish a *[PublishError] that says whether the
+// server may have the message. No error shows a password.
 package mqtt

@@ -231,7 +231,8 @@ func setDuration(to *time.Duration, d time.Duration) {
 	}
 }
 
-// WithFirstConnect sets what Connect does about the first connection.
+// WithFirstConnect sets what Connect does about the first connection. The
+// default is [FirstConnectFail].
 func WithFirstConnect(f FirstConnect) ConnectOption { return func(c *config) { c.firstConnect = f } }
 
 // WithBackoff sets the delays between attempts. The default doubles from 1 s to
@@ -245,7 +246,9 @@ func WithBackoff(p backoff.Policy) ConnectOption {
 }
 
 // WithErrorPolicy sets a function that decides about each failed attempt and
-// each lost link.
+// each lost link. By default a first round that fails ends the Conn (see
+// [WithFirstConnect]), later a takeover and a refused version do; everything
+// else is tried again. The function must not block.
 func WithErrorPolicy(f func(error) Decision) ConnectOption {
 	return func(c *config) { c.onError = f }
 }
@@ -337,8 +340,8 @@ type Credentials struct {
 	Username *string // nil: absent
 	Password []byte  // nil: absent
 	URL      string  // another server URL
-	Header   http.Header
-	TLS      *tls.Config
+	Header   http.Header // in place of WithHeader
+	TLS      *tls.Config // in place of WithTLS
 }
 
 // LogValue keeps credentials out of logs.
@@ -350,7 +353,7 @@ func (Credentials) String() string { return "[redacted]" }
 // GoString keeps credentials out of text.
 func (Credentials) GoString() string { return "mqtt.Credentials{[redacted]}" }
 
-// WithCredentials sets user name and password.
+// WithCredentials sets user name and password, in place of those in the URL.
 func WithCredentials(username, password string) ConnectOption {
 	return func(c *config) { c.fixed = Credentials{Username: &username, Password: []byte(password)} }
 }
@@ -395,7 +398,9 @@ func WithRequestResponseInformation() ConnectOption {
 	}
 }
 
-// WithTLS sets the TLS configuration, which is cloned for each attempt.
+// WithTLS sets the TLS configuration of mqtts and wss URLs, which is cloned for
+// each attempt. [transport.LoadTLS] makes one from PEM files. The default trusts
+// the system's roots, for the host of the URL.
 func WithTLS(t *tls.Config) ConnectOption {
 	return func(c *config) {
 		if t != nil {

@@ -8,7 +8,9 @@ import (
 )
 
 // Subscribe subscribes to one topic filter and returns when the server has
-// granted it. See [Conn.SubscribeMany].
+// granted it. [QoS] sets the maximum QoS, 1 by default. The context scopes the
+// subscription and not only the call: its end unsubscribes and closes the
+// channel. [Conn.SubscribeMany] tells the rest.
 func (c *Conn) Subscribe(ctx context.Context, filter string, opts ...SubscribeOption) (*Subscription, error) {
 	o := newSubOptions(opts)
 	return c.subscribe(ctx, []Filter{{Filter: filter, QoS: o.qos}}, o)
