@@ -39,8 +39,8 @@
 //
 // # Reconnecting
 //
-// A Conn that was connected once reconnects until it is closed, or until the
-// server says that another client took its session over. Channels stay open
+// A Conn that was connected once reconnects until it is closed, or until trying
+// again cannot help: another client took its session over. Channels stay open
 // meanwhile, QoS 1 and 2 publishes wait, QoS 0 publishes fail with
 // [ErrNotConnected]. [Conn.Events] tells of it. A session is kept over
 // reconnects with [WithSession]; without it the server forgets what it had for

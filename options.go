@@ -337,9 +337,9 @@ func WithAlwaysResubscribe() ConnectOption { return func(c *config) { c.always =
 // tell absent (nil) from empty. The other fields, where set, take the place of
 // the options of Connect for one attempt.
 type Credentials struct {
-	Username *string // nil: absent
-	Password []byte  // nil: absent
-	URL      string  // another server URL
+	Username *string     // nil: absent
+	Password []byte      // nil: absent
+	URL      string      // another server URL
 	Header   http.Header // in place of WithHeader
 	TLS      *tls.Config // in place of WithTLS
 }
