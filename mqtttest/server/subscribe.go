@@ -98,7 +98,7 @@ func (s *Server) subscribe(c *client, sub codec.Subscription, id uint32) {
 	if at < 0 {
 		sess.subs = append(sess.subs, made)
 	} else {
-		s.checkResubscribe(c, sess.subs[at], made)
+		s.countResubscribe(sess.subs[at], made)
 		s.leaveGroup(sess, sess.subs[at])
 		sess.subs[at] = made // [MQTT-3.8.4-3]
 	}
@@ -112,17 +112,12 @@ func (s *Server) subscribe(c *client, sub codec.Subscription, id uint32) {
 	}
 }
 
-// checkResubscribe: nobody needs the same SUBSCRIBE twice on one connection. On a later one it is
-// only counted, since a client may do so to be sure.
-func (s *Server) checkResubscribe(c *client, old, made *subscription) {
-	if old.Subscription != made.Subscription || old.id != made.id {
-		return
+// countResubscribe counts a subscription made again unchanged on a later connection, which a client
+// may do to be sure. On the same one it asks for the retained messages once more.
+func (s *Server) countResubscribe(old, made *subscription) {
+	if old.Subscription == made.Subscription && old.id == made.id && old.link != made.link {
+		s.log.stats.Resubscribes++
 	}
-	if old.link == made.link {
-		s.violation(c, "SUBSCRIBE of %q again on one connection", made.Filter)
-		return
-	}
-	s.log.stats.Resubscribes++
 }
 
 func (c *client) onUnsubscribe(f codec.Frame) error {
