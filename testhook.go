@@ -1,0 +1,107 @@
+package mqtt
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/mqtt/internal/testhook"
+)
+
+// For package mqtttest, which gives Futures and Subscriptions to users' tests.
+var _ = testhook.Set(newTestFuture, newTestSubscription)
+
+// newTestFuture makes a Future that the test moves.
+func newTestFuture() testhook.Future {
+	f := new(Future)
+	return testhook.Future{
+		Future:  f,
+		Advance: func(stage uint8, id uint16) { f.advance(Stage(min(stage, uint8(StageReceived))), id) },
+		Resolve: func(result any, err error) {
+			if err != ErrPending {
+				f.conclude(result.(Result), err)
+			}
+		},
+	}
+}
+
+// conclude ends f with a whole result.
+func (f *Future) conclude(r Result, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stage == StageDone {
+		return
+	}
+	if r.PacketID != 0 {
+		f.id = r.PacketID
+	}
+	if r.Reason != "" || len(r.User) > 0 {
+		f.answer = &answer{r.Reason, r.User}
+	}
+	f.stage, f.code, f.err = StageDone, r.Code, err
+	if f.done != nil {
+		close(f.done)
+	}
+}
+
+// testFeed stands where reader, ledger and server stand otherwise. Its Conn was
+// never connected: it lends the Subscription its ledger, events and pumps.
+type testFeed struct {
+	s     *Subscription
+	acked atomic.Int64
+
+	mu sync.Mutex // messages are delivered one at a time, as a reader does
+	id uint16
+}
+
+// newTestSubscription makes a Subscription, granted as asked for, that the test feeds.
+func newTestSubscription(filters []string, opts any) testhook.Subscription {
+	f := new(testFeed)
+	cfg := defaults()
+	c := newConn(context.Background(), &cfg)
+	c.ledger.pay = func(_ uint32, packets []byte) bool {
+		f.acked.Add(int64(len(packets) / 4)) // each a PUBACK without properties
+		return true
+	}
+	c.ledger.up(1, V311, false, 0)
+	o := newSubOptions(opts.([]SubscribeOption))
+	fs := make([]Filter, len(filters))
+	for i := range filters {
+		fs[i] = Filter{Filter: filters[i], QoS: o.qos}
+	}
+	f.s = newSubscription(c, fs, o)
+	clear(f.s.open)
+	f.s.unanswered = 0
+	c.routes.markReady(f.s)
+	return testhook.Subscription{
+		Subscription: f.s,
+		Deliver:      func(msg any) bool { return f.deliver(msg.(Message)) },
+		End:          func(err error) { f.s.end(err, false) },
+		Acked:        func() int { return int(f.acked.Load()) },
+	}
+}
+
+// deliver brings m as the reader would. A Retain flag on it is the server's. To
+// the ledger QoS 2 is QoS 1: what follows PUBREC is not the application's affair.
+func (f *testFeed) deliver(m Message) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g := f.s.conn.ledger
+	m.sub, m.ref = f.s, 0
+	if m.Retain {
+		m.Retain, m.ref = false, flagRetained
+	}
+	if m.QoS > 0 {
+		f.id = f.id%maxPacketID + 1
+		_, gen := g.arrive(f.id, 1, false, 0, m.Topic, time.Now(), []*Subscription{f.s})
+		m.id = f.id
+		m.ref |= gen << refShift
+	}
+	fate := f.s.deliver(&m, V311)
+	if m.QoS > 0 && (fate == fateGone || fate == fateHanded && !f.s.opts.manual) {
+		g.done(m.ref>>refShift, m.id, f.s)
+	}
+	g.settle()
+	return fate != fateGone
+}
