@@ -3,7 +3,10 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,6 +26,40 @@ func TestRun(t *testing.T) {
 	if want := "over TLS: sealed\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
+}
+
+// The flags: a broker of one's own, and certificates from files.
+func TestRunWithFiles(t *testing.T) {
+	p, err := newPKI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, stop, err := broker.TLS(p.server())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	key, err := x509.MarshalPKCS8PrivateKey(p.clientCert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := transport.TLSFiles{
+		CA:   pemFile(t, "CERTIFICATE", p.ca.Raw),
+		Cert: pemFile(t, "CERTIFICATE", p.clientCert.Certificate[0]),
+		Key:  pemFile(t, "PRIVATE KEY", key),
+	}
+	var out strings.Builder
+	if err := run(t.Context(), url, files, &out); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pemFile(t *testing.T, kind string, der []byte) string {
+	name := filepath.Join(t.TempDir(), "file.pem")
+	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 func TestUnknownAuthority(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 // pki is an authority that lives as long as the example, and what it signed.
 type pki struct {
+	ca                     *x509.Certificate
 	roots                  *x509.CertPool
 	serverCert, clientCert tls.Certificate
 }
@@ -24,18 +25,18 @@ func newPKI() (*pki, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pki{roots: x509.NewCertPool()}
-	p.roots.AddCert(root.Leaf)
+	p := &pki{ca: root.Leaf, roots: x509.NewCertPool()}
+	p.roots.AddCert(p.ca)
 
 	server := template("localhost")
 	server.DNSNames = []string{"localhost"}
 	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	if p.serverCert, err = sign(server, root.Leaf, root.PrivateKey); err != nil {
+	if p.serverCert, err = sign(server, p.ca, root.PrivateKey); err != nil {
 		return nil, err
 	}
 	client := template("sensor-7")
 	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	p.clientCert, err = sign(client, root.Leaf, root.PrivateKey)
+	p.clientCert, err = sign(client, p.ca, root.PrivateKey)
 	return p, err
 }
 
