@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,4 +122,9 @@ func closedWithin(t *testing.T, limit time.Duration, what string, ch <-chan stru
 	case <-ctx.Done():
 		t.Errorf("not within %v: %s", limit, what)
 	}
+}
+
+// containsText reports whether the text of err has s in it.
+func containsText(err error, s string) bool {
+	return err != nil && strings.Contains(err.Error(), s)
 }
