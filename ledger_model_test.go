@@ -71,7 +71,9 @@ type ledgerModel struct {
 	want, got []sentPacket
 }
 
-func (m *ledgerModel) failf(format string, args ...any) { panic(modelFault(fmt.Sprintf(format, args...))) }
+func (m *ledgerModel) failf(format string, args ...any) {
+	panic(modelFault(fmt.Sprintf(format, args...)))
+}
 
 func (m *ledgerModel) logf(format string, args ...any) {
 	if m.tracing {

@@ -100,8 +100,9 @@ func (b *mailbox) cutAll(f func(*Message) bool) (cut []Message) {
 	return cut
 }
 
-// replace puts m in the place of the pending message of its topic and QoS
-// class, and returns that one. It looks at every pending message.
+// replace puts m in the place of the pending message of its topic, or last when
+// that one is of the other class, and returns that one. It looks at every
+// pending message.
 func (b *mailbox) replace(m Message) (Message, bool) {
 	for i := range b.rings {
 		r := &b.rings[i]

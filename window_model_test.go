@@ -79,8 +79,8 @@ type modelPub struct {
 	id        uint16 // there
 	acked     bool   // the positive final acknowledgement was handed over
 	nacked    bool
-	wrong     bool // PUBACK for QoS 2
-	released  bool // PUBREC was handed over
+	wrong     bool   // PUBACK for QoS 2
+	released  bool   // PUBREC was handed over
 	recSeq    int    // order of the PUBRECs
 	relLink   uint32 // link of the last PUBREL
 	canceled  bool
@@ -854,4 +854,14 @@ func (m *outModel) checkEmpty() {
 	if n != o.nfree {
 		m.failf("free list of %d records, %d counted", n, o.nfree)
 	}
+}
+
+// newTestRand is a source of chance whose seed is printed when the test fails.
+func newTestRand(t *testing.T) *rand.Rand {
+	seed := rand.Uint64()
+	if s := os.Getenv("MILLRACE_SEED"); s != "" {
+		fmt.Sscan(s, &seed)
+	}
+	t.Logf("MILLRACE_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 5))
 }

@@ -1,0 +1,77 @@
+package mqtt
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// The fast path of a publish: QoS 0 allocates nothing, QoS 1 at most once, counted
+// with its acknowledgement and resolution, amortised over slabs and buffers.
+func TestAllocsPublish(t *testing.T) {
+	payload := make([]byte, 64)
+	for _, tc := range []struct {
+		qos  QoS
+		most float64
+	}{{0, 0.1}, {1, 1}, {2, 1}} {
+		o := newTestOutbound(testQueue(1000))
+		l := upLink(o, 1, V5, 1000)
+		spare := new(outbuf)
+		var w resolver
+		facts := make([]ackFact, 0, 2)
+		ctx := context.Background()
+		const batch = 100
+		round := func() {
+			for range batch {
+				m := Message{Topic: "plant/7/temp", Payload: payload, QoS: tc.qos}
+				f := o.publish(ctx, &m, true)
+				if tc.qos > 0 {
+					facts = append(facts[:0], ackFact{typ: codec.PUBACK, id: f.PacketID()})
+					if tc.qos == 2 {
+						facts[0].typ = codec.PUBREC
+						facts = append(facts, ackFact{typ: codec.PUBCOMP, id: f.PacketID()})
+					}
+					o.acks(l, facts)
+					w.turn(o)
+				}
+			}
+			b := o.swap(l, spare)
+			o.wrote(l, b, nil)
+			b.reset()
+			spare = b
+		}
+		round()
+		if n := testing.AllocsPerRun(50, round) / batch; n > tc.most {
+			t.Errorf("QoS %d: %.2f allocations a publish, want at most %v", tc.qos, n, tc.most)
+		}
+	}
+}
+
+// An inbound QoS 1 or 2 message costs the ledger nothing once it has warmed up.
+func TestAllocsLedger(t *testing.T) {
+	sub := &Subscription{}
+	subs := []*Subscription{sub}
+	g := &ledger{pay: func(uint32, []byte) bool { return true }}
+	g.up(1, V5, false, 100)
+	id := uint16(0)
+	round := func() {
+		if id++; id == 0 {
+			id = 1
+		}
+		qos := QoS(1 + id%2)
+		_, gen := g.arrive(id, qos, false, uint64(id), "t", time.Time{}, subs)
+		g.done(gen, id, sub)
+		g.settle()
+		if qos == 2 {
+			g.released(id)
+		}
+	}
+	for range 2000 {
+		round()
+	}
+	if n := testing.AllocsPerRun(20_000, round); n > 0.05 {
+		t.Errorf("%.2f allocations a message", n)
+	}
+}
