@@ -97,7 +97,7 @@ func TestB09_RandomMix(t *testing.T) {
 			if r.QoS == 0 {
 				continue
 			}
-			if gap := r.PacketID - last; gap == 0 || gap > 1000 {
+			if gap := r.PacketID - last; last != 0 && (gap == 0 || gap > 1000) {
 				t.Fatalf("packet id %d after %d", r.PacketID, last)
 			}
 			last = r.PacketID

@@ -260,8 +260,9 @@ func (c *Conn) setState(s State) {
 //
 // The context bounds only the wait for a place in the queue when the queue is
 // at its limit and its policy is to wait; once accepted, the exchange goes on
-// whatever becomes of ctx. The payload may be reused when Publish returns,
-// unless it was given away with [Message.GiveAway].
+// whatever becomes of ctx. Under a context that has ended nothing is accepted:
+// the Future fails with the context's cause. The payload may be reused when
+// Publish returns, unless it was given away with [Message.GiveAway].
 func (c *Conn) Publish(ctx context.Context, m Message) *Future {
 	return c.out.publish(ctx, &m, true)
 }

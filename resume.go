@@ -13,7 +13,8 @@ type LostPolicy uint8
 const (
 	// LostDefault publishes QoS 1 anew and fails QoS 2.
 	LostDefault LostPolicy = iota
-	// LostPublish publishes the message anew, as a new message: it may double.
+	// LostPublish publishes the message anew, as a new message: it may double. A
+	// QoS 2 message that the server owned, since its PUBREC came, fails all the same.
 	LostPublish
 	// LostFail fails the Future with [ErrSessionLost]: the message may be lost.
 	LostFail
