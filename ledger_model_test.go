@@ -123,8 +123,10 @@ func (m *ledgerModel) step() {
 		m.settle()
 	case n < 93:
 		m.release()
-	case n < 95:
+	case n < 94:
 		m.abandon()
+	case n < 95:
+		m.transfer()
 	case n < 97:
 		m.cut()
 	default:
@@ -350,6 +352,21 @@ func (m *ledgerModel) abandon() {
 	if m.g.owes(s) {
 		m.failf("owes after abandon")
 	}
+}
+
+// transfer moves what one subscription has to finish with to another.
+func (m *ledgerModel) transfer() {
+	x := m.pick()
+	if x == nil || x.done() {
+		return
+	}
+	to := m.subs[m.rng.IntN(len(m.subs))]
+	if slices.Contains(x.left, to) {
+		return
+	}
+	m.logf("transfer %d gen %d", x.id, x.gen)
+	m.g.transfer(x.gen, x.id, x.left[0], to)
+	x.left[0] = to
 }
 
 // cut ends the link; the next is up at once, or stays dead for a while.
