@@ -166,6 +166,24 @@ func TestB03_DistinctErrors(t *testing.T) {
 			synctest.Wait()
 			return s.conn.Publish(t.Context(), msg(0))
 		}},
+		{"closed while it waits for a place", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
+			s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
+			s.conn.Publish(t.Context(), msg(1))
+			time.AfterFunc(time.Second, s.conn.Abort)
+			return s.conn.Publish(t.Context(), msg(1))
+		}},
+		{"QoS 0 behind a write that never ended", mqtt.ErrLinkLost, false, func(t *testing.T) *mqtt.Future {
+			s := script(t, mqtt.V5)
+			s.Stall(server.ToServer)
+			m := msg(0)
+			m.Payload = make([]byte, 300<<10) // more than the connection holds
+			s.conn.Publish(t.Context(), m)
+			synctest.Wait()
+			f := s.conn.Publish(t.Context(), msg(0))
+			pending(t, f)
+			s.Cut()
+			return f
+		}},
 		{"QoS 0 whose write fails", mqtt.ErrLinkLost, true, func(t *testing.T) *mqtt.Future {
 			s := script(t, mqtt.V5)
 			s.CutAfter(server.ToServer, 3)
