@@ -475,7 +475,8 @@ type PacketInfo struct {
 }
 
 // WithPacketHook sets a function that sees every packet as the goroutines of
-// the link send and receive it. It must not block.
+// the link send and receive it: one that is sent just before it is written, so
+// that no answer to it comes first. It must not block.
 func WithPacketHook(f func(PacketInfo)) ConnectOption { return func(c *config) { c.hook = f } }
 
 // WithSubscription declares a subscription before the first link, so that no

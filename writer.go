@@ -42,6 +42,7 @@ func (l *link) writer() {
 			runtime.Gosched()
 			continue
 		}
+		l.hookSent(b) // before the answers can come
 		err := w.write(l, b)
 		if err == nil && b.ping {
 			l.pinged.Store(max(l.since(), 1))
@@ -52,7 +53,6 @@ func (l *link) writer() {
 			broken = true
 			break
 		}
-		l.hookSent(b)
 		b.reset()
 		spare = b
 		if o.closed1(l) {
