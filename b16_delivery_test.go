@@ -90,6 +90,60 @@ func TestB16_DeliveriesRaceTheEnd(t *testing.T) {
 	conn.Close()
 }
 
+// Subscribe racing Close: it returns, and no channel is left open.
+func TestSubscribeRacesClose(t *testing.T) {
+	network := &server.Network{}
+	srv := server.Start(network, server.Config{})
+	defer srv.Close()
+	for i := range 200 {
+		conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial), mqtt.WithVersions(versions[i%3]), mqtt.WithBackoff(steady(0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for g := range 4 {
+			opts := []mqtt.SubscribeOption{mqtt.WithDelivery()}
+			if g%2 == 0 {
+				opts = append(opts, mqtt.WithoutWaiting())
+			}
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					sub, err := conn.Subscribe(t.Context(), fmt.Sprint("t/", n%3), opts...)
+					if err != nil {
+						if !errors.Is(err, mqtt.ErrClosed) {
+							t.Errorf("round %d: %v", i, err)
+						}
+						return
+					}
+					if n%2 == 0 {
+						sub.Unsubscribe(t.Context())
+					} else {
+						wg.Go(func() {
+							for range sub.C() {
+							}
+							if sub.Err() == nil {
+								t.Error("the channel closed before Err said why")
+							}
+						})
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			network.CutAll()
+			runtime.Gosched()
+			conn.CatchAll()
+			if i%2 == 0 {
+				conn.Close()
+			} else {
+				conn.Abort()
+			}
+		})
+		wg.Wait()
+		drainClosed(t, conn.CatchAll().C())
+	}
+}
+
 // B16: a reconnect closes nothing; the end of the subscription does.
 func TestB16_ReconnectKeepsTheChannel(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -218,6 +272,7 @@ func TestDecided13_DetachedIsHeldForANewSubscribe(t *testing.T) {
 func TestDecided13_GraceIsOver(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
+		events := conn.Watch(t.Context())
 		ctx, cancel := context.WithCancel(t.Context())
 		sub, err := conn.Subscribe(ctx, "t")
 		if err != nil {
@@ -235,6 +290,9 @@ func TestDecided13_GraceIsOver(t *testing.T) {
 		synctest.Wait()
 		if info, _ := srv.Session("c"); info.Open != 0 || len(held(srv)) != 0 {
 			t.Errorf("%+v, held %v", info, held(srv))
+		}
+		if e := nextEvent[mqtt.MessageDropped](t, events); e.Topic != "t" || e.Total != 5 || !errors.Is(e.Err, context.Canceled) {
+			t.Errorf("%+v", e)
 		}
 		// A request-scoped Subscribe takes the option that unsubscribes at once.
 		ctx, cancel = context.WithCancel(t.Context())

@@ -25,6 +25,9 @@ func (c *Conn) detach(s *Subscription, err error) {
 	c.later(detachGrace, func() {
 		c.routes.remove(h)
 		c.retire(h, err, false)
+		if n := h.dropped.Load(); n > 0 {
+			c.emit(MessageDropped{Topic: h.name(), Err: err, Total: n})
+		}
 	})
 }
 
