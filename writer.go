@@ -12,7 +12,7 @@ import (
 const (
 	// writePiece is the most that one Write is given: a write that went through
 	// is the progress that keepalive looks for.
-	writePiece = 256 << 10
+	writePiece = bufferMark + bufferMark/8
 	// lastWords bounds the writing of what closes a link.
 	lastWords = time.Second
 	// drainTime is how long the reader may take in what the peer sent before a
