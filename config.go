@@ -1,0 +1,179 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/millrace/mqtt/backoff"
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/transport"
+)
+
+// config is what the options of Connect come to. It is not changed afterwards.
+type config struct {
+	servers  []*transport.URL
+	versions []Version
+	dialer   transport.Dialer
+
+	clientID       string
+	serverAssigns  bool
+	session        time.Duration // 0: clean
+	fresh          bool
+	keepAlive      time.Duration
+	pingTimeout    time.Duration
+	connectTimeout time.Duration
+	closeTimeout   time.Duration
+	subscribeWait  time.Duration
+	stableAfter    time.Duration
+	ackTimeout     time.Duration
+	ackOverdue     time.Duration
+	stuckAfter     time.Duration
+	ackGrace       time.Duration
+	firstConnect   FirstConnect
+	backoff        backoff.Policy
+	onError        func(error) Decision
+	survive        bool // go on after a takeover
+	downgradeOnCut bool
+	credentials    func(context.Context) (Credentials, error)
+	fixed          Credentials
+	will           *Will
+	connectProps   *codec.Properties
+	queue          queueConfig
+	receiveMax     int
+	inboundLimit   int
+	always         bool // resubscribe even when the session was resumed
+	maxSubscribe   int  // filters in a packet
+	logger         *slog.Logger
+	hook           func(PacketInfo)
+	declared       []declaration
+	catchAll       *subOptions
+	errs           []error
+}
+
+type declaration struct {
+	filters []Filter
+	opts    subOptions
+}
+
+// The defaults. DESIGN.md, "Defaults", is where they were decided.
+func defaults() config {
+	return config{
+		versions:       []Version{V5, V311},
+		keepAlive:      60 * time.Second,      // what paho users have; NATs forget idle flows after minutes
+		pingTimeout:    10 * time.Second,      // a slow mobile round trip and a retransmission or two
+		connectTimeout: 10 * time.Second,      // one server: resolve, dial, TLS and CONNACK together
+		closeTimeout:   5 * time.Second,       // half of what orchestrators leave after SIGTERM
+		subscribeWait:  10 * time.Second,      // brokers answer in milliseconds
+		stableAfter:    10 * time.Second,      // a link that lived this long was no flap
+		ackOverdue:     10 * time.Second,      // an application that takes longer should hear of it
+		stuckAfter:     30 * time.Second,      // "decided" 10
+		ackGrace:       10 * time.Second,      // "decided" 13
+		backoff:        backoff.Exponential{}, // 1 s doubling to 120 s, full jitter
+		queue: queueConfig{
+			messages: 65536, bytes: 64 << 20, // bounded, and enough for a broker's restart
+			inflight5: 1024, // never above the server's Receive Maximum
+			inflight3: 64,   // nothing is announced there, and cloud services cut off at about 100
+		},
+		receiveMax:   1024,     // our side of the same
+		inboundLimit: 64 << 20, // larger than any sane message, smaller than memory
+		maxSubscribe: 8,        // what AWS takes
+		logger:       slog.New(slog.DiscardHandler),
+	}
+}
+
+// newConfig applies the options and reports every problem at once.
+func newConfig(server string, opts []ConnectOption) (*config, error) {
+	c := defaults()
+	c.connectProps = &codec.Properties{}
+	c.addServer(server)
+	for _, o := range opts {
+		o(&c)
+	}
+	c.validate()
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	if c.clientID == "" && !c.serverAssigns {
+		c.clientID = generateClientID()
+	}
+	return &c, nil
+}
+
+// validate adds what is wrong with the options together.
+func (c *config) validate() {
+	bad := func(what, problem string) { c.errs = append(c.errs, invalid(what, "", problem)) }
+	if len(c.versions) == 0 {
+		bad("version list", "is empty")
+	}
+	v3 := false
+	for _, v := range c.versions {
+		if !v.Valid() {
+			bad("version list", "has a version that is not 3.1, 3.1.1 or 5.0")
+		}
+		v3 = v3 || v != V5
+	}
+	if err := codec.CheckUTF8(c.clientID); err != nil {
+		bad("client identifier", problemOf(err))
+	}
+	if c.serverAssigns && c.clientID != "" {
+		bad("client identifier", "is given, and the server is asked to assign one")
+	}
+	if c.serverAssigns && v3 && c.session > 0 {
+		bad("client identifier", "must not be empty for a session that is kept, on MQTT 3.x [MQTT-3.1.3-7]")
+	}
+	if !c.serverAssigns && c.clientID == "" && c.session > 0 {
+		bad("client identifier", "is needed for a session that is kept: a generated one would not find it again")
+	}
+	if c.keepAlive > 65535*time.Second {
+		bad("keep alive", "must be at most 65,535 s")
+	}
+	for _, d := range []time.Duration{c.pingTimeout, c.connectTimeout, c.closeTimeout, c.subscribeWait, c.stableAfter, c.ackOverdue, c.stuckAfter} {
+		if d < 0 {
+			bad("duration", "must not be negative")
+		}
+	}
+	if err := checkUser(c.connectProps.User); err != nil {
+		c.errs = append(c.errs, err)
+	}
+	c.checkWill()
+	c.checkCredentials(&c.fixed)
+	for _, d := range c.declared {
+		for _, f := range d.filters {
+			if err := d.opts.check(f); err != nil {
+				c.errs = append(c.errs, err)
+			}
+		}
+	}
+}
+
+func (c *config) checkWill() {
+	if c.will == nil {
+		return
+	}
+	if c.will.Delay < 0 {
+		c.errs = append(c.errs, invalid("will delay", c.will.Delay.String(), "is negative"))
+	}
+	if len(c.will.Payload) > 65535 {
+		c.errs = append(c.errs, invalid("will payload", "", "is longer than 65,535 bytes"))
+	}
+	if _, err := checkOutgoing(&c.will.Message); err != nil {
+		c.errs = append(c.errs, err)
+	}
+}
+
+// checkCredentials checks what does not depend on the version.
+func (c *config) checkCredentials(cr *Credentials) {
+	if cr.Username != nil {
+		if err := codec.CheckUTF8(*cr.Username); err != nil {
+			c.errs = append(c.errs, &InvalidError{What: "user name", Problem: problemOf(err)})
+		}
+	}
+	if len(cr.Password) > 65535 {
+		c.errs = append(c.errs, invalid("password", "", "is longer than 65,535 bytes"))
+	}
+}
+
+// problem joins what is wrong with the configuration after all.
+func (c *config) problem() error { return errors.Join(c.errs...) }

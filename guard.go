@@ -1,0 +1,42 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+)
+
+const (
+	// flapTime is the moment within which the death of a link after sending
+	// makes a message suspect.
+	flapTime = time.Second
+	// flapLimit is how many links a message may kill before it is set aside,
+	// and how many times a message may make us close the link.
+	flapLimit = 3
+)
+
+// learn notes what the death of l says about the messages that it carried.
+func (s *supervisor) learn(l *link, err error) {
+	s.learnInbound(err)
+	if _, ours := errors.AsType[*ProtocolError](err); ours || errors.Is(err, errLocalClose) || time.Since(l.began) > flapTime {
+		s.flaps = 0
+		return
+	}
+	s.flaps++
+	if topic, id, found := s.c.out.suspect(flapLimit); found {
+		s.flaps = 0
+		s.c.emit(PublishSetAside{Topic: topic, PacketID: id})
+	}
+}
+
+// learnInbound counts links that died of the same protocol error in a row.
+func (s *supervisor) learnInbound(err error) {
+	p, ok := errors.AsType[*ProtocolError](err)
+	switch {
+	case !ok:
+		s.poison, s.poisoned = "", 0
+	case p.Error() == s.poison:
+		s.poisoned++
+	default:
+		s.poison, s.poisoned = p.Error(), 1
+	}
+}

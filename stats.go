@@ -1,0 +1,72 @@
+package mqtt
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats are figures of a Conn.
+type Stats struct {
+	Links         uint64        // links made
+	Published     uint64        // messages accepted
+	Resent        uint64        // packets sent again on a later link
+	Received      uint64        // messages received, redeliveries left out
+	Redelivered   uint64        // redeliveries recognised and not delivered again
+	Suspected     uint64        // messages that overlapping 3.x subscriptions may have doubled
+	Unmatched     uint64        // messages without a subscription
+	Oversize      uint64        // messages above our maximum packet size, 3.x
+	DroppedOut    uint64        // messages dropped from the outbound queue
+	IgnoredAcks   uint64        // acknowledgements of nothing
+	Queued        int           // messages accepted and not resolved
+	QueuedBytes   int           // and what they count for
+	Inflight      int           // QoS 1 and 2 publishes under way
+	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message under way
+	AcksOwed      int           // inbound messages not acknowledged yet
+	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
+}
+
+// Stats returns figures of the Conn.
+func (c *Conn) Stats() Stats {
+	_, owed, _ := c.ledger.oldest()
+	s := Stats{
+		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
+		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(),
+		AcksOwed: owed, RTT: time.Duration(c.stats.rtt.Load()),
+	}
+	c.out.addStats(&s)
+	return s
+}
+
+func (o *outbound) addStats(s *Stats) {
+	o.mu.Lock()
+	defer o.unlock()
+	s.Published, s.Resent = o.stats.published, o.stats.resent
+	s.DroppedOut, s.IgnoredAcks = o.stats.dropped, o.stats.ignoredAcks
+	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.inflight()
+	for _, l := range []*recordList{&o.win.order, &o.win.released} {
+		for r := l.head; r != nil; r = r.next {
+			s.OldestUnacked = max(s.OldestUnacked, time.Since(r.since))
+		}
+	}
+}
+
+// connStats are counters.
+type connStats struct {
+	received, unmatched, oversize, duplicates, suspected, links atomic.Uint64
+
+	rtt atomic.Int64 // of the last ping
+}
+
+// oldestSent returns since when the oldest publish sent on this link waits.
+func (o *outbound) oldestSent() (time.Time, bool) {
+	o.mu.Lock()
+	defer o.unlock()
+	o.tick = time.Now()
+	var since time.Time
+	for _, r := range []*record{o.win.order.head, o.win.released.head} {
+		if r != nil && r.wire == o.win.link && (since.IsZero() || r.sentAt.Before(since)) {
+			since = r.sentAt
+		}
+	}
+	return since, !since.IsZero()
+}
