@@ -457,10 +457,15 @@ func newAnswer(p *codec.Properties) *answer {
 	return &answer{p.ReasonString, p.User}
 }
 
-// disconnect handles a DISCONNECT by an MQTT 5 server.
+// errDisconnect3 ends a link like the close that it announces: a 3.x server that
+// says goodbye (mochi does, when it is shut down) is not one that has to be
+// guarded against as B10 does.
+var errDisconnect3 = errors.New("mqtt: the server ended the connection by a DISCONNECT, which MQTT 3.x does not give it")
+
+// disconnect handles a DISCONNECT by the server.
 func (r *reader) disconnect(f *codec.Frame) error {
 	if r.l.version != V5 {
-		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT from a 3.x server"}
+		return errDisconnect3
 	}
 	var p codec.Disconnect
 	if err := p.Decode(r.l.version, f.Body); err != nil {
