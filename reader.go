@@ -457,15 +457,15 @@ func newAnswer(p *codec.Properties) *answer {
 	return &answer{p.ReasonString, p.User}
 }
 
-// errDisconnect3 ends a link like the close that it announces: a 3.x server that
-// says goodbye (mochi does, when it is shut down) is not one that has to be
-// guarded against as B10 does.
-var errDisconnect3 = errors.New("mqtt: the server ended the connection by a DISCONNECT, which MQTT 3.x does not give it")
+// errDisconnect3 is behind the ProtocolError for a server's DISCONNECT on 3.x. It
+// announces a close (mochi sends it when it is shut down), so that it says
+// nothing about a message that B10 would have to guard against.
+var errDisconnect3 = errors.New("mqtt: a server has no DISCONNECT on MQTT 3.x")
 
 // disconnect handles a DISCONNECT by the server.
 func (r *reader) disconnect(f *codec.Frame) error {
 	if r.l.version != V5 {
-		return errDisconnect3
+		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT from a 3.x server", Err: errDisconnect3}
 	}
 	var p codec.Disconnect
 	if err := p.Decode(r.l.version, f.Body); err != nil {
