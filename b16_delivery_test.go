@@ -437,7 +437,8 @@ func TestConsumerBound(t *testing.T) {
 		if err := handled.Bind(); !errors.Is(err, mqtt.ErrConsumerBound) {
 			t.Errorf("Bind: %v", err)
 		}
-		if len(drainClosed(t, handled.C())) != 0 || handled.C() != handled.C() {
+		c, again := handled.C(), handled.C()
+		if len(drainClosed(t, c)) != 0 || c != again {
 			t.Error("C of a handled subscription")
 		}
 		for range handled.All() {

@@ -78,7 +78,6 @@ func TestConnectBytes(t *testing.T) {
 
 // B24: Clean Start is 1 on the first connect alone; Clean Session never changes.
 func TestB24_CleanStartOverReconnects(t *testing.T) {
-	const flags5, flags311 = 9, 9
 	for _, tt := range []struct {
 		name        string
 		v           mqtt.Version

@@ -78,7 +78,7 @@ func TestDoneIsOneChannel(t *testing.T) {
 		s.sendAck(0x40, 2)
 		<-done
 		<-g.Done()
-		if g.Done() != g.Done() {
+		if done, again := g.Done(), g.Done(); done != again {
 			t.Error("another channel")
 		}
 	})

@@ -32,7 +32,7 @@ func (s *supervisor) learn(l *link, err error) {
 func (s *supervisor) learnInbound(err error) {
 	p, ok := errors.AsType[*ProtocolError](err)
 	switch {
-	case !ok:
+	case !ok, errors.Is(err, errDisconnect3):
 		s.poison, s.poisoned = "", 0
 	case p.Error() == s.poison:
 		s.poisoned++

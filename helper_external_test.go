@@ -3,14 +3,12 @@ package mqtt_test
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/backoff"
-	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -207,6 +205,3 @@ func flush(t *testing.T, conn *mqtt.Conn) {
 		t.Fatalf("flush: %v", err)
 	}
 }
-
-// code is the reason code in hex, for scripts.
-func code(c codec.ReasonCode) string { return fmt.Sprintf("%02X", byte(c)) }

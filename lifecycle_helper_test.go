@@ -112,18 +112,6 @@ func wantErr(t *testing.T, what string, err, want error) {
 	}
 }
 
-// closedWithin fails the test unless ch closes within limit of virtual time.
-func closedWithin(t *testing.T, limit time.Duration, what string, ch <-chan struct{}) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	select {
-	case <-ch:
-	case <-ctx.Done():
-		t.Errorf("not within %v: %s", limit, what)
-	}
-}
-
 // containsText reports whether the text of err has s in it.
 func containsText(err error, s string) bool {
 	return err != nil && strings.Contains(err.Error(), s)

@@ -27,15 +27,6 @@ type supervisor struct {
 	first    chan<- error       // told once how the first connect went; nil afterwards
 }
 
-const (
-	// flapTime is the moment within which the death of a link after sending
-	// makes a message suspect.
-	flapTime = time.Second
-	// flapLimit is how many links a message may kill before it is set aside,
-	// and how many times a message may make us close the link.
-	flapLimit = 3
-)
-
 // supervise is the Conn's supervising goroutine: it makes one link after the
 // other until the Conn closes or gives up, and is the last but one to end.
 func (c *Conn) supervise(first chan<- error) {
@@ -381,31 +372,4 @@ func (c *Conn) linkDown(l *link, cause error) {
 	c.setState(StateWaiting)
 	c.emit(Disconnected{Err: told, Up: time.Since(l.began)})
 	c.info("disconnected", "error", told)
-}
-
-// learn notes what the death of l says about the messages that it carried.
-func (s *supervisor) learn(l *link, err error) {
-	s.learnInbound(err)
-	if _, ours := errors.AsType[*ProtocolError](err); ours || errors.Is(err, errLocalClose) || time.Since(l.began) > flapTime {
-		s.flaps = 0
-		return
-	}
-	s.flaps++
-	if topic, id, found := s.c.out.suspect(flapLimit); found {
-		s.flaps = 0
-		s.c.emit(PublishSetAside{Topic: topic, PacketID: id})
-	}
-}
-
-// learnInbound counts links that died of the same protocol error in a row.
-func (s *supervisor) learnInbound(err error) {
-	p, ok := errors.AsType[*ProtocolError](err)
-	switch {
-	case !ok, errors.Is(err, errDisconnect3):
-		s.poison, s.poisoned = "", 0
-	case p.Error() == s.poison:
-		s.poisoned++
-	default:
-		s.poison, s.poisoned = p.Error(), 1
-	}
 }

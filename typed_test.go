@@ -31,7 +31,7 @@ func TestTypedJSON(t *testing.T) {
 		if r := take(t, sub.C()); r.Err != nil || r.Value.Celsius != -1 {
 			t.Errorf("%+v", r)
 		}
-		if sub.C() != sub.C() {
+		if c, again := sub.C(), sub.C(); c != again {
 			t.Error("another channel")
 		}
 		eventually(t, "acked, the bad one too", func() bool { i, _ := srv.Session("c"); return i.Open == 0 })
