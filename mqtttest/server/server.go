@@ -147,6 +147,9 @@ type timer struct{ t *time.Timer }
 
 // after runs do, under mu, when d has passed; do is dropped at Close. The caller holds mu.
 func (s *Server) after(d time.Duration, do func()) *timer {
+	if s.closed {
+		return nil // connections end behind Close too, and it waits for no expiry
+	}
 	t := new(timer)
 	s.running.Add(1)
 	s.timers[t] = struct{}{}
