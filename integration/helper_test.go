@@ -90,26 +90,3 @@ func within[T any](t *testing.T, what string, ch <-chan T) (T, bool) {
 		panic("not reached")
 	}
 }
-
-// event takes events until one of type E comes.
-func event[E mqtt.Event](t *testing.T, events <-chan mqtt.Event) E {
-	t.Helper()
-	for {
-		ev, ok := within(t, "an event", events)
-		if !ok {
-			t.Fatalf("the events ended without a %T", *new(E))
-		}
-		if e, is := ev.(E); is {
-			return e
-		}
-	}
-}
-
-// inVersions runs test for each version that b speaks over TCP.
-func inVersions(t *testing.T, b *broker.Broker, test func(t *testing.T, v broker.Version)) {
-	for _, v := range broker.Versions() {
-		if b.Supports(v, broker.TCP) {
-			t.Run(b.Name()+" "+v.String(), func(t *testing.T) { test(t, v) })
-		}
-	}
-}
