@@ -2,11 +2,7 @@ package integration
 
 import (
 	"os"
-	"sync"
 	"testing"
-
-	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/integration/broker"
@@ -54,20 +50,6 @@ func TestRestartSessionsKept(t *testing.T) {
 	})
 }
 
-// TestRestartSessionsLost restarts a broker that keeps nothing. What it had taken
-// and not delivered is lost with the subscriber's session, and what is published
-// before the subscriber has subscribed again reaches nobody; publishes under way
-// are made anew at QoS 1 and fail at QoS 2 ("decided" 7).
-func TestRestartSessionsLost(t *testing.T) {
-	inRestartVersions(t, func(t *testing.T, v mqtt.Version) {
-		witness := &witness{held: map[string]bool{}}
-		b := broker.StartMochi(t, broker.MochiOptions{
-			Configure: func(s *mochi.Server) error { return s.AddHook(witness, nil) },
-		})
-		disturbed(t, b.URL(broker.TCP), v, func() { b.Restart(t) }, witness.all).check(t, false)
-	})
-}
-
 // TestRestartLinkCut cuts the links while the broker and its sessions live on.
 func TestRestartLinkCut(t *testing.T) {
 	b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: 100})
@@ -75,32 +57,4 @@ func TestRestartLinkCut(t *testing.T) {
 		c := startCutter(t, b.URL(broker.TCP))
 		disturbed(t, c.url, v, c.cut, nil).check(t, true)
 	})
-}
-
-// witness is a hook of mochi that notes every message that it takes.
-type witness struct {
-	mochi.HookBase
-	mu   sync.Mutex
-	held map[string]bool // "topic payload"; guarded by mu
-}
-
-// ID implements mochi.Hook.
-func (w *witness) ID() string { return "witness" }
-
-// Provides implements mochi.Hook.
-func (w *witness) Provides(b byte) bool { return b == mochi.OnPublish }
-
-// OnPublish implements mochi.Hook.
-func (w *witness) OnPublish(_ *mochi.Client, p packets.Packet) (packets.Packet, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.held[p.TopicName+" "+string(p.Payload)] = true
-	return p, nil
-}
-
-// all returns the set, which goes on growing; read it when nothing is published.
-func (w *witness) all() map[string]bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.held
 }

@@ -106,7 +106,7 @@ func TestNATSCluster(t *testing.T) {
 	for i := range clusterSize {
 		c.KillNode(t, i)
 		other := c.Node((i + 1) % clusterSize)
-		if !session(t, other) {
+		if !elected(t, other) {
 			t.Errorf("session lost when node %d ended", i)
 		}
 		c.RestartNode(t, i)
@@ -114,9 +114,38 @@ func TestNATSCluster(t *testing.T) {
 	}
 }
 
+// elected is session at a node whose cluster has just lost another: until the
+// session's streams have a leader again, the node closes connections.
+func elected(t *testing.T, b *Broker) bool {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		present, err := trySession(t, b)
+		if err == nil {
+			return present
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("no session within 30 s: %v", err)
+		}
+	}
+}
+
 // session connects with a session that outlives its link (3.1.1, clean session
 // 0) and returns session present.
 func session(t *testing.T, b *Broker) bool {
+	t.Helper()
+	present, err := trySession(t, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return present
+}
+
+func trySession(t *testing.T, b *Broker) (present bool, err error) {
 	t.Helper()
 	conn := dialRaw(t, b, TCP)
 	defer conn.Close()
@@ -127,7 +156,7 @@ func session(t *testing.T, b *Broker) bool {
 	}
 	answer := make([]byte, 4+5)
 	if _, err := io.ReadFull(conn, answer); err != nil {
-		t.Fatalf("no CONNACK and SUBACK: %v", err)
+		return false, fmt.Errorf("no CONNACK and SUBACK: %w", err)
 	}
 	if answer[3] != 0 || answer[4] != 0x90 || answer[8] != 1 {
 		t.Fatalf("refused: % x", answer)
@@ -136,7 +165,7 @@ func session(t *testing.T, b *Broker) bool {
 		t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, conn) // until the broker has closed: it has seen DISCONNECT
-	return answer[2] == 1
+	return answer[2] == 1, nil
 }
 
 // refusesStrangers dials the mutual TLS listener without a client certificate.
