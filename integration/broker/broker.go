@@ -121,9 +121,8 @@ func (b *Broker) Stop(tb TB) {
 	}
 }
 
-// Kill ends the broker without a farewell: SIGKILL for Mosquitto, sockets closed
-// under the clients for embedded ones. nats-server has no such end and is shut
-// down.
+// Kill ends the broker without a farewell, by SIGKILL. nats-server, which runs in
+// this process, is shut down.
 func (b *Broker) Kill(tb TB) {
 	tb.Helper()
 	if err := b.end(b.process.kill); err != nil {

@@ -49,6 +49,19 @@ func NewCertificates(dir string) (*Certificates, error) {
 	return c, nil
 }
 
+// readServerConfig returns ServerConfig of the certificates that NewCertificates
+// wrote into dir.
+func readServerConfig(dir string, mutual bool) (*tls.Config, error) {
+	c := &Certificates{Pool: x509.NewCertPool()}
+	ca, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return nil, err
+	}
+	c.Pool.AppendCertsFromPEM(ca)
+	c.ServerKeyPair, err = tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	return c.ServerConfig(mutual), err
+}
+
 // ClientConfig returns a new configuration that trusts the authority and, if
 // mutual is set, presents the client certificate.
 func (c *Certificates) ClientConfig(mutual bool) *tls.Config {

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -81,8 +78,7 @@ type mosquitto struct {
 	websockets bool
 	ports      []int // tcp, tls, mutual tls, ws, wss
 
-	cmd    *exec.Cmd
-	exited chan error // receives the cause of the end, once
+	program *program
 }
 
 // firstStart finds ports, and whether the build has websockets.
@@ -112,38 +108,20 @@ func (m *mosquitto) start() error {
 	if err := os.WriteFile(config, []byte(m.config()), 0o600); err != nil {
 		return err
 	}
-	var log logTail
-	cmd := exec.Command(m.path, "-c", config)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = dieWithParent()
-	if err := cmd.Start(); err != nil {
+	program, err := startProgram("mosquitto", exec.Command(m.path, "-c", config))
+	if err != nil {
 		return err
 	}
-	exited := make(chan error, 1)
-	go func() { // ends with the program; stop and kill wait for it
-		exited <- fmt.Errorf("mosquitto ended: %w\n%s", errors.Join(cmd.Wait()), log.String())
-	}()
-	m.cmd, m.exited = cmd, exited
+	m.program = program
 	endpoints := []endpoint{{"unix", socketPath(m.dir)}}
 	for _, port := range m.openPorts() {
 		endpoints = append(endpoints, endpoint{"tcp", hostPort(port)})
 	}
-	err := waitAccepting(endpoints, exited)
-	if err != nil {
-		_ = cmd.Process.Kill() // a no-op if that was the cause
-	}
-	return err
+	return program.waitAccepting(endpoints)
 }
 
-func (m *mosquitto) stop() error { return m.end(syscall.SIGTERM) }
-func (m *mosquitto) kill() error { return m.end(syscall.SIGKILL) }
-
-func (m *mosquitto) end(signal syscall.Signal) error {
-	if err := m.cmd.Process.Signal(signal); err != nil {
-		return fmt.Errorf("%w; %w", err, <-m.exited)
-	}
-	return within(endTimeout, "mosquitto", func() error { <-m.exited; return nil })
-}
+func (m *mosquitto) stop() error { return m.program.end(syscall.SIGTERM) }
+func (m *mosquitto) kill() error { return m.program.end(syscall.SIGKILL) }
 
 func (m *mosquitto) openPorts() []int {
 	if m.websockets {
@@ -201,29 +179,4 @@ func (m *mosquitto) config() string {
 	}
 	line("listener 0 %s", socketPath(m.dir))
 	return c.String()
-}
-
-// logTail keeps the end of a program's output for the error that needs it.
-type logTail struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-// Write implements io.Writer.
-func (l *logTail) Write(p []byte) (int, error) {
-	const limit = 16 << 10
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf.Write(p)
-	if extra := l.buf.Len() - limit; extra > 0 {
-		l.buf.Next(extra)
-	}
-	return len(p), nil
-}
-
-// String returns what is kept.
-func (l *logTail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
