@@ -9,10 +9,6 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// doubt is how much longer than keep alive and ping timeout a link may live, so
-// that an answer that lies unread in a busy process counts.
-const doubt = 200 * time.Millisecond
-
 // B12: a peer that silently drops everything after CONNACK is found within keep
 // alive and ping timeout, once, while the client publishes; also when the send
 // buffer is full. Then the Conn reconnects.
@@ -47,7 +43,7 @@ func TestB12_HalfOpenLinkIsFound(t *testing.T) {
 				took := time.Since(began)
 				close(stop)
 				wantErr(t, "Disconnected", ev.Err, mqtt.ErrKeepAlive)
-				if took > 25*time.Second+doubt+250*time.Millisecond {
+				if took > 25*time.Second {
 					t.Errorf("found dead after %v, want within 25 s", took)
 				}
 				w = d.up(connack(v, false))
@@ -98,8 +94,8 @@ func TestB35_ServerKeepAlive(t *testing.T) {
 			t.Helper()
 			began := time.Now()
 			w.Expect(server.Pingreq)
-			if took := time.Since(began); took != want {
-				t.Errorf("PINGREQ after %v, want %v", took, want)
+			if took := time.Since(began); took > want || took < want-100*time.Millisecond {
+				t.Errorf("PINGREQ after %v, want at most 100 ms before %v", took, want)
 			}
 			w.Send(server.Pingresp)
 			synctest.Wait()

@@ -10,16 +10,20 @@ import "time"
 // none is found no later than one that is idle. The link is dead when a ping
 // timeout after the PINGREQ left nothing has come, of whatever kind, or when
 // for that long neither the PINGREQ left nor anything before it.
+//
+// The doubt about a link whose deadline passed is taken from the other end: pings
+// leave so much early, and the verdict falls within keep alive and ping timeout.
 type pulse struct {
 	keepAlive time.Duration // 0: no pings
 	timeout   time.Duration
 
-	asked   time.Time // since when an answer is awaited; zero: none is
-	left    time.Time // when the first ping since then was written; zero while none was
-	handed  time.Time // when the newest ping was handed to the writer
-	doubted bool      // the deadline passed once; the next look decides
-	wall    time.Time // wall clock of the last look
-	mono    time.Time // monotonic clock of the last look
+	asked   time.Time     // since when an answer is awaited; zero: none is
+	left    time.Time     // when the first ping since then was written; zero while none was
+	handed  time.Time     // when the newest ping was handed to the writer
+	answer  time.Duration // how long the answer may take
+	doubted bool          // the deadline passed once; the next look decides
+	wall    time.Time     // wall clock of the last look
+	mono    time.Time     // monotonic clock of the last look
 }
 
 // pulseFacts are what pulse is given.
@@ -45,6 +49,12 @@ const (
 // unread in a process that is short of time.
 const doubtDelay = 100 * time.Millisecond
 
+// doubt is doubtDelay, or less when the times of the link are short.
+func (p *pulse) doubt() time.Duration { return min(doubtDelay, p.timeout/10, p.keepAlive/10) }
+
+// interval is the silence after which a ping is due.
+func (p *pulse) interval() time.Duration { return p.keepAlive - p.doubt() }
+
 // look decides. The delay says when to look again at the latest.
 func (p *pulse) look(f pulseFacts) (pulseAction, time.Duration) {
 	jumped := p.jumped(f)
@@ -56,11 +66,14 @@ func (p *pulse) look(f pulseFacts) (pulseAction, time.Duration) {
 	if jumped || f.paused || !f.received.Before(p.asked) {
 		p.asked = time.Time{}
 	}
-	unsent := f.now.Sub(f.sent) >= p.keepAlive
-	unheard := f.now.Sub(f.received) >= p.keepAlive
+	unsent := f.now.Sub(f.sent) >= p.interval()
+	unheard := f.now.Sub(f.received) >= p.interval()
 	begin := p.asked.IsZero() && !f.paused && (unsent || unheard || jumped)
 	if begin {
-		p.asked, p.left, p.doubted = f.now, time.Time{}, false
+		p.asked, p.left, p.doubted, p.answer = f.now, time.Time{}, false, p.timeout
+		if jumped {
+			p.answer -= p.doubt() // this ping could not leave early
+		}
 	}
 	action, delay := pulseWait, p.quiet(f)
 	if !p.asked.IsZero() {
@@ -82,10 +95,10 @@ func (p *pulse) quiet(f pulseFacts) time.Duration {
 	if !f.paused && f.received.Before(last) {
 		last = f.received
 	}
-	if left := last.Add(p.keepAlive).Sub(f.now); left > 0 {
+	if left := last.Add(p.interval()).Sub(f.now); left > 0 {
 		return left
 	}
-	return min(p.timeout, p.keepAlive)
+	return min(p.timeout, p.interval())
 }
 
 // waitForAnswer is look while a ping is under way.
@@ -101,13 +114,13 @@ func (p *pulse) waitForAnswer(f pulseFacts) (pulseAction, time.Duration) {
 	} else if f.sent.After(start) {
 		start = f.sent
 	}
-	if left := start.Add(p.timeout).Sub(f.now); left > 0 {
+	if left := start.Add(p.answer).Sub(f.now); left > 0 {
 		p.doubted = false
-		return pulseWait, min(left, p.keepAlive)
+		return pulseWait, min(left, p.interval())
 	}
 	if !p.doubted {
 		p.doubted = true
-		return pulseWait, min(doubtDelay, p.timeout/10+time.Millisecond)
+		return pulseWait, max(p.doubt(), time.Millisecond)
 	}
 	return pulseDead, 0
 }

@@ -85,8 +85,13 @@ func (l *link) kill(cause error) {
 	l.end.Do(func() {
 		l.cause = cause
 		close(l.dead)
-		// A write under way gets a moment, so that what closes the link can follow it.
-		l.nc.SetWriteDeadline(time.Now().Add(killTime))
+		// A write under way gets a moment, so that what closes the link can follow
+		// it; nothing follows to a peer that is gone.
+		limit := time.Now()
+		if cause != ErrKeepAlive {
+			limit = limit.Add(killTime)
+		}
+		l.nc.SetWriteDeadline(limit)
 	})
 }
 

@@ -97,9 +97,10 @@ func WithSession(d time.Duration) ConnectOption {
 // that takes a connection of its own before it.
 func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } }
 
-// WithKeepAlive sets the keep alive: a ping is sent when for this long nothing
-// was sent or nothing was received. Whole seconds up to 65,535; 0 means the
-// default of 60 s, negative means no pings. An MQTT 5 server may override it.
+// WithKeepAlive sets the keep alive: a ping is sent when for this long, less
+// 100 ms or a tenth, nothing was sent or nothing was received. A dead link is
+// found within keep alive and ping timeout. Whole seconds up to 65,535; 0 means
+// the default of 60 s, negative means no pings. An MQTT 5 server may override it.
 func WithKeepAlive(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.keepAlive, d) }
 }

@@ -83,8 +83,8 @@ func TestB34_SilentPeer(t *testing.T) {
 	if !s.run(time.Hour) {
 		t.Fatal("not found dead")
 	}
-	if at := s.at(); at < 70*time.Second || at > 70*time.Second+doubtDelay {
-		t.Fatalf("dead after %v, want 70 s", at)
+	if at := s.at(); at < 69*time.Second || at > 70*time.Second {
+		t.Fatalf("dead after %v, want within 70 s", at)
 	}
 	if len(s.pings) != 1 {
 		t.Fatalf("pings at %v", s.pings)
@@ -92,19 +92,22 @@ func TestB34_SilentPeer(t *testing.T) {
 }
 
 // B34: the answer is there 1 ms before the deadline, but the process is busy: the
-// look comes late, and the reader after it.
+// look comes late or at the deadline, and the reader after it.
 func TestB34_AnswerJustBeforeTheDeadline(t *testing.T) {
-	s := newPulseSim(t, time.Minute, 10*time.Second)
-	s.run(61 * time.Second)
-	s.sleep(9*time.Second + 500*time.Millisecond) // past the deadline
-	action, delay := s.p.look(s.f)
-	if action != pulseWait {
-		t.Fatalf("the first late look says %v", action)
-	}
-	s.f.received = s.start.Add(70*time.Second - time.Millisecond) // now the reader has run
-	s.sleep(delay)
-	if s.run(time.Minute) && s.at() < 2*time.Minute {
-		t.Fatalf("dead at %v", s.at())
+	for _, late := range []time.Duration{0, 500 * time.Millisecond} {
+		s := newPulseSim(t, time.Minute, 10*time.Second)
+		s.run(60 * time.Second)
+		deadline := s.start.Add(s.pings[0] + 10*time.Second)
+		s.sleep(deadline.Add(late).Sub(s.f.now))
+		action, delay := s.p.look(s.f)
+		if action != pulseWait {
+			t.Fatalf("the look %v after the deadline says %v", late, action)
+		}
+		s.f.received = deadline.Add(-time.Millisecond) // now the reader has run
+		s.sleep(delay)
+		if s.run(time.Minute) && s.at() < 2*time.Minute {
+			t.Fatalf("dead at %v", s.at())
+		}
 	}
 }
 
@@ -138,7 +141,7 @@ func TestB34_PingBehindASlowWrite(t *testing.T) {
 	if !s.run(time.Hour) {
 		t.Fatal("not found dead")
 	}
-	if at := s.at(); at < 5*time.Minute || at > 5*time.Minute+20*time.Second+doubtDelay {
+	if at := s.at(); at < 5*time.Minute || at > 5*time.Minute+10*time.Second+doubtDelay {
 		t.Fatalf("dead after %v, the writer stood still after 5 m", at)
 	}
 	if len(s.pings) != 1 {
@@ -184,7 +187,7 @@ func TestB34_PausedReader(t *testing.T) {
 	if !s.run(time.Hour) {
 		t.Fatal("not found dead")
 	}
-	if d := s.f.now.Sub(begin); d < 14*time.Second || d > 16*time.Second {
+	if d := s.f.now.Sub(begin); d < 5*time.Second || d > 15*time.Second {
 		t.Fatalf("dead %v after the pause", d)
 	}
 }
@@ -212,7 +215,7 @@ func TestB34_Suspended(t *testing.T) {
 			if len(s.pings) == 0 || s.pings[0] != began.Sub(s.start) {
 				t.Fatalf("asked %v, alive %v: pings at %v, want one at once", asked, alive, s.pings)
 			}
-			if !alive && (!dead || s.f.now.Sub(began) > 10*time.Second+doubtDelay) {
+			if !alive && (!dead || s.f.now.Sub(began) > 10*time.Second) {
 				t.Fatalf("asked %v: a dead link was found %v after %v", asked, dead, s.f.now.Sub(began))
 			}
 		}
@@ -249,8 +252,8 @@ func TestB34_TimeoutAboveKeepAlive(t *testing.T) {
 	if !s.run(time.Minute) {
 		t.Fatal("not found dead")
 	}
-	if at := s.at(); at < 13*time.Second || at > 13*time.Second+3*doubtDelay {
-		t.Fatalf("dead after %v, want 13 s", at)
+	if at := s.at(); at < 12*time.Second || at > 13*time.Second {
+		t.Fatalf("dead after %v, want within 13 s", at)
 	}
 	if len(s.pings) < 5 {
 		t.Fatalf("pings at %v, want one every 2 s", s.pings)
