@@ -18,6 +18,7 @@ import (
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/backoff"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -384,7 +385,7 @@ func TestB40_Backoff(t *testing.T) {
 	})
 	t.Run("1000 clients", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			n := rounds(200, 1000)
+			n := chance.Rounds(200, 1000)
 			var network server.Network
 			srv := server.Start(&network, server.Config{})
 			var conns []*mqtt.Conn

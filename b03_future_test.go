@@ -5,22 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
-
-// rounds is n in CI, and all of long with MILLRACE_LONG=1.
-func rounds(n, long int) int {
-	if os.Getenv("MILLRACE_LONG") != "" {
-		return long
-	}
-	return n
-}
 
 // B3: the Future of a publish whose PUBACK is withheld stays pending over cuts,
 // and resolves once, by the acknowledgement of the packet sent again.
@@ -219,13 +211,12 @@ func TestB03_DistinctErrors(t *testing.T) {
 // B3, the property: for N publishes under random cuts exactly N Futures resolve,
 // and those with nil are a subset of what the server holds, QoS 2 once each.
 func TestB03_RandomCuts(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	for round := range rounds(30, 3000) {
+	seed := chance.Seed(t)
+	for round := range chance.Rounds(30, 3000) {
 		for _, v := range versions {
 			for _, kept := range []bool{true, false} {
 				synctest.Test(t, func(t *testing.T) {
-					randomCuts(t, v, kept, rand.New(rand.NewPCG(seed, uint64(round))))
+					randomCuts(t, v, kept, chance.Stream(seed, uint64(round)))
 				})
 				if t.Failed() {
 					t.Fatalf("round %d, %v, session kept %t", round, v, kept)

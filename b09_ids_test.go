@@ -3,12 +3,12 @@ package mqtt_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -69,11 +69,12 @@ func TestB09_AllOpen(t *testing.T) {
 // identifier that is taken twice, or 0.
 func TestB09_RandomMix(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		rng := chance.Rand(t) // the server acknowledges in one goroutine
 		conn, srv, _ := serve(t, v, server.Config{OnAck: func(server.Ack) server.Fate {
-			return server.Fate{Delay: time.Duration(rand.IntN(500)) * time.Millisecond}
+			return server.Fate{Delay: time.Duration(rng.IntN(500)) * time.Millisecond}
 		}}, mqtt.WithMaxInflight(1000), mqtt.WithQueue(2000, 0, mqtt.QueueWait))
 		var subs []*mqtt.Subscription
-		for i := range rounds(10_000, 1_000_000) {
+		for i := range chance.Rounds(10_000, 1_000_000) {
 			switch i % 50 {
 			case 10:
 				s, err := conn.Subscribe(t.Context(), fmt.Sprintf("f/%d", i), mqtt.WithoutWaiting())

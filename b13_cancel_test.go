@@ -3,12 +3,12 @@ package mqtt_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -72,10 +72,8 @@ func TestB13_WindowKeepsItsSize(t *testing.T) {
 				return server.Fate{Delay: time.Duration(a.PacketID%7) * time.Millisecond}
 			},
 		}, mqtt.WithMaxInflight(window), mqtt.WithQueue(2*window, 0, mqtt.QueueWait))
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
-		rng := rand.New(rand.NewPCG(seed, 0))
-		for range rounds(1000, 100_000) {
+		rng := chance.Rand(t)
+		for range chance.Rounds(1000, 100_000) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(3000))*time.Microsecond)
 			f := conn.Publish(ctx, mqtt.Message{Topic: "t", QoS: mqtt.QoS(rng.IntN(3))})
 			switch rng.IntN(4) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,16 +15,13 @@ import (
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
 // B16: 16 deliveries race the end of a subscription: no panic, what is buffered
 // stays readable, the channel is closed once and Err gives the reason.
 func TestB16_DeliveriesRaceTheEnd(t *testing.T) {
-	rounds := 1000
-	if os.Getenv("MILLRACE_LONG") == "1" {
-		rounds = 100_000
-	}
 	network := &server.Network{}
 	srv := server.Start(network, server.Config{})
 	defer srv.Close()
@@ -37,7 +33,7 @@ func TestB16_DeliveriesRaceTheEnd(t *testing.T) {
 		return conn
 	}
 	conn := connect()
-	for i := range rounds {
+	for i := range chance.Rounds(1000, 100_000) {
 		ctx, cancel := context.WithCancel(t.Context())
 		sub, err := conn.Subscribe(ctx, "t", mqtt.WithBuffer(i%20), mqtt.WithDelivery())
 		if err != nil {

@@ -3,8 +3,6 @@ package mqtt_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -363,12 +362,7 @@ func TestB46_NewcomerRefused(t *testing.T) {
 // B46: unsubscribe and subscribe of one filter racing: the final state at the
 // server is the final state here.
 func TestB46_RacingUnsubscribeAndSubscribe(t *testing.T) {
-	rounds := 300
-	if os.Getenv("MILLRACE_LONG") == "1" {
-		rounds = 10_000
-	}
-	seed := rand.Uint64()
-	t.Log("seed", seed)
+	seed := chance.Seed(t)
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})
@@ -380,10 +374,10 @@ func TestB46_RacingUnsubscribeAndSubscribe(t *testing.T) {
 		var mu sync.Mutex
 		live := map[*mqtt.Subscription]bool{}
 		for g := range 4 {
-			random := rand.New(rand.NewPCG(seed, uint64(g)))
+			random := chance.Stream(seed, uint64(g))
 			wg.Go(func() {
 				var mine *mqtt.Subscription
-				for range rounds {
+				for range chance.Rounds(300, 10_000) {
 					if mine == nil {
 						opts := []mqtt.SubscribeOption{mqtt.WithDelivery()}
 						if random.IntN(2) == 0 {

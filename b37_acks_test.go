@@ -2,13 +2,13 @@ package mqtt_test
 
 import (
 	"errors"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -151,6 +151,7 @@ func TestB37_AnyOrder(t *testing.T) {
 			}
 			return codec.Success
 		}}, mqtt.WithMaxInflight(100))
+		rng := chance.Rand(t)
 		srv.Hold(codec.PUBACK, codec.PUBREC, codec.PUBCOMP)
 		fs := make([]*mqtt.Future, 100)
 		for i := range fs {
@@ -159,7 +160,7 @@ func TestB37_AnyOrder(t *testing.T) {
 		for range 2 {
 			synctest.Wait()
 			srv.Release(func(a []server.Ack) []server.Ack {
-				rand.Shuffle(len(a), func(i, j int) { a[i], a[j] = a[j], a[i] })
+				rng.Shuffle(len(a), func(i, j int) { a[i], a[j] = a[j], a[i] })
 				return a
 			})
 		}

@@ -3,22 +3,23 @@ package mqtt_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
 // B32: over any sequence of links the events come in order, with exactly one
 // Disconnected for each Connected and Closed last, and the state read then agrees.
 func TestB32_EventsAreInOrder(t *testing.T) {
-	for seed := range uint64(rounds(20, 500)) {
+	seed := chance.Seed(t)
+	for round := range uint64(chance.Rounds(20, 500)) {
 		synctest.Test(t, func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(seed, 0))
+			rnd := chance.Stream(seed, round)
 			var network server.Network
 			peer := server.NewPeer(t, &network)
 			peer.Timeout = time.Minute
@@ -32,7 +33,7 @@ func TestB32_EventsAreInOrder(t *testing.T) {
 				var all []mqtt.Event
 				for ev := range conn.Events() {
 					all = append(all, ev)
-					checkState(t, seed, conn, ev)
+					checkState(t, round, conn, ev)
 				}
 				done <- all
 			}()
@@ -66,26 +67,26 @@ func TestB32_EventsAreInOrder(t *testing.T) {
 			}
 			t.Cleanup(conn.Abort)
 			conn.Close()
-			checkOrder(t, seed, <-done, links)
+			checkOrder(t, round, <-done, links)
 		})
 	}
 }
 
 // checkState compares the state with what ev says; the test's goroutines may
 // have moved on, but a link never comes up while the peer waits.
-func checkState(t *testing.T, seed uint64, conn *mqtt.Conn, ev mqtt.Event) {
+func checkState(t *testing.T, round uint64, conn *mqtt.Conn, ev mqtt.Event) {
 	if _, closed := ev.(mqtt.Closed); closed && conn.State() != mqtt.StateClosed {
-		t.Errorf("seed %d: state %v at Closed", seed, conn.State())
+		t.Errorf("round %d: state %v at Closed", round, conn.State())
 	}
 	if _, down := ev.(mqtt.Disconnected); down && conn.State() == mqtt.StateConnected {
-		t.Errorf("seed %d: state connected at Disconnected", seed)
+		t.Errorf("round %d: state connected at Disconnected", round)
 	}
 	if _, up := ev.(mqtt.Connected); up && conn.State() == mqtt.StateConnecting {
-		t.Errorf("seed %d: state connecting at Connected", seed)
+		t.Errorf("round %d: state connecting at Connected", round)
 	}
 }
 
-func checkOrder(t *testing.T, seed uint64, events []mqtt.Event, links int) {
+func checkOrder(t *testing.T, round uint64, events []mqtt.Event, links int) {
 	t.Helper()
 	phase, connected := "begin", 0
 	for i, ev := range events {
@@ -111,15 +112,15 @@ func checkOrder(t *testing.T, seed uint64, events []mqtt.Event, links int) {
 			fits = fits || a == phase
 		}
 		if !fits {
-			t.Errorf("seed %d: %T is event %d after phase %q", seed, ev, i, phase)
+			t.Errorf("round %d: %T is event %d after phase %q", round, ev, i, phase)
 		}
 		if ev.Info().Time.IsZero() {
-			t.Errorf("seed %d: %T without a time", seed, ev)
+			t.Errorf("round %d: %T without a time", round, ev)
 		}
 		phase = next
 	}
 	if phase != "closed" || connected != links {
-		t.Errorf("seed %d: the events end in %q with %d Connected, want closed and %d", seed, phase, connected, links)
+		t.Errorf("round %d: the events end in %q with %d Connected, want closed and %d", round, phase, connected, links)
 	}
 }
 

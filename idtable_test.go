@@ -1,13 +1,14 @@
 package mqtt
 
 import (
-	"math/rand/v2"
 	"testing"
+
+	"github.com/millrace/mqtt/internal/chance"
 )
 
 // nextFree equals the plain search for the next identifier that is not in use.
 func TestIDTableNextFree(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 3))
+	rng := chance.Rand(t)
 	for _, top := range []uint16{1, 2, 7, 255, 256, 257, 1000, maxPacketID} {
 		var table idTable[int]
 		taken := map[uint16]bool{}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 )
 
 // The model of the way in: the ledger beside a server that sends and a plain
@@ -82,7 +83,7 @@ func (m *ledgerModel) logf(format string, args ...any) {
 }
 
 func runLedgerModel(seed uint64, tracing bool) (trace string, err error) {
-	m := &ledgerModel{rng: rand.New(rand.NewPCG(seed, 2)), tracing: tracing, open: map[uint16]*modelMsg{}}
+	m := &ledgerModel{rng: chance.Stream(seed, 2), tracing: tracing, open: map[uint16]*modelMsg{}}
 	defer func() {
 		if r := recover(); r != nil {
 			trace, err = strings.Join(m.trace, "\n"), fmt.Errorf("%v", r)

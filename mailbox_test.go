@@ -2,23 +2,25 @@ package mqtt
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/millrace/mqtt/internal/chance"
 )
 
 // A mailbox equals a plain slice under random pushes, takes, drops and
 // replacements.
 func TestMailboxModel(t *testing.T) {
-	for seed := range uint64(300) {
-		rng := rand.New(rand.NewPCG(seed, 4))
+	seed := chance.Seed(t)
+	for round := range uint64(300) {
+		rng := chance.Stream(seed, round)
 		var b mailbox
 		var want []Message
 		hand := []Message{} // taken, may be put back
 		check := func(what string, got, exp Message) {
 			if got.Topic != exp.Topic || string(got.Payload) != string(exp.Payload) || got.QoS != exp.QoS {
-				t.Fatalf("seed %d: %s %q %q, want %q %q", seed, what, got.Topic, got.Payload, exp.Topic, exp.Payload)
+				t.Fatalf("round %d: %s %q %q, want %q %q", round, what, got.Topic, got.Payload, exp.Topic, exp.Payload)
 			}
 		}
 		for i := range 400 {
@@ -40,7 +42,7 @@ func TestMailboxModel(t *testing.T) {
 				got, ok := b.drop0()
 				at := slices.IndexFunc(want, func(m Message) bool { return m.QoS == 0 })
 				if ok != (at >= 0) {
-					t.Fatalf("seed %d: drop0 %v, oldest QoS 0 at %d", seed, ok, at)
+					t.Fatalf("round %d: drop0 %v, oldest QoS 0 at %d", round, ok, at)
 				}
 				if ok {
 					check("dropped", got, want[at])
@@ -65,14 +67,14 @@ func TestMailboxModel(t *testing.T) {
 				}
 			}
 			if n, _ := b.held(); b.len() != len(want) || b.size() != size || n != held {
-				t.Fatalf("seed %d: %d messages of %d B, %d held, want %d of %d, %d", seed, b.len(), b.size(), n, len(want), size, held)
+				t.Fatalf("round %d: %d messages of %d B, %d held, want %d of %d, %d", round, b.len(), b.size(), n, len(want), size, held)
 			}
 		}
 		for _, m := range want {
 			check("at the end", b.pop(), m)
 		}
 		if b.len() != 0 || b.size() != 0 {
-			t.Fatalf("seed %d: %d messages, %d B left", seed, b.len(), b.size())
+			t.Fatalf("round %d: %d messages, %d B left", round, b.len(), b.size())
 		}
 	}
 }

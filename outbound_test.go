@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 )
 
 func publish(o *outbound, qos QoS, payload string) *Future {
@@ -390,11 +391,8 @@ func TestAgeAfterIdleTime(t *testing.T) {
 // B9: 10^6 publishes and control exchanges with acknowledgements in any order,
 // long delays and giving up; in CI 1 %.
 func TestB09_PureMix(t *testing.T) {
-	total := 10_000
-	if modelSeeds(t) > 2_000 {
-		total = 1_000_000
-	}
-	rng := newTestRand(t)
+	total := chance.Rounds(10_000, 1_000_000)
+	rng := chance.Rand(t)
 	o := newTestOutbound(testQueue(2_000))
 	l := upLink(o, 1, V311, 2_000)
 	open := map[uint16]codec.Type{}

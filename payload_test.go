@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -84,7 +85,7 @@ func TestGivenAwayPayload(t *testing.T) {
 	for g := range 3 {
 		all.Go(func() {
 			payload := make([]byte, 1<<20)
-			for round := range rounds(20, 500) {
+			for round := range chance.Rounds(20, 500) {
 				for i := range payload {
 					payload[i] = byte(round + g)
 				}

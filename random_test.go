@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -19,12 +20,12 @@ import (
 // idempotent, calls after it return ErrClosed. The bubble fails when a goroutine
 // stays behind or when all of them wait for ever.
 func TestB08_RandomLifecycle(t *testing.T) {
-	seed := rand.Uint64()
-	for round := range uint64(rounds(1000, 100_000)) {
+	seed := chance.Seed(t)
+	for round := range uint64(chance.Rounds(1000, 100_000)) {
 		if ok := t.Run("", func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { randomLife(t, rand.New(rand.NewPCG(seed, round))) })
+			synctest.Test(t, func(t *testing.T) { randomLife(t, chance.Stream(seed, round)) })
 		}); !ok {
-			t.Fatalf("seed %d, round %d", seed, round)
+			t.Fatalf("round %d", round)
 		}
 	}
 }
@@ -56,7 +57,7 @@ func randomLife(t *testing.T, rnd *rand.Rand) {
 	}
 	var all sync.WaitGroup
 	for g := range 8 {
-		own := rand.New(rand.NewPCG(rnd.Uint64(), uint64(g)))
+		own := chance.Stream(rnd.Uint64(), uint64(g))
 		all.Go(func() {
 			for range 12 {
 				randomStep(t.Context(), own, conn, srv, network, cancel)

@@ -2,10 +2,11 @@ package mqtt
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/millrace/mqtt/internal/chance"
 )
 
 func TestB29_RouterTable(t *testing.T) {
@@ -146,9 +147,7 @@ func TestRouterDeep(t *testing.T) {
 // TestB29_RouterRandom and FuzzRouter drive the trie and a list of filters with
 // the same steps.
 func TestB29_RouterRandom(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := chance.Rand(t)
 	for range 200 {
 		data := make([]byte, 40+rng.IntN(400))
 		for i := range data {

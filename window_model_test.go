@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
 )
 
 // The model of the way out: outbound with its window, driven step by step by
@@ -40,7 +40,7 @@ func TestWindowModel(t *testing.T) {
 // modelSeeds is how many seeds a model runs.
 func modelSeeds(t *testing.T) uint64 {
 	switch {
-	case os.Getenv("MILLRACE_LONG") != "":
+	case chance.Long():
 		return 200_000
 	case testing.Short():
 		return 200
@@ -52,15 +52,16 @@ func modelSeeds(t *testing.T) uint64 {
 func runSeeds(t *testing.T, run func(seed uint64, trace bool) (string, error)) {
 	t.Parallel()
 	n := modelSeeds(t)
-	base := uint64(1)
-	if s := os.Getenv("MILLRACE_SEED"); s != "" {
-		fmt.Sscan(s, &base)
+	base, given := chance.Given(t)
+	if given {
 		n = 1
+	} else {
+		base = 1
 	}
 	for seed := base; seed < base+n; seed++ {
 		if _, err := run(seed, false); err != nil {
 			trace, again := run(seed, true)
-			t.Fatalf("seed %d: %v\nagain: %v\n%s", seed, err, again, trace)
+			t.Fatalf("MILLRACE_SEED=%d: %v\nagain: %v\n%s", seed, err, again, trace)
 		}
 	}
 	t.Logf("%d seeds from %d", n, base)
@@ -164,7 +165,7 @@ func runOutModel(seed uint64, tracing bool) (trace string, err error) {
 }
 
 func newOutModel(seed uint64, tracing bool) *outModel {
-	rng := rand.New(rand.NewPCG(seed, 1))
+	rng := chance.Stream(seed, 1)
 	m := &outModel{rng: rng, tracing: tracing, session: 1,
 		open: map[uint16]any{}, linkOpen: map[uint16]*modelPub{}, exchanges: map[uint16]*modelPub{},
 		released: map[uint16]*modelPub{}, strangers: map[uint16]int{}, last0: -1}
@@ -854,14 +855,4 @@ func (m *outModel) checkEmpty() {
 	if n != o.nfree {
 		m.failf("free list of %d records, %d counted", n, o.nfree)
 	}
-}
-
-// newTestRand is a source of chance whose seed is printed when the test fails.
-func newTestRand(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
-	if s := os.Getenv("MILLRACE_SEED"); s != "" {
-		fmt.Sscan(s, &seed)
-	}
-	t.Logf("MILLRACE_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 5))
 }
