@@ -61,7 +61,7 @@ func TestAllocsLedger(t *testing.T) {
 			id = 1
 		}
 		qos := QoS(1 + id%2)
-		_, gen := g.arrive(id, qos, false, uint64(id), "t", time.Time{}, subs)
+		_, gen := g.arrive(inbound(id, qos, false), uint64(id), time.Time{}, subs)
 		g.done(gen, id, sub)
 		g.settle()
 		if qos == 2 {

@@ -321,14 +321,7 @@ func (e *scopeError) Is(target error) bool { return target == ErrClosed }
 
 // finished notes that the application is done with messages.
 func (c *Conn) finished(msgs ...Message) {
-	due := false
-	for i := range msgs {
-		m := &msgs[i]
-		if m.QoS > 0 && c.ledger.done(m.ref>>refShift, m.id, m.sub) == nil {
-			due = true
-		}
-	}
-	if due {
+	if c.ledger.doneAll(msgs) {
 		c.ledger.settle()
 	}
 }

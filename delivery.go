@@ -5,38 +5,40 @@ import (
 	"time"
 )
 
-// fate is what a subscription did with a message that the reader brought.
+// fate is what a subscription did with messages that the reader brought.
 type fate uint8
 
 const (
-	fateHanded  fate = iota // it is in the channel
-	fatePending             // it waits in the mailbox
-	fateOver                // it waits in the mailbox, which is above its limit
-	fateGone                // the subscription has ended or gave it up: nothing waits for it
+	fateHanded  fate = iota // they are in the channel
+	fatePending             // they wait in the mailbox, if they did not give way as QoS 0
+	fateOver                // the same, and the mailbox is above its limit
+	fateGone                // the subscription has ended: nothing waits for them
 )
 
-// deliver brings a message. The reader calls it, and nobody else; it never blocks.
-func (s *Subscription) deliver(m *Message, v Version) fate {
+// deliver brings messages, and returns how many of the first met which fate; the
+// caller goes on with the rest. The reader calls it, and nobody else; it never
+// blocks.
+func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, fate) {
 	s.mu.Lock()
 	for try := range 2 {
-		if to := s.successor(m); to != nil {
-			s.pass(m, to)
-			s.mu.Unlock()
-			return to.deliver(m, v)
+		if len(s.heirs) > 0 {
+			msgs = msgs[:1]
+			if to := s.successor(&msgs[0]); to != nil {
+				s.pass(&msgs[0], to)
+				s.mu.Unlock()
+				return to.deliver(msgs, v, now)
+			}
 		}
 		if s.ended {
 			s.mu.Unlock()
-			return fateGone
+			return len(msgs), fateGone
 		}
 		if s.form != formChannel || s.pumps > 0 || s.paused || s.box.len() > 0 {
 			break
 		}
-		select {
-		case s.ch <- *m:
-			s.delivered.Add(1)
+		if n := s.send(msgs); n > 0 {
 			s.mu.Unlock()
-			return fateHanded
-		default:
+			return n, fateHanded
 		}
 		if try == 0 {
 			// A consumer that only waits for the processor takes its messages now.
@@ -45,44 +47,68 @@ func (s *Subscription) deliver(m *Message, v Version) fate {
 			s.mu.Lock()
 		}
 	}
-	given, f := s.hold(*m)
-	s.slowed = s.slowed || f == fateGone || len(given) > 0
-	event := s.spell()
-	if f == fatePending && !s.paused {
-		s.startPumps()
+	return s.store(msgs, v, now)
+}
+
+// send puts as many of msgs into the channel as it has room for. s.mu is held.
+func (s *Subscription) send(msgs []Message) int {
+	for i := range msgs {
+		select {
+		case s.ch <- msgs[i]:
+		default:
+			s.delivered.Add(uint64(i))
+			return i
+		}
 	}
-	if f == fatePending && s.over(v) {
-		f = fateOver
+	s.delivered.Add(uint64(len(msgs)))
+	return len(msgs)
+}
+
+// store puts msgs in the mailbox, up to the first that has consequences. s.mu is
+// held, and released.
+func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, f fate) {
+	var given []Message
+	var event Event
+	for f = fatePending; n < len(msgs) && f == fatePending && len(given) == 0 && event == nil; n++ {
+		var held bool
+		given, held = s.hold(&msgs[n], now)
+		s.slowed = s.slowed || !held || len(given) > 0
+		event = s.spell()
+		if held && s.over(v) {
+			f = fateOver
+		}
 	}
+	s.startPumps()
 	s.mu.Unlock()
 	s.giveUp(given)
 	if event != nil {
 		s.conn.events.emit(event)
 	}
-	return f
+	return n, f
 }
 
-// hold puts m in the mailbox and returns the messages that gave way to it.
-func (s *Subscription) hold(m Message) (given []Message, f fate) {
+// hold puts m in the mailbox, unless it is QoS 0 and gives way itself, and
+// returns the messages that gave way to it.
+func (s *Subscription) hold(m *Message, now time.Time) (given []Message, held bool) {
 	if s.opts.slow == SlowLatest {
-		if old, replaced := s.box.replace(m); replaced {
-			return []Message{old}, fatePending
+		if old, replaced := s.box.replace(*m, now); replaced {
+			return []Message{old}, true
 		}
 	}
-	if s.opts.slow != SlowBlock && s.opts.slow != SlowEvict && s.full(&m) {
+	if s.opts.slow != SlowBlock && s.opts.slow != SlowEvict && s.full(m) {
 		if m.QoS == 0 && s.opts.slow == SlowDropNewest {
 			s.dropped.Add(1)
-			return nil, fateGone
+			return nil, false
 		}
-		given = s.makeWay(&m)
-		if m.QoS == 0 && s.full(&m) {
+		given = s.makeWay(m)
+		if m.QoS == 0 && s.full(m) {
 			s.dropped.Add(1)
-			return given, fateGone // all that is held is QoS 1 and 2
+			return given, false // all that is held is QoS 1 and 2
 		}
 	}
-	s.box.push(m, time.Now())
+	s.box.push(m, now)
 	s.wakeIterators()
-	return given, fatePending
+	return given, true
 }
 
 // full reports whether m goes beyond the limits. s.mu is held.
@@ -233,10 +259,10 @@ func (s *Subscription) takeHandful(hand []Message) []Message {
 		most = handful
 	}
 	for len(hand) < most && s.box.len() > 0 && size < handfulBytes {
-		m := s.take()
-		size += len(m.Payload)
-		hand = append(hand, m)
+		hand = append(hand, s.box.pop())
+		size += len(hand[len(hand)-1].Payload)
 	}
+	s.taken(len(hand))
 	return hand
 }
 

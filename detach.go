@@ -89,7 +89,7 @@ func (s *Subscription) bequeath(filter string, to *Subscription) {
 	for _, m := range s.box.cutAll(h.takes) {
 		s.pass(&m, to)
 		to.mu.Lock()
-		to.box.push(m, time.Now())
+		to.box.push(&m, time.Now())
 		to.mu.Unlock()
 	}
 	to.mu.Lock()

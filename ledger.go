@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -28,42 +27,16 @@ type ledger struct {
 	orders  [2]entryQueue // of this link: PUBACK [MQTT-4.6.0-2] and PUBREC [MQTT-4.6.0-3]
 	link    uint32        // number of the current link
 	version Version
-	open    int    // entries of this link not through: what Receive Maximum counts
-	maximum int    // our Receive Maximum on this link; 0 for none (3.x)
-	gen     uint32 // of the newest entry, within refShift's room
-	epoch   uint32 // the first generation of the session
+	open    int       // entries of this link not through: what Receive Maximum counts
+	maximum int       // our Receive Maximum on this link; 0 for none (3.x)
+	gen     uint32    // of the newest entry, within refShift's room
+	epoch   uint32    // the first generation of the session
+	began   time.Time // of the first arrival
 	free    *entry
 	nfree   int
 	scratch []byte
 
 	duplicates uint64 // redeliveries recognised
-}
-
-// entryState is where an inbound exchange stands.
-type entryState uint8
-
-const (
-	entryHeld     entryState = iota // delivered, not acknowledged by the application
-	entryAcked                      // acknowledgement waits for its turn, or for a link
-	entryReceived                   // QoS 2: PUBREC paid, PUBREL awaited
-)
-
-// entry is one inbound QoS 1 or 2 exchange.
-type entry struct {
-	next    *entry // in the free list
-	hash    uint64 // of topic and payload
-	gen     uint32
-	stale   uint32          // generation of the message it replaced before that was acknowledged
-	left    []*Subscription // subscriptions that have not finished with it
-	topic   string
-	since   time.Time // arrival, coarse
-	id      uint16
-	qos     QoS
-	state   entryState
-	code    codec.ReasonCode // of the acknowledgement
-	queued  bool             // in the order of the current link
-	counted bool             // counts towards our Receive Maximum on this link
-	dead    bool             // replaced by a new message with its id; skipped in the order
 }
 
 // arrival is what the ledger says about an inbound PUBLISH.
@@ -105,12 +78,54 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 // arrive records an inbound QoS 1 or 2 PUBLISH and says whether it is new. For
 // a new one it returns the generation that its acknowledgement must name; subs
 // are those that must finish with it, none when it is acknowledged at once.
-func (g *ledger) arrive(id uint16, qos QoS, dup bool, hash uint64, topic string, now time.Time, subs []*Subscription) (arrival, uint32) {
+func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*Subscription) (arrival, uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.record(m, hash, g.clock(now), subs)
+}
+
+// arriveAll is arrive for a run of messages, of which those of QoS 0 pass. It
+// keeps the new ones, with their generations, up to the first that goes beyond
+// our Receive Maximum, and says how many were redeliveries.
+func (g *ledger) arriveAll(msgs []Message, hashes []uint64, now time.Time, subs []*Subscription) (kept []Message, again int, over bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	since := g.clock(now)
+	kept = msgs[:0]
+	for i := range msgs {
+		m := &msgs[i]
+		if m.QoS > 0 {
+			a, gen := g.record(m, hashes[i], since, subs)
+			switch a {
+			case arrivedAgain:
+				again++
+				continue
+			case arrivedOver:
+				return kept, again, true
+			}
+			m.ref |= gen << refShift
+		}
+		if again > 0 {
+			msgs[len(kept)] = *m
+		}
+		kept = msgs[:len(kept)+1]
+	}
+	return kept, again, false
+}
+
+// clock returns how long after the first arrival now is.
+func (g *ledger) clock(now time.Time) time.Duration {
+	if g.began.IsZero() {
+		g.began = now
+	}
+	return now.Sub(g.began)
+}
+
+// record is arrive under the lock.
+func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Subscription) (arrival, uint32) {
 	var stale uint32
-	if e := g.table.get(id); e != nil {
-		if g.same(e, qos, dup, hash) {
+	if e := g.table.get(m.id); e != nil {
+		if g.same(e, m.QoS, m.Dup(), hash) {
 			if !e.counted && g.full() {
 				return arrivedOver, 0
 			}
@@ -125,15 +140,15 @@ func (g *ledger) arrive(id uint16, qos QoS, dup bool, hash uint64, topic string,
 	if g.full() {
 		return arrivedOver, 0
 	}
-	e := g.newEntry()
 	if g.gen = (g.gen + 1) & genMask; g.gen == 0 {
 		g.gen = 1 // 0 is no message
 	}
-	*e = entry{id: id, qos: qos, hash: hash, gen: g.gen, stale: stale, topic: topic, since: now, left: e.left[:0]}
-	if e.left = append(e.left, subs...); len(subs) == 0 {
+	e := g.newEntry()
+	e.id, e.qos, e.hash, e.gen, e.stale, e.topic, e.since = m.id, m.QoS, hash, g.gen, stale, m.Topic, since
+	if e.left.set(subs); e.left.none() {
 		e.state = entryAcked
 	}
-	g.table.set(id, e)
+	g.table.set(m.id, e)
 	g.enter(e)
 	return arrivedNew, e.gen
 }
@@ -206,6 +221,24 @@ func (g *ledger) lookup(gen uint32, id uint16) *entry {
 func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.finish(gen, id, sub)
+}
+
+// doneAll is done for those of msgs that are of QoS 1 or 2, each for its own
+// subscription. It reports whether an acknowledgement may be due.
+func (g *ledger) doneAll(msgs []Message) (due bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range msgs {
+		if m := &msgs[i]; m.QoS > 0 && g.finish(m.ref>>refShift, m.id, m.sub) == nil {
+			due = true
+		}
+	}
+	return due
+}
+
+// finish is done under the lock.
+func (g *ledger) finish(gen uint32, id uint16, sub *Subscription) error {
 	e := g.lookup(gen, id)
 	if e == nil {
 		return g.passed(gen, id)
@@ -213,12 +246,10 @@ func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
 	if e.state != entryHeld {
 		return ErrAcked
 	}
-	at := slices.Index(e.left, sub)
-	if at < 0 {
+	if !e.left.remove(sub) {
 		return ErrAcked
 	}
-	e.left = slices.Delete(e.left, at, at+1)
-	if len(e.left) == 0 {
+	if e.left.none() {
 		e.state = entryAcked
 	}
 	return nil
@@ -240,9 +271,7 @@ func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.lookup(gen, id); e != nil {
-		if at := slices.Index(e.left, sub); at >= 0 {
-			e.left[at] = to
-		}
+		e.left.replace(sub, to)
 	}
 }
 
@@ -253,9 +282,9 @@ func (g *ledger) abandon(sub *Subscription) int {
 	defer g.mu.Unlock()
 	n := 0
 	g.table.each(func(e *entry) {
-		if at := slices.Index(e.left, sub); at >= 0 && e.state == entryHeld {
+		if e.state == entryHeld && e.left.remove(sub) {
 			n++
-			if e.left = slices.Delete(e.left, at, at+1); len(e.left) == 0 {
+			if e.left.none() {
 				e.state = entryAcked
 			}
 		}
@@ -268,7 +297,7 @@ func (g *ledger) owes(sub *Subscription) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	found := false
-	g.table.each(func(e *entry) { found = found || slices.Contains(e.left, sub) })
+	g.table.each(func(e *entry) { found = found || e.left.has(sub) })
 	return found
 }
 
@@ -358,75 +387,14 @@ func (g *ledger) oldest() (o overdue, owed int, ok bool) {
 		q := &g.orders[i]
 		for n := range q.len() {
 			e := q.at(n)
-			if e.dead || e.state != entryHeld || len(e.left) == 0 {
+			if e.dead || e.state != entryHeld {
 				continue
 			}
-			if !ok || e.since.Before(o.since) {
-				o, ok = overdue{e.topic, e.since, e.gen, e.id, e.left[0]}, true
+			if since := g.began.Add(e.since); !ok || since.Before(o.since) {
+				o, ok = overdue{e.topic, since, e.gen, e.id, e.left.first}, true
 			}
 			break
 		}
 	}
 	return o, g.open, ok
-}
-
-func (g *ledger) newEntry() *entry {
-	e := g.free
-	if e == nil {
-		return new(entry)
-	}
-	g.free = e.next
-	g.nfree--
-	return e
-}
-
-// maxFreeEntries is how many ended entries are kept for reuse.
-const maxFreeEntries = 1024
-
-func (g *ledger) recycle(e *entry) {
-	clear(e.left)
-	*e = entry{left: e.left[:0]}
-	if g.nfree < maxFreeEntries {
-		e.next, g.free = g.free, e
-		g.nfree++
-	}
-}
-
-// entryQueue is a ring of entries.
-type entryQueue struct {
-	ring []*entry
-	head int
-	n    int
-}
-
-func (q *entryQueue) len() int { return q.n }
-
-func (q *entryQueue) at(i int) *entry { return q.ring[(q.head+i)&(len(q.ring)-1)] }
-
-func (q *entryQueue) push(e *entry) {
-	if q.n == len(q.ring) {
-		ring := make([]*entry, max(16, 2*len(q.ring)))
-		for i := range q.n {
-			ring[i] = q.at(i)
-		}
-		q.ring, q.head = ring, 0
-	}
-	q.ring[(q.head+q.n)&(len(q.ring)-1)] = e
-	q.n++
-}
-
-func (q *entryQueue) pop() *entry {
-	e := q.ring[q.head]
-	q.ring[q.head] = nil
-	q.head = (q.head + 1) & (len(q.ring) - 1)
-	q.n--
-	return e
-}
-
-// drain empties the queue.
-func (q *entryQueue) drain(f func(*entry)) {
-	for q.n > 0 {
-		f(q.pop())
-	}
-	q.ring, q.head = nil, 0
 }

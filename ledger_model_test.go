@@ -166,7 +166,7 @@ func (m *ledgerModel) arriveNew() {
 	}
 	x.had = slices.Clone(x.left)
 	full := m.maximum > 0 && m.counted()-replaced(old) >= m.maximum
-	kind, gen := m.g.arrive(id, qos, dup, x.hash, "t", time.Time{}, x.left)
+	kind, gen := m.g.arrive(inbound(id, qos, dup), x.hash, time.Time{}, x.left)
 	m.logf("new %d q%d dup %v for %d: %v", id, qos, dup, len(x.left), kind)
 	if old != nil {
 		old.void, old.over = true, true
@@ -223,7 +223,7 @@ func (m *ledgerModel) redeliver() {
 	if x.paid {
 		hash++ // by identifier alone
 	}
-	kind, _ := m.g.arrive(x.id, x.qos, dup, hash, "t", time.Time{}, x.had)
+	kind, _ := m.g.arrive(inbound(x.id, x.qos, dup), hash, time.Time{}, x.had)
 	m.logf("again %d q%d: %v", x.id, x.qos, kind)
 	if full {
 		if kind != arrivedOver {
@@ -415,7 +415,7 @@ func (m *ledgerModel) finale() {
 	m.dead = false
 	for id := uint16(1); id <= 12; id++ {
 		if x := m.open[id]; x != nil && (m.maximum == 0 || m.counted() < m.maximum || x.count) {
-			m.g.arrive(id, x.qos, true, x.hash, "t", time.Time{}, nil)
+			m.g.arrive(inbound(id, x.qos, true), x.hash, time.Time{}, nil)
 			x.count = true
 			m.orders[x.qos-1] = append(m.orders[x.qos-1], x)
 		}
@@ -445,8 +445,8 @@ func TestB19_AckOfAReplacedMessageIsStale(t *testing.T) {
 	sub := &Subscription{}
 	g := &ledger{pay: func(uint32, []byte) bool { return true }}
 	g.up(1, V311, false, 0)
-	_, first := g.arrive(7, 1, false, 1, "t", time.Time{}, []*Subscription{sub})
-	_, second := g.arrive(7, 1, false, 2, "t", time.Time{}, []*Subscription{sub})
+	_, first := g.arrive(inbound(7, 1, false), 1, time.Time{}, []*Subscription{sub})
+	_, second := g.arrive(inbound(7, 1, false), 2, time.Time{}, []*Subscription{sub})
 	if err := g.done(first, 7, sub); !errors.Is(err, ErrStale) {
 		t.Fatalf("Ack of a message whose identifier went to another: %v, want ErrStale", err)
 	}
@@ -464,13 +464,13 @@ func TestLedgerRepeatedPubrecKeepsOrder(t *testing.T) {
 	var sent []sentPacket
 	g := &ledger{pay: func(_ uint32, b []byte) bool { sent = append(sent, parseSent(V311, b)...); return true }}
 	g.up(1, V311, false, 0)
-	g.arrive(1, 2, false, 1, "t", time.Time{}, nil)
-	_, held := g.arrive(2, 2, false, 2, "t", time.Time{}, []*Subscription{sub})
+	g.arrive(inbound(1, 2, false), 1, time.Time{}, nil)
+	_, held := g.arrive(inbound(2, 2, false), 2, time.Time{}, []*Subscription{sub})
 	g.settle()
 	g.up(2, V311, true, 0)
 	sent = nil
-	g.arrive(2, 2, true, 2, "t", time.Time{}, nil)
-	g.arrive(1, 2, true, 1, "t", time.Time{}, nil)
+	g.arrive(inbound(2, 2, true), 2, time.Time{}, nil)
+	g.arrive(inbound(1, 2, true), 1, time.Time{}, nil)
 	g.settle()
 	if len(sent) != 0 {
 		t.Fatalf("%v left before the PUBREC of the first PUBLISH", sent)
@@ -480,4 +480,13 @@ func TestLedgerRepeatedPubrecKeepsOrder(t *testing.T) {
 	if got := fmt.Sprint(sent); got != "[PUBREC 2 PUBREC 1]" {
 		t.Fatalf("sent %v", got)
 	}
+}
+
+// inbound is the part of a received message that the ledger looks at.
+func inbound(id uint16, qos QoS, dup bool) *Message {
+	m := &Message{Topic: "t", id: id, QoS: qos}
+	if dup {
+		m.ref = flagDup
+	}
+	return m
 }

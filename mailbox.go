@@ -12,14 +12,15 @@ import (
 type mailbox struct {
 	rings [2]mailRing // QoS 0; QoS 1 and 2
 	seq   uint64
-	front int64 // sequence numbers of messages put back, counting down
+	front int64     // sequence numbers of messages put back, counting down
+	born  time.Time // when the first message came
 	bytes [2]int
 }
 
 type mail struct {
-	msg   Message
-	seq   int64
-	since time.Time // when it came; zero for one that was put back
+	msg Message
+	seq int64
+	age time.Duration // of the mailbox when it came; -1 for one that was put back
 }
 
 func (b *mailbox) len() int { return b.rings[0].n + b.rings[1].n }
@@ -33,8 +34,8 @@ func (b *mailbox) held() (n, bytes int) { return b.rings[1].n, b.bytes[1] }
 // oldest returns how long the first message has waited.
 func (b *mailbox) oldest(now time.Time) (age time.Duration) {
 	for i := range b.rings {
-		if r := &b.rings[i]; r.n > 0 && !r.first().since.IsZero() {
-			age = max(age, now.Sub(r.first().since))
+		if r := &b.rings[i]; r.n > 0 && r.first().age >= 0 {
+			age = max(age, now.Sub(b.born)-r.first().age)
 		}
 	}
 	return age
@@ -48,11 +49,15 @@ func ringOf(m *Message) int {
 }
 
 // push puts m last.
-func (b *mailbox) push(m Message, now time.Time) {
+func (b *mailbox) push(m *Message, now time.Time) {
+	if b.seq == 0 {
+		b.born = now
+	}
 	b.seq++
-	i := ringOf(&m)
-	b.bytes[i] += mailSize(&m)
-	b.rings[i].push(mail{m, int64(b.seq), now})
+	i := ringOf(m)
+	b.bytes[i] += mailSize(m)
+	last := b.rings[i].grow()
+	last.msg, last.seq, last.age = *m, int64(b.seq), max(0, now.Sub(b.born))
 }
 
 // unpop puts m first again.
@@ -60,7 +65,7 @@ func (b *mailbox) unpop(m Message) {
 	b.front--
 	i := ringOf(&m)
 	b.bytes[i] += mailSize(&m)
-	b.rings[i].unpop(mail{msg: m, seq: b.front})
+	b.rings[i].unpop(mail{msg: m, seq: b.front, age: -1})
 }
 
 // pop takes the first message; there must be one.
@@ -103,7 +108,7 @@ func (b *mailbox) cutAll(f func(*Message) bool) (cut []Message) {
 // replace puts m in the place of the pending message of its topic, or last when
 // that one is of the other class, and returns that one. It looks at every
 // pending message.
-func (b *mailbox) replace(m Message) (Message, bool) {
+func (b *mailbox) replace(m Message, now time.Time) (Message, bool) {
 	for i := range b.rings {
 		r := &b.rings[i]
 		for n := range r.n {
@@ -115,7 +120,7 @@ func (b *mailbox) replace(m Message) (Message, bool) {
 					at.msg = m
 				} else {
 					r.cut(n)
-					b.push(m, time.Now())
+					b.push(&m, now)
 				}
 				return old, true
 			}
@@ -138,7 +143,8 @@ func (r *mailRing) at(i int) *mail { return &r.ring[(r.head+i)&(len(r.ring)-1)] 
 
 func (r *mailRing) first() *mail { return r.at(0) }
 
-func (r *mailRing) grow() {
+// room makes room for one more.
+func (r *mailRing) room() {
 	if r.n < len(r.ring) {
 		return
 	}
@@ -149,21 +155,22 @@ func (r *mailRing) grow() {
 	r.ring, r.head = ring, 0
 }
 
-func (r *mailRing) push(m mail) {
-	r.grow()
+// grow returns a new last place.
+func (r *mailRing) grow() *mail {
+	r.room()
 	r.n++
-	*r.at(r.n - 1) = m
+	return r.at(r.n - 1)
 }
 
 func (r *mailRing) unpop(m mail) {
-	r.grow()
+	r.room()
 	r.head = (r.head - 1) & (len(r.ring) - 1)
 	r.n++
 	*r.at(0) = m
 }
 
 // keepRing is the largest ring that an empty mailbox keeps.
-const keepRing = 1024
+const keepRing = 2048
 
 func (r *mailRing) pop() Message {
 	m := r.first().msg

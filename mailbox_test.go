@@ -27,7 +27,7 @@ func TestMailboxModel(t *testing.T) {
 			m := Message{Topic: fmt.Sprint("t", rng.IntN(9)), QoS: QoS(rng.IntN(3)), Payload: fmt.Append(nil, i)}
 			switch n := rng.IntN(12); {
 			case n < 5:
-				b.push(m, time.Time{})
+				b.push(&m, time.Time{})
 				want = append(want, m)
 			case n < 7 && len(want) > 0:
 				got := b.pop()
@@ -88,7 +88,7 @@ func replaceModel(t *testing.T, b *mailbox, m Message, want []Message) []Message
 			at = slices.IndexFunc(want, func(x Message) bool { return x.Topic == m.Topic && (x.QoS == 0) == zero })
 		}
 	}
-	old, ok := b.replace(m)
+	old, ok := b.replace(m, time.Time{})
 	if ok != (at >= 0) {
 		t.Fatalf("replaced %v, pending at %d", ok, at)
 	}
@@ -109,7 +109,7 @@ func replaceModel(t *testing.T, b *mailbox, m Message, want []Message) []Message
 func TestMailboxShrinks(t *testing.T) {
 	var b mailbox
 	for range 4 * keepRing {
-		b.push(Message{QoS: 1}, time.Time{})
+		b.push(&Message{QoS: 1}, time.Time{})
 	}
 	for b.len() > 0 {
 		b.pop()

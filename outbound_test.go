@@ -324,7 +324,7 @@ func TestB37_FloodOfReplies(t *testing.T) {
 			g := ledger{pay: o.pay}
 			g.up(l.no, l.version, false, 0)
 			for range 100 {
-				g.arrive(5, 1, false, 1, "t", time.Time{}, nil)
+				g.arrive(inbound(5, 1, false), 1, time.Time{}, nil)
 				g.settle()
 			}
 		},

@@ -3,9 +3,7 @@ package mqtt
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -18,9 +16,8 @@ type reader struct {
 	slab   []byte // payloads are cut from it
 	acks   []ackFact
 	now    time.Time // of this batch
-	seed   maphash.Seed
-	owes   bool            // some acknowledgement may be due at the end of the batch
-	over   *Subscription   // a subscription above its limit, found in this packet
+	owes   bool      // some acknowledgement may be due at the end of the batch
+	run    run
 	chosen []*Subscription // who gets the current message
 	flags  []uint32        // and with which flags
 }
@@ -30,7 +27,7 @@ type reader struct {
 // writer, the window or a user, but for the one exception of "decided" 10. It
 // ends when the socket does, and returns why.
 func (l *link) read() error {
-	r := &reader{l: l, seed: l.conn.seed}
+	r := &reader{l: l, topics: topicTable{seed: l.conn.seed}}
 	for {
 		if err := r.batch(); err != nil {
 			return err
@@ -55,8 +52,17 @@ func (l *link) read() error {
 
 // batch handles every whole packet that is there.
 func (r *reader) batch() error {
-	defer r.settle()
 	r.now = time.Now()
+	err := r.packets()
+	// What came before an error still counts.
+	if e := r.flush(); err == nil {
+		err = e
+	}
+	r.settle()
+	return err
+}
+
+func (r *reader) packets() error {
 	for {
 		f, ok, err := r.l.framer.Next()
 		if err != nil {
@@ -71,7 +77,7 @@ func (r *reader) batch() error {
 	}
 }
 
-// settle hands on what the batch gathered.
+// settle hands on the acknowledgements that the batch gathered, either way.
 func (r *reader) settle() {
 	if len(r.acks) > 0 {
 		r.l.conn.out.acks(r.l, r.acks)
@@ -141,7 +147,7 @@ func (r *reader) publish(f *codec.Frame) error {
 	}
 	t.refresh(r.l.conn.routes)
 	r.choose(t, &p)
-	return r.hand(t, &p)
+	return r.gather(t, &p)
 }
 
 // badTopic ends the link because of a malformed topic ("decided" 8).
@@ -161,216 +167,6 @@ func quoteBytes(b []byte) string {
 	return fmt.Sprintf("%q", b)
 }
 
-// hand gives the message to the chosen subscriptions.
-func (r *reader) hand(t *topicEntry, p *codec.PublishView) error {
-	c := r.l.conn
-	var ref uint32
-	if p.QoS > 0 {
-		hash := maphash.Bytes(r.seed, p.Payload) ^ maphash.String(r.seed, t.topic)
-		a, gen := c.ledger.arrive(p.PacketID, QoS(p.QoS), p.Dup, hash, t.topic, r.now, r.chosen)
-		r.owes = true
-		switch a {
-		case arrivedAgain:
-			c.stats.duplicates.Add(1)
-			return nil
-		case arrivedOver:
-			return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
-		}
-		ref = gen << refShift
-	}
-	c.stats.received.Add(1)
-	if len(r.chosen) == 0 {
-		if len(t.targets) == 0 {
-			c.unmatched(t.topic)
-		}
-		return nil // else a copy that its subscription has or gets by another filter
-	}
-	if p.Dup {
-		ref |= flagDup
-	}
-	for i, s := range r.chosen {
-		r.deliver(s, &Message{
-			Topic: t.topic, Payload: r.own(p.Payload), Properties: messageProperties(p),
-			sub: s, ref: ref | r.flags[i], id: p.PacketID, QoS: QoS(p.QoS),
-		})
-	}
-	if r.over == nil {
-		return nil
-	}
-	return r.backPressure()
-}
-
-// deliver brings m to s and notes what follows for its acknowledgement.
-func (r *reader) deliver(s *Subscription, m *Message) {
-	c := r.l.conn
-	switch f := s.deliver(m, r.l.version); {
-	case f == fateGone && m.QoS > 0, f == fateHanded && m.QoS > 0 && !m.sub.opts.manual:
-		c.ledger.done(m.ref>>refShift, m.id, m.sub)
-	case f == fateOver:
-		r.over = m.sub
-	}
-}
-
-// own copies a payload out of the read buffer: small ones from a slab that
-// several messages share.
-func (r *reader) own(p []byte) []byte {
-	if len(p) == 0 {
-		return nil
-	}
-	if len(p) > readSlab/8 {
-		return append([]byte(nil), p...)
-	}
-	if len(r.slab)+len(p) > cap(r.slab) {
-		r.slab = make([]byte, 0, readSlab)
-	}
-	at := len(r.slab)
-	r.slab = append(r.slab, p...)
-	return r.slab[at:len(r.slab):len(r.slab)]
-}
-
-const readSlab = 8 << 10
-
-// choose fills in who gets the message: by subscription identifier where the
-// server sent one of ours whose filter matches, else everyone who matches.
-func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
-	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
-	switch {
-	case len(t.targets) == 1 && !p.Retain:
-		// The one that matches gets it, whatever the identifiers say.
-		r.chosen, r.flags = append(r.chosen, t.targets[0].sub), append(r.flags, 0)
-	case len(t.targets) == 0:
-		r.catchAll(p)
-	case p.SubIDs > 0 && r.byIdentifier(t, p):
-	default:
-		r.byFilter(t, p)
-	}
-}
-
-// byFilter chooses everyone who matches. When several filters do, the server may
-// send a copy for each, and each copy comes here.
-func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
-	for i := range t.targets {
-		if t.targets[i].single {
-			r.add(&t.targets[i], p)
-		}
-	}
-	if t.routes > 1 {
-		r.l.conn.stats.suspected.Add(1)
-	}
-}
-
-// byIdentifier chooses by subscription identifier, and reports whether any of
-// the identifiers is that of a matching filter of ours. A subscription with
-// several filters takes one copy: that of its primary target.
-func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
-	found := false
-	for i := range t.targets {
-		tg := &t.targets[i]
-		if tg.subID == 0 || !r.carries(p, tg.subID) {
-			continue
-		}
-		found = true
-		switch {
-		case tg.primary:
-			t.settled(tg.sub)
-		case !tg.former:
-			continue
-		}
-		if !slices.Contains(r.chosen, tg.sub) {
-			r.add(tg, p)
-		}
-	}
-	return found
-}
-
-func (r *reader) carries(p *codec.PublishView, id uint32) bool {
-	if p.SubIDs == 1 {
-		return p.SubID == id
-	}
-	for got := range p.Props.SubscriptionIDs() {
-		if got == id {
-			return true
-		}
-	}
-	return false
-}
-
-// add chooses tg, unless the message is a retained copy that is meant for
-// another subscription of the same filter.
-func (r *reader) add(tg *target, p *codec.PublishView) {
-	retained := p.Retain && !tg.asPub
-	if retained && tg.others && !tg.fresh {
-		return
-	}
-	var flags uint32
-	if p.Retain {
-		flags |= flagRetained
-	}
-	if retained && tg.replay && !tg.fresh {
-		flags |= flagReplay
-	}
-	r.chosen = append(r.chosen, tg.sub)
-	r.flags = append(r.flags, flags)
-}
-
-// catchAll chooses the catch-all subscription, for what matches no filter.
-func (r *reader) catchAll(p *codec.PublishView) {
-	s := r.l.conn.routes.catchAll()
-	if s == nil {
-		return
-	}
-	var flags uint32
-	if p.Retain {
-		flags = flagRetained
-	}
-	r.chosen, r.flags = append(r.chosen, s), append(r.flags, flags)
-}
-
-// backPressure does what "decided" 10 says when a subscription is above its
-// limit: it is evicted, or the link is not read until it made room, lost its
-// patience, or the link ends.
-func (r *reader) backPressure() error {
-	s := r.over
-	r.over = nil
-	l := r.l
-	c := l.conn
-	if s.opts.slow == SlowEvict {
-		c.evict(s)
-		return nil
-	}
-	select {
-	case <-c.lift:
-		return nil
-	default:
-	}
-	r.settle()
-	c.events.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Started: true, Paused: true})
-	l.paused.Store(true)
-	defer l.paused.Store(false)
-	timer := time.NewTimer(c.cfg.stuckAfter)
-	defer timer.Stop()
-	_, last := s.roomFor()
-	for {
-		room, moves := s.roomFor()
-		select {
-		case <-room:
-			l.received.Store(l.since())
-			return nil
-		case <-timer.C:
-		case <-c.lift:
-			return nil
-		case <-l.dead:
-			return l.cause
-		}
-		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock {
-			c.evict(s)
-			return nil
-		}
-		last = moves
-		timer.Reset(c.cfg.stuckAfter)
-	}
-}
-
 // oversize acknowledges a 3.x message above our limit, or it would come back
 // for ever; it was read past without being kept (CLAUSES.md Part B).
 func (r *reader) oversize(f *codec.Frame) error {
@@ -383,8 +179,15 @@ func (r *reader) oversize(f *codec.Frame) error {
 	if c.draining.Load() {
 		return nil // the server keeps it
 	}
+	if err := r.flush(); err != nil {
+		return err // acknowledgements are owed in the order of arrival
+	}
 	if qos > 0 {
-		c.ledger.arrive(id, qos, f.Flags&8 != 0, 0, topic, r.now, nil)
+		m := Message{Topic: topic, id: id, QoS: qos}
+		if f.Flags&8 != 0 {
+			m.ref = flagDup
+		}
+		c.ledger.arrive(&m, 0, r.now, nil)
 		r.owes = true
 	}
 	c.tooLarge(topic, f.Size)
@@ -418,6 +221,9 @@ func (r *reader) ack(f *codec.Frame) error {
 		return protocolFault(err)
 	}
 	if f.Type == codec.PUBREL {
+		if err := r.flush(); err != nil {
+			return err
+		}
 		r.settle() // PUBRECs that are due leave first
 		r.l.conn.ledger.released(a.PacketID)
 		return nil

@@ -235,7 +235,9 @@ func (s *Subscription) next() (Message, bool) {
 	if s.ended {
 		return Message{}, false
 	}
-	return s.take(), true
+	m := s.box.pop()
+	s.taken(1)
+	return m, true
 }
 
 // yield runs the body for m and acknowledges it, or puts it back when the body panics.
@@ -252,13 +254,11 @@ func (s *Subscription) yield(body func(Message) bool, m Message) bool {
 	return goOn
 }
 
-// take pops the next message into the caller's hands. s.mu is held.
-func (s *Subscription) take() Message {
-	m := s.box.pop()
-	s.hands++
+// taken notes that n messages went into the caller's hands. s.mu is held.
+func (s *Subscription) taken(n int) {
+	s.hands += n
 	s.moves++
 	s.madeRoom()
-	return m
 }
 
 // handedOver notes that the consumer has msgs.

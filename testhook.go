@@ -94,13 +94,13 @@ func (f *testFeed) deliver(m Message) bool {
 	}
 	if m.QoS > 0 {
 		f.id = f.id%maxPacketID + 1
-		_, gen := g.arrive(f.id, 1, false, 0, m.Topic, time.Now(), []*Subscription{f.s})
 		m.id = f.id
+		_, gen := g.arrive(&Message{Topic: m.Topic, id: f.id, QoS: 1}, 0, time.Now(), []*Subscription{f.s})
 		m.ref |= gen << refShift
 	}
-	fate := f.s.deliver(&m, V311)
-	if m.QoS > 0 && (fate == fateGone || fate == fateHanded && !f.s.opts.manual) {
-		g.done(m.ref>>refShift, m.id, f.s)
+	_, fate := f.s.deliver([]Message{m}, V311, time.Now())
+	if fate == fateGone || fate == fateHanded && !f.s.opts.manual {
+		g.doneAll([]Message{m})
 	}
 	g.settle()
 	return fate != fateGone

@@ -1,11 +1,15 @@
 package mqtt
 
-import "slices"
+import (
+	"hash/maphash"
+	"slices"
+)
 
 // topicTable remembers the topics of one link: their text, so that a message
 // costs no allocation for it, and what they match, until the routes change. It
 // is bounded, and belongs to the reader.
 type topicTable struct {
+	seed  maphash.Seed
 	m     map[string]*topicEntry
 	last  *topicEntry
 	bytes int // length of all names
@@ -14,6 +18,7 @@ type topicTable struct {
 // topicEntry is one topic.
 type topicEntry struct {
 	topic   string
+	hash    uint64 // its part of what the ledger recognises a message by
 	targets []target
 	routes  int    // how many filters match
 	gen     uint64 // of the routes that targets come from; 0 for never
@@ -43,7 +48,7 @@ func (t *topicTable) put(name []byte) *topicEntry {
 		t.m, t.bytes = make(map[string]*topicEntry, 16), 0
 	}
 	t.bytes += len(name)
-	e := &topicEntry{topic: string(name)}
+	e := &topicEntry{topic: string(name), hash: maphash.Bytes(t.seed, name)}
 	t.m[e.topic] = e
 	t.last = e
 	return e

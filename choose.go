@@ -1,0 +1,103 @@
+package mqtt
+
+import (
+	"slices"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// choose fills in who gets the message: by subscription identifier where the
+// server sent one of ours whose filter matches, else everyone who matches.
+func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
+	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
+	switch {
+	case len(t.targets) == 1 && !p.Retain:
+		// The one that matches gets it, whatever the identifiers say.
+		r.chosen, r.flags = append(r.chosen, t.targets[0].sub), append(r.flags, 0)
+	case len(t.targets) == 0:
+		r.catchAll(p)
+	case p.SubIDs > 0 && r.byIdentifier(t, p):
+	default:
+		r.byFilter(t, p)
+	}
+}
+
+// byFilter chooses everyone who matches. When several filters do, the server may
+// send a copy for each, and each copy comes here.
+func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
+	for i := range t.targets {
+		if t.targets[i].single {
+			r.pick(&t.targets[i], p)
+		}
+	}
+	if t.routes > 1 {
+		r.l.conn.stats.suspected.Add(1)
+	}
+}
+
+// byIdentifier chooses by subscription identifier, and reports whether any of
+// the identifiers is that of a matching filter of ours. A subscription with
+// several filters takes one copy: that of its primary target.
+func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
+	found := false
+	for i := range t.targets {
+		tg := &t.targets[i]
+		if tg.subID == 0 || !r.carries(p, tg.subID) {
+			continue
+		}
+		found = true
+		switch {
+		case tg.primary:
+			t.settled(tg.sub)
+		case !tg.former:
+			continue
+		}
+		if !slices.Contains(r.chosen, tg.sub) {
+			r.pick(tg, p)
+		}
+	}
+	return found
+}
+
+func (r *reader) carries(p *codec.PublishView, id uint32) bool {
+	if p.SubIDs == 1 {
+		return p.SubID == id
+	}
+	for got := range p.Props.SubscriptionIDs() {
+		if got == id {
+			return true
+		}
+	}
+	return false
+}
+
+// pick chooses tg, unless the message is a retained copy that is meant for
+// another subscription of the same filter.
+func (r *reader) pick(tg *target, p *codec.PublishView) {
+	retained := p.Retain && !tg.asPub
+	if retained && tg.others && !tg.fresh {
+		return
+	}
+	var flags uint32
+	if p.Retain {
+		flags |= flagRetained
+	}
+	if retained && tg.replay && !tg.fresh {
+		flags |= flagReplay
+	}
+	r.chosen = append(r.chosen, tg.sub)
+	r.flags = append(r.flags, flags)
+}
+
+// catchAll chooses the catch-all subscription, for what matches no filter.
+func (r *reader) catchAll(p *codec.PublishView) {
+	s := r.l.conn.routes.catchAll()
+	if s == nil {
+		return
+	}
+	var flags uint32
+	if p.Retain {
+		flags = flagRetained
+	}
+	r.chosen, r.flags = append(r.chosen, s), append(r.flags, flags)
+}

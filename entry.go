@@ -1,0 +1,141 @@
+package mqtt
+
+import (
+	"slices"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// entryState is where an inbound exchange stands.
+type entryState uint8
+
+const (
+	entryHeld     entryState = iota // delivered, not acknowledged by the application
+	entryAcked                      // acknowledgement waits for its turn, or for a link
+	entryReceived                   // QoS 2: PUBREC paid, PUBREL awaited
+)
+
+// entry is one inbound QoS 1 or 2 exchange.
+type entry struct {
+	next    *entry // in the free list
+	hash    uint64 // of topic and payload
+	gen     uint32
+	stale   uint32        // generation of the message it replaced before that was acknowledged
+	left    owners        // subscriptions that have not finished with it
+	since   time.Duration // arrival, coarse, on the ledger's clock
+	topic   string
+	id      uint16
+	qos     QoS
+	state   entryState
+	code    codec.ReasonCode // of the acknowledgement
+	queued  bool             // in the order of the current link
+	counted bool             // counts towards our Receive Maximum on this link
+	dead    bool             // replaced by a new message with its id; skipped in the order
+}
+
+// owners are the subscriptions that have to finish with a message, nearly always
+// one.
+type owners struct {
+	first *Subscription // nil when there is none
+	more  []*Subscription
+}
+
+func (o *owners) none() bool { return o.first == nil }
+
+func (o *owners) set(subs []*Subscription) {
+	if len(subs) == 0 {
+		return
+	}
+	o.first = subs[0]
+	o.more = append(o.more, subs[1:]...)
+}
+
+func (o *owners) has(s *Subscription) bool { return o.first == s || slices.Contains(o.more, s) }
+
+// remove takes s out, and reports whether it was there.
+func (o *owners) remove(s *Subscription) bool {
+	if o.first == s {
+		o.first = nil
+		if n := len(o.more) - 1; n >= 0 {
+			o.first = o.more[n]
+			o.more = slices.Delete(o.more, n, n+1)
+		}
+		return true
+	}
+	at := slices.Index(o.more, s)
+	if at >= 0 {
+		o.more = slices.Delete(o.more, at, at+1)
+	}
+	return at >= 0
+}
+
+// replace puts to in the place of s, if that is there.
+func (o *owners) replace(s, to *Subscription) {
+	if o.first == s {
+		o.first = to
+	} else if at := slices.Index(o.more, s); at >= 0 {
+		o.more[at] = to
+	}
+}
+
+func (g *ledger) newEntry() *entry {
+	e := g.free
+	if e == nil {
+		return new(entry)
+	}
+	g.free, e.next = e.next, nil
+	g.nfree--
+	return e
+}
+
+// maxFreeEntries is how many ended entries are kept for reuse.
+const maxFreeEntries = 1024
+
+func (g *ledger) recycle(e *entry) {
+	clear(e.left.more)
+	*e = entry{left: owners{more: e.left.more[:0]}}
+	if g.nfree < maxFreeEntries {
+		e.next, g.free = g.free, e
+		g.nfree++
+	}
+}
+
+// entryQueue is a ring of entries.
+type entryQueue struct {
+	ring []*entry
+	head int
+	n    int
+}
+
+func (q *entryQueue) len() int { return q.n }
+
+func (q *entryQueue) at(i int) *entry { return q.ring[(q.head+i)&(len(q.ring)-1)] }
+
+func (q *entryQueue) push(e *entry) {
+	if q.n == len(q.ring) {
+		ring := make([]*entry, max(16, 2*len(q.ring)))
+		for i := range q.n {
+			ring[i] = q.at(i)
+		}
+		q.ring, q.head = ring, 0
+	}
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = e
+	q.n++
+}
+
+func (q *entryQueue) pop() *entry {
+	e := q.ring[q.head]
+	q.ring[q.head] = nil
+	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.n--
+	return e
+}
+
+// drain empties the queue.
+func (q *entryQueue) drain(f func(*entry)) {
+	for q.n > 0 {
+		f(q.pop())
+	}
+	q.ring, q.head = nil, 0
+}

@@ -1,0 +1,219 @@
+package mqtt
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// run is what the reader has in hand: consecutive messages of one subscription,
+// which ledger, subscription and counters hear of at once. A message for several
+// subscriptions, or for none, is a run of its own. A run ends with the batch at
+// the latest, for until it is handed on its payloads are views into the buffer
+// that the next read fills.
+type run struct {
+	sub    *Subscription
+	msgs   []Message
+	hashes []uint64 // of topic and payload, at QoS 1 and 2
+	owes   bool     // some message is of QoS 1 or 2
+}
+
+// maxRun is the most messages of a run: how many the ledger and a subscription
+// take under one lock.
+const maxRun = 64
+
+// gather adds a message to the run, or begins the next.
+func (r *reader) gather(t *topicEntry, p *codec.PublishView) error {
+	if len(r.chosen) != 1 {
+		return r.spread(t, p)
+	}
+	if s := r.chosen[0]; s != r.run.sub || len(r.run.msgs) == maxRun {
+		if err := r.flush(); err != nil {
+			return err
+		}
+		r.run.sub = s
+	}
+	r.add(t, p, r.run.sub, r.flags[0])
+	return nil
+}
+
+// add puts a message into the run. Its payload is a view.
+func (r *reader) add(t *topicEntry, p *codec.PublishView, s *Subscription, ref uint32) {
+	var hash uint64
+	if p.QoS > 0 {
+		hash = maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
+		r.run.owes = true
+	}
+	if p.Dup {
+		ref |= flagDup
+	}
+	m := r.run.next()
+	m.Topic, m.Payload, m.sub, m.ref, m.id, m.QoS = t.topic, p.Payload, s, ref, p.PacketID, QoS(p.QoS)
+	if len(p.Props) > 0 {
+		m.Properties = messageProperties(p)
+	}
+	r.run.hashes = append(r.run.hashes, hash)
+}
+
+// next returns a message at the end of the run, which is filled in where it is:
+// a value made elsewhere costs a copy that waits for the stores before it.
+func (u *run) next() *Message {
+	n := len(u.msgs)
+	if n == cap(u.msgs) {
+		u.msgs = append(u.msgs, Message{})
+	} else {
+		u.msgs = u.msgs[:n+1]
+	}
+	return &u.msgs[n]
+}
+
+// flush hands on the run.
+func (r *reader) flush() error {
+	if len(r.run.msgs) == 0 {
+		return nil
+	}
+	s := r.run.sub
+	msgs, err := r.enter([]*Subscription{s})
+	for i := range msgs {
+		msgs[i].Payload = r.own(msgs[i].Payload)
+	}
+	if e := r.deliver(s, msgs); err == nil {
+		err = e
+	}
+	r.run.reset()
+	return err
+}
+
+func (u *run) reset() {
+	clear(u.msgs)
+	*u = run{msgs: u.msgs[:0], hashes: u.hashes[:0]}
+}
+
+// spread hands on a message that goes to several subscriptions, or to none.
+func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
+	if err := r.flush(); err != nil {
+		return err
+	}
+	r.add(t, p, nil, 0)
+	defer r.run.reset()
+	msgs, err := r.enter(r.chosen)
+	if len(msgs) == 0 {
+		return err
+	}
+	if len(t.targets)+len(r.chosen) == 0 {
+		r.l.conn.unmatched(t.topic) // else its subscription has or gets a copy by another filter
+	}
+	m := msgs[0]
+	for i, s := range r.chosen {
+		msgs[0] = m
+		msgs[0].sub, msgs[0].ref, msgs[0].Payload = s, m.ref|r.flags[i], r.own(p.Payload)
+		if i > 0 {
+			msgs[0].Properties = messageProperties(p)
+		}
+		if e := r.deliver(s, msgs); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// enter records the run, which subs have to finish with, in ledger and counters,
+// and returns what of it is to be delivered: not what came before.
+func (r *reader) enter(subs []*Subscription) ([]Message, error) {
+	c := r.l.conn
+	msgs := r.run.msgs
+	var err error
+	if r.run.owes {
+		var again int
+		var over bool
+		msgs, again, over = c.ledger.arriveAll(msgs, r.run.hashes, r.now, subs)
+		r.owes = true
+		c.stats.duplicates.Add(uint64(again))
+		if over {
+			err = &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
+		}
+	}
+	c.stats.received.Add(uint64(len(msgs)))
+	return msgs, err
+}
+
+// deliver brings msgs to s and does what follows. They are in the ledger: also
+// when the link ends meanwhile each must find its place, for the server's next
+// copy will be taken for the redelivery that it is.
+func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
+	for len(msgs) > 0 {
+		n, f := s.deliver(msgs, r.l.version, r.now)
+		some := msgs[:n]
+		msgs = msgs[n:]
+		switch {
+		case f == fateGone, f == fateHanded && !some[0].sub.opts.manual:
+			r.l.conn.ledger.doneAll(some)
+		case f == fateOver && err == nil:
+			err = r.backPressure(some[n-1].sub)
+		}
+	}
+	return err
+}
+
+// own copies a payload out of the read buffer: small ones from a slab that
+// several messages share.
+func (r *reader) own(p []byte) []byte {
+	if len(p) == 0 {
+		return nil
+	}
+	if len(p) > readSlab/8 {
+		return append([]byte(nil), p...)
+	}
+	if len(r.slab)+len(p) > cap(r.slab) {
+		r.slab = make([]byte, 0, readSlab)
+	}
+	at := len(r.slab)
+	r.slab = append(r.slab, p...)
+	return r.slab[at:len(r.slab):len(r.slab)]
+}
+
+const readSlab = 8 << 10
+
+// backPressure does what "decided" 10 says when a subscription is above its
+// limit: it is evicted, or the link is not read until it made room, lost its
+// patience, or the link ends.
+func (r *reader) backPressure(s *Subscription) error {
+	l := r.l
+	c := l.conn
+	if s.opts.slow == SlowEvict {
+		c.evict(s)
+		return nil
+	}
+	select {
+	case <-c.lift:
+		return nil
+	default:
+	}
+	r.settle()
+	c.events.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Started: true, Paused: true})
+	l.paused.Store(true)
+	defer l.paused.Store(false)
+	timer := time.NewTimer(c.cfg.stuckAfter)
+	defer timer.Stop()
+	_, last := s.roomFor()
+	for {
+		room, moves := s.roomFor()
+		select {
+		case <-room:
+			l.received.Store(l.since())
+			return nil
+		case <-timer.C:
+		case <-c.lift:
+			return nil
+		case <-l.dead:
+			return l.cause
+		}
+		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock {
+			c.evict(s)
+			return nil
+		}
+		last = moves
+		timer.Reset(c.cfg.stuckAfter)
+	}
+}
