@@ -191,6 +191,10 @@ func newOutModel(seed uint64, tracing bool) *outModel {
 		}
 	})
 	m.o.win.maxID = uint16(2 + rng.IntN(14))
+	if m.large && rng.IntN(2) == 0 {
+		// A window that does not fill before the buffer.
+		m.o.cfg.inflight3, m.o.cfg.inflight5, m.o.win.maxID = 40, 40, 60
+	}
 	m.o.win.lastID = uint16(rng.IntN(int(m.o.win.maxID)))
 	m.logf("cfg %+v v%v maxID %d", cfg, m.v, m.o.win.maxID)
 	return m
