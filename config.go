@@ -47,6 +47,7 @@ type config struct {
 	maxSubscribe   int  // filters in a packet
 	logger         *slog.Logger
 	hook           func(PacketInfo)
+	hookPayload    bool // show it payloads
 	declared       []declaration
 	catchAll       *subOptions
 	errs           []error

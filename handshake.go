@@ -328,10 +328,3 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 	g.responseInfo = p.ResponseInfo
 	return g
 }
-
-// hookHandshake shows the hook a packet that begins or ends a link.
-func (c *Conn) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
-	if c.cfg.hook != nil {
-		c.cfg.hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link})
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -193,7 +194,7 @@ func TestB43_PacketHook(t *testing.T) {
 				break
 			}
 			want[i].Link = 1
-			if seen[i] != want[i] {
+			if !reflect.DeepEqual(seen[i], want[i]) {
 				t.Errorf("packet %d\n got %+v\nwant %+v", i, seen[i], want[i])
 			}
 		}

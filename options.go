@@ -292,7 +292,9 @@ func WithUsername(username string) ConnectOption {
 }
 
 // WithCredentialsFunc sets a function that is called before every attempt, with
-// the context of the attempt. Its error counts as a failed attempt.
+// the context of the attempt, and may change for it what [Credentials] hold: user
+// name, password, URL, WebSocket headers, TLS configuration and with that the
+// client certificate. Its error counts as a failed attempt.
 func WithCredentialsFunc(f func(context.Context) (Credentials, error)) ConnectOption {
 	return func(c *config) { c.credentials = f }
 }
@@ -392,20 +394,15 @@ func WithLogger(l *slog.Logger) ConnectOption {
 	}
 }
 
-// PacketInfo describes one packet that was sent or received, without its contents.
-type PacketInfo struct {
-	Sent     bool // false: received
-	Type     codec.Type
-	PacketID uint16
-	QoS      QoS
-	Size     int    // of the whole packet in bytes
-	Link     uint32 // number of the link, or of the one that an attempt would make
-}
-
 // WithPacketHook sets a function that sees every packet as the goroutines of
 // the link send and receive it: one that is sent just before it is written, so
 // that no answer to it comes first. It must not block.
 func WithPacketHook(f func(PacketInfo)) ConnectOption { return func(c *config) { c.hook = f } }
+
+// WithPacketPayload shows the packet hook the payload of every PUBLISH. It is the
+// buffer that is written or was read: the hook must neither change nor keep it.
+// Passwords and the will are never shown.
+func WithPacketPayload() ConnectOption { return func(c *config) { c.hookPayload = true } }
 
 // WithSubscription declares a subscription before the first link, so that no
 // message of a resumed session comes before it. [Conn.Subscription] returns it

@@ -100,11 +100,7 @@ func protocolFault(err error) error {
 
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
-	if h := r.l.conn.cfg.hook; h != nil {
-		info := PacketInfo{Type: f.Type, Size: f.Size, Link: r.l.no}
-		info.identify(f.Type, f.Flags, f.Body)
-		h(info)
-	}
+	r.l.hookReceived(f)
 	switch f.Type {
 	case codec.PUBLISH:
 		return r.publish(f)

@@ -1,0 +1,93 @@
+package mqtt
+
+import "github.com/millrace/mqtt/codec"
+
+// PacketInfo describes one packet that was sent or received, without its contents
+// but for what [WithPacketPayload] asks for.
+type PacketInfo struct {
+	Sent     bool // false: received
+	Type     codec.Type
+	PacketID uint16
+	QoS      QoS
+	Size     int    // of the whole packet in bytes
+	Link     uint32 // number of the link, or of the one that an attempt would make
+	Payload  []byte // of a PUBLISH, by WithPacketPayload; only until the hook returns
+}
+
+// hookHandshake shows the hook a packet that begins or ends a link.
+func (c *Conn) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
+	if c.cfg.hook != nil {
+		c.cfg.hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link})
+	}
+}
+
+// hookReceived shows the hook a packet before it is handled.
+func (l *link) hookReceived(f *codec.Frame) {
+	cfg := l.conn.cfg
+	if cfg.hook == nil {
+		return
+	}
+	info := PacketInfo{Type: f.Type, Size: f.Size, Link: l.no}
+	info.identify(f.Type, f.Flags, f.Body)
+	if cfg.hookPayload && !f.Oversize {
+		info.Payload = payloadOf(l.version, f.Type, f.Flags, f.Body)
+	}
+	cfg.hook(info)
+}
+
+// hookSent shows the hook the packets of b.
+func (l *link) hookSent(b *outbuf) {
+	cfg := l.conn.cfg
+	if cfg.hook == nil {
+		return
+	}
+	for at, refs := 0, b.refs; at < len(b.buf); {
+		t, flags, rest, n, err := codec.ParseHeader(b.buf[at:])
+		if err != nil || n == 0 {
+			return
+		}
+		info := PacketInfo{Sent: true, Type: t, Size: n + rest, Link: l.no}
+		body := b.buf[at+n : min(at+n+rest, len(b.buf))]
+		info.identify(t, flags, body)
+		beside := len(refs) > 0 && refs[0].at < at+n+rest
+		switch {
+		case cfg.hookPayload && beside:
+			info.Payload = refs[0].payload
+		case cfg.hookPayload:
+			info.Payload = payloadOf(l.version, t, flags, body)
+		}
+		at += n + rest
+		if beside {
+			at -= len(refs[0].payload) // which is not in buf
+			refs = refs[1:]
+		}
+		cfg.hook(info)
+	}
+}
+
+// payloadOf returns the payload of a PUBLISH, nil of anything else.
+func payloadOf(v Version, t codec.Type, flags byte, body []byte) []byte {
+	var p codec.PublishView
+	if t != codec.PUBLISH || p.DecodeLayout(v, flags, body) != nil {
+		return nil
+	}
+	return p.Payload
+}
+
+// identify fills in packet identifier and QoS.
+func (p *PacketInfo) identify(t codec.Type, flags byte, body []byte) {
+	at := 0
+	switch t {
+	case codec.PUBLISH:
+		p.QoS = QoS(flags >> 1 & 3)
+		if p.QoS == 0 || len(body) < 2 {
+			return
+		}
+		at = 2 + int(body[0])<<8 + int(body[1])
+	case codec.CONNECT, codec.CONNACK, codec.PINGREQ, codec.PINGRESP, codec.DISCONNECT, codec.AUTH:
+		return
+	}
+	if len(body) >= at+2 {
+		p.PacketID = uint16(body[at])<<8 | uint16(body[at+1])
+	}
+}
