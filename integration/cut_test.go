@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-// cutter is a TCP proxy in front of a broker that cuts all connections through
-// it at once, with whatever is under way in either direction.
+// cutter is a TCP proxy in front of a broker that notes what passes and cuts all
+// connections through it at once, with whatever is under way in either direction.
 type cutter struct {
 	url    string // for the client
 	target string
 	ln     net.Listener
+	wire   wire
 	work   sync.WaitGroup // accept, and two copies for each connection
 
 	mu    sync.Mutex
@@ -55,14 +56,15 @@ func (c *cutter) accept() {
 		c.mu.Lock()
 		c.conns[client], c.conns[server] = struct{}{}, struct{}{}
 		c.mu.Unlock()
-		c.work.Go(func() { c.copy(client, server) })
-		c.work.Go(func() { c.copy(server, client) })
+		link := c.wire.begin()
+		c.work.Go(func() { c.copy(client, server, link.tap(server, true)) })
+		c.work.Go(func() { c.copy(server, client, link.tap(client, false)) })
 	}
 }
 
-// copy copies one direction; its end ends the connection.
-func (c *cutter) copy(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
+// copy copies one direction, what tap reads; its end ends the connection.
+func (c *cutter) copy(to, from net.Conn, tap io.Reader) {
+	_, _ = io.Copy(to, tap)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range []net.Conn{to, from} {

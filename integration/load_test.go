@@ -31,6 +31,7 @@ type lane struct {
 
 	// The receiver's until it has ended.
 	seen     map[int]int // how often a number came
+	order    []int       // the numbers as they came for the first time
 	highest  int         // the highest number that came
 	disorder int         // first arrivals after a higher number
 
@@ -111,7 +112,9 @@ func (l *lane) publish(ctx context.Context, conn *mqtt.Conn) {
 func (l *lane) receive(messages <-chan mqtt.Message) {
 	for m := range messages {
 		n, _ := strconv.Atoi(string(m.Payload))
-		l.seen[n]++
+		if l.seen[n]++; l.seen[n] == 1 {
+			l.order = append(l.order, n)
+		}
 		switch {
 		case l.seen[n] > 1:
 		case n == endMark:
@@ -151,8 +154,8 @@ func (l *load) flows(t *testing.T) {
 }
 
 // finish stops publishing, waits for all Futures and all messages that are still
-// to come, ends both Conns and returns the figures.
-func (l *load) finish(t *testing.T, held func() map[string]bool) tally {
+// to come, ends both Conns and returns the figures. held is as in lane.count.
+func (l *load) finish(t *testing.T, w *wire, held func() map[string]bool) tally {
 	t.Helper()
 	l.stop()
 	l.publishers.Wait()
@@ -178,8 +181,9 @@ func (l *load) finish(t *testing.T, held func() map[string]bool) tally {
 	if held != nil {
 		taken = held()
 	}
+	in := w.inbound(t, "subscriber")
 	for qos, lane := range l.lanes {
-		result.lanes[qos] = lane.count(taken)
+		result.lanes[qos] = lane.count(in, taken)
 	}
 	return result
 }

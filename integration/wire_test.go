@@ -1,0 +1,217 @@
+package integration
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// wire is what passed through a proxy: the judge between a client and a broker
+// that disagree about a message. Bytes are noted when they were read from the one
+// and before they are written to the other, so that every packet stands before
+// its answer; the last ones before a cut may not have arrived.
+type wire struct {
+	mu    sync.Mutex
+	links []*wireLink // guarded by mu; in the order of their beginning
+}
+
+// wireLink is one connection.
+type wireLink struct {
+	mu     sync.Mutex
+	chunks []wireChunk // guarded by mu
+}
+
+type wireChunk struct {
+	down  bool // from the broker
+	bytes []byte
+}
+
+func (w *wire) begin() *wireLink {
+	l := &wireLink{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.links = append(w.links, l)
+	return l
+}
+
+// tap returns r with what is read from it noted.
+func (l *wireLink) tap(r io.Reader, down bool) io.Reader {
+	return io.TeeReader(r, writerFunc(func(p []byte) (int, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.chunks = append(l.chunks, wireChunk{down, bytes.Clone(p)})
+		return len(p), nil
+	}))
+}
+
+type writerFunc func(p []byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// inbound is what the broker sent to one client.
+type inbound struct {
+	sent  [][]wireMessage     // by link, in order, resends too
+	begun map[wireMessage]int // how many exchanges of a message it began
+	acked map[wireMessage]int // how often the client acknowledged it: PUBACK or PUBREC
+
+	open map[uint16]wireMessage // by packet identifier: the latest without a PUBREL
+}
+
+// wireMessage is a message of a lane.
+type wireMessage struct {
+	topic string
+	n     int
+}
+
+// inbound decodes the links of the client with an identifier.
+func (w *wire) inbound(t *testing.T, clientID string) inbound {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	in := inbound{begun: map[wireMessage]int{}, acked: map[wireMessage]int{}, open: map[uint16]wireMessage{}}
+	for _, l := range w.links {
+		in.decode(t, l, clientID)
+	}
+	return in
+}
+
+// decode adds a link, if it is one of the client's.
+func (in *inbound) decode(t *testing.T, l *wireLink, clientID string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sent []wireMessage
+	version, mine := codec.V5, false
+	up, down := codec.NewFramer(version, 0), codec.NewFramer(version, 0)
+	for _, chunk := range l.chunks {
+		framer := up
+		if chunk.down {
+			framer = down
+		}
+		frames(t, framer, chunk.bytes, func(f codec.Frame) {
+			switch {
+			case f.Type == codec.CONNECT:
+				var p codec.Connect
+				decoded(t, f, p.Decode(f.Body))
+				version, mine = p.Version, p.ClientID == clientID
+				up.SetVersion(version)
+				down.SetVersion(version)
+			case !mine: // the other client's
+			case chunk.down && f.Type == codec.PUBLISH:
+				var p codec.PublishView
+				decoded(t, f, p.Decode(version, f.Flags, f.Body))
+				n, _ := strconv.Atoi(string(p.Payload))
+				m := wireMessage{string(p.Topic), n}
+				sent = append(sent, m)
+				if in.open[p.PacketID] != m {
+					in.begun[m]++
+				}
+				if p.QoS > 0 {
+					in.open[p.PacketID] = m
+				}
+			case chunk.down && f.Type == codec.PUBREL:
+				var p codec.Ack
+				decoded(t, f, p.Decode(version, f.Type, f.Body))
+				delete(in.open, p.PacketID) // what comes now is new [MQTT-4.3.3-12]
+			case !chunk.down && (f.Type == codec.PUBACK || f.Type == codec.PUBREC):
+				var p codec.Ack
+				decoded(t, f, p.Decode(version, f.Type, f.Body))
+				in.acked[in.open[p.PacketID]]++
+			}
+		})
+	}
+	if mine {
+		in.sent = append(in.sent, sent)
+	}
+}
+
+// frames gives a framer bytes and calls f for each packet that is whole.
+func frames(t *testing.T, framer *codec.Framer, p []byte, f func(codec.Frame)) {
+	t.Helper()
+	for r := bytes.NewReader(p); r.Len() > 0; {
+		if _, err := framer.Fill(r); err != nil {
+			t.Fatalf("the wire: %v", err)
+		}
+		for {
+			frame, ok, err := framer.Next()
+			if err != nil {
+				t.Fatalf("the wire: %v", err)
+			}
+			if !ok {
+				break
+			}
+			f(frame)
+		}
+	}
+}
+
+func decoded(t *testing.T, f codec.Frame, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("the wire: %s: %v", f.Type, err)
+	}
+}
+
+// follow walks through what the broker sent on a topic beside what the
+// subscription delivered for the first time, and returns how much of that the
+// wire explains. On every link the client got a beginning of what was sent, cut
+// off anywhere, and of that it delivers, in order, what it did not have. missed
+// is what came on the last link, which nothing cut, and was not delivered.
+func (in inbound) follow(topic string, delivered []int) (explained, missed int) {
+	had := map[int]bool{}
+	for link, sent := range in.sent {
+		cut := false
+		for _, m := range sent {
+			switch {
+			case cut || m.topic != topic || had[m.n]:
+			case explained < len(delivered) && delivered[explained] == m.n:
+				had[m.n] = true
+				explained++
+			case link < len(in.sent)-1:
+				cut = true
+			default:
+				missed++
+			}
+		}
+	}
+	return explained, missed
+}
+
+// TestWireFollow tells the order of the client from that of the wire.
+func TestWireFollow(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		sent              [][]int // by link
+		delivered         []int
+		explained, missed int
+	}{
+		{"in order", [][]int{{1, 2, 3}}, []int{1, 2, 3}, 3, 0},
+		{"disordered by the broker", [][]int{{1, 3, 2}}, []int{1, 3, 2}, 3, 0},
+		{"disordered by the client", [][]int{{1, 2, 3}}, []int{1, 3, 2}, 2, 1},
+		{"cut and sent again", [][]int{{1, 2, 3}, {2, 3, 4}}, []int{1, 2, 3, 4}, 4, 0},
+		{"sent again in another order", [][]int{{1, 2, 3, 4}, {4, 3, 2}}, []int{1, 2, 4, 3}, 4, 0},
+		{"cut and forgotten", [][]int{{1, 2, 3}, {4}}, []int{1, 4}, 2, 0},
+		{"taken for a redelivery", [][]int{{1, 2, 3}, {4}}, []int{1, 3, 4}, 1, 1},
+		{"not delivered at the end", [][]int{{1, 2, 3}}, []int{1, 2}, 2, 1},
+		{"never sent", [][]int{{1, 2}}, []int{1, 2, 9}, 2, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var in inbound
+			for _, link := range c.sent {
+				var sent []wireMessage
+				for _, n := range link {
+					sent = append(sent, wireMessage{"t", n}, wireMessage{"other", n})
+				}
+				in.sent = append(in.sent, sent)
+			}
+			if explained, missed := in.follow("t", c.delivered); explained != c.explained || missed != c.missed {
+				t.Errorf("explained %d, missed %d; want %d, %d", explained, missed, c.explained, c.missed)
+			}
+		})
+	}
+}
