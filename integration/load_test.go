@@ -62,7 +62,9 @@ func startLoad(t *testing.T, url string, v mqtt.Version) *load {
 	l.stop = cancel
 	t.Cleanup(cancel)
 	for _, lane := range l.lanes {
-		messages := l.sub.Subscription(lane.topic).C()
+		sub := l.sub.Subscription(lane.topic)
+		messages := sub.C()
+		within(t, "the subscription of "+lane.topic, sub.Ready()) // Connect does not wait for it
 		l.receivers.Go(func() { lane.receive(messages) })
 		l.publishers.Go(func() { lane.publish(ctx, l.pub) })
 	}
