@@ -164,7 +164,9 @@ func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
 	if e.state == entryReceived {
 		return dup || g.version != V31 // by id alone [MQTT-4.3.3-10]; 3.1 has no session present
 	}
-	return dup && e.hash == hash
+	// Without DUP a message of the same content may be another one after a
+	// failover, but not on the link that brought the first [MQTT-4.3.3-10].
+	return e.hash == hash && (dup || qos == 2 && e.queued)
 }
 
 // again puts a recognised redelivery in its place in this link's order: also

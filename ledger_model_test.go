@@ -23,6 +23,7 @@ import (
 //     done, exactly one for each arrival, redeliveries on a live link left out;
 //   - a redelivery is recognised as "decided" 12 says: by identifier, DUP and
 //     content while an acknowledgement is owed, by identifier alone after PUBREC;
+//     at QoS 2 on the same link without DUP too;
 //   - Ack is nil once for each subscription, then ErrAcked; it is ErrStale after
 //     a lost session, and when another message took the identifier;
 //   - what is open counts towards our Receive Maximum once, and never more than it;
@@ -217,7 +218,8 @@ func (m *ledgerModel) redeliver() {
 	if x == nil || m.dead {
 		return
 	}
-	dup := !(x.paid && m.v != V31 && m.rng.IntN(3) == 0)
+	bare := x.paid && m.v != V31 || !x.paid && x.qos == 2 && slices.Contains(m.orders[1], x)
+	dup := !(bare && m.rng.IntN(3) == 0)
 	full := m.maximum > 0 && !x.count && m.counted() >= m.maximum
 	hash := x.hash
 	if x.paid {
@@ -455,6 +457,39 @@ func TestB19_AckOfAReplacedMessageIsStale(t *testing.T) {
 	}
 	if err := g.done(second, 7, sub); !errors.Is(err, ErrAcked) {
 		t.Fatalf("second Ack: %v, want ErrAcked", err)
+	}
+}
+
+// mochi sends a message that comes while a session is taken over twice on the new
+// link, the second time without DUP. At QoS 2 that must not deliver it twice
+// [MQTT-4.3.3-10]; another message with that identifier is one.
+func TestB07_SecondPublishWithoutDupBeforePubrec(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		qos  QoS
+		link uint32 // of the second PUBLISH
+		hash uint64
+		want arrival
+	}{
+		{"QoS 2, same link", 2, 1, 1, arrivedAgain},
+		{"QoS 2, other content", 2, 1, 2, arrivedNew},
+		{"QoS 2, next link", 2, 2, 1, arrivedNew}, // after a failover identifiers may begin anew
+		{"QoS 1", 1, 1, 1, arrivedNew},
+	} {
+		for _, v := range []Version{V31, V311, V5} {
+			t.Run(fmt.Sprintf("%s/%s", c.name, v), func(t *testing.T) {
+				sub := &Subscription{}
+				g := &ledger{pay: func(uint32, []byte) bool { return true }}
+				g.up(1, v, false, 0)
+				g.arrive(inbound(7, c.qos, true), 1, time.Time{}, []*Subscription{sub})
+				if c.link == 2 {
+					g.up(2, v, true, 0)
+				}
+				if got, _ := g.arrive(inbound(7, c.qos, false), c.hash, time.Time{}, []*Subscription{sub}); got != c.want {
+					t.Errorf("arrival %v, want %v", got, c.want)
+				}
+			})
+		}
 	}
 }
 
