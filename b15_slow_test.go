@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -267,7 +268,7 @@ func TestDecided10_BlockAndClose(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(10 * time.Minute)
-		if sub.Err() != nil || links(srv) != 1 || sub.Stats().Dropped != 0 {
+		if sub.Err() != nil || links(srv) != 1 || sub.Stats().Dropped != 0 || sub.Stats().Pending > 12 {
 			t.Errorf("%v, %d links, %+v", sub.Err(), links(srv), sub.Stats())
 		}
 		expect(t, ch, numbers(1, 50)...)
@@ -279,6 +280,34 @@ func TestDecided10_BlockAndClose(t *testing.T) {
 		conn.Close()
 		if d := time.Since(began); d > time.Second {
 			t.Errorf("Close took %v", d)
+		}
+	})
+}
+
+// "decided" 10: a reader that waits for a subscription goes on when it ends.
+func TestDecided10_EndLiftsThePause(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
+		ctx, cancel := context.WithCancel(t.Context())
+		sub, err := conn.Subscribe(ctx, "t", mqtt.WithSlowPolicy(mqtt.SlowBlock), mqtt.WithBuffer(0), mqtt.WithPendingLimit(10, 0), mqtt.WithDelivery())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 50 {
+			publish(t, srv, "t", 1, fmt.Sprint(i+1))
+			synctest.Wait()
+		}
+		if n := sub.Stats().Pending; n > 12 {
+			t.Fatalf("%d pending, the reader does not wait", n)
+		}
+		began := time.Now()
+		cancel()
+		<-sub.Done()
+		if err := conn.Publish(t.Context(), mqtt.Message{Topic: "x", QoS: 1}).Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("the link was read again after %v", d)
 		}
 	})
 }

@@ -493,6 +493,27 @@ func TestB07_SecondPublishWithoutDupBeforePubrec(t *testing.T) {
 	}
 }
 
+// 3.1 does not tell that the server lost the session: there only DUP makes a
+// PUBLISH after its PUBREC a redelivery, or a new message would be lost.
+func TestB07_NewMessageAfterASessionLostUnseen(t *testing.T) {
+	for _, v := range []Version{V31, V311, V5} {
+		for _, dup := range []bool{false, true} {
+			g := &ledger{pay: func(uint32, []byte) bool { return true }}
+			g.up(1, v, false, 0)
+			g.arrive(inbound(7, 2, false), 1, time.Time{}, nil)
+			g.settle()
+			g.up(2, v, true, 0)
+			want := arrivedAgain
+			if v == V31 && !dup {
+				want = arrivedNew
+			}
+			if got, _ := g.arrive(inbound(7, 2, dup), 2, time.Time{}, nil); got != want {
+				t.Errorf("%v, DUP %t: %d, want %d", v, dup, got, want)
+			}
+		}
+	}
+}
+
 // A PUBREC that is asked for again must not overtake one that waits [MQTT-4.6.0-3].
 func TestLedgerRepeatedPubrecKeepsOrder(t *testing.T) {
 	sub := &Subscription{}
