@@ -11,9 +11,6 @@ import (
 func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
 	switch {
-	case len(t.targets) == 1 && !p.Retain:
-		// The one that matches gets it, whatever the identifiers say.
-		r.chosen, r.flags = append(r.chosen, t.targets[0].sub), append(r.flags, 0)
 	case len(t.targets) == 0:
 		r.catchAll(p)
 	case p.SubIDs > 0 && r.byIdentifier(t, p):

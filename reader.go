@@ -142,8 +142,15 @@ func (r *reader) publish(f *codec.Frame) error {
 		return nil // the server keeps it, or sends it again
 	}
 	t.refresh(r.l.conn.routes)
+	if len(t.targets) == 1 && !p.Retain {
+		// The one that matches gets it, whatever the identifiers say.
+		return r.gather(t, &p, t.targets[0].sub, 0)
+	}
 	r.choose(t, &p)
-	return r.gather(t, &p)
+	if len(r.chosen) == 1 {
+		return r.gather(t, &p, r.chosen[0], r.flags[0])
+	}
+	return r.spread(t, &p)
 }
 
 // badTopic ends the link because of a malformed topic ("decided" 8).

@@ -10,8 +10,7 @@ import (
 // run is what the reader has in hand: consecutive messages of one subscription,
 // which ledger, subscription and counters hear of at once. A message for several
 // subscriptions, or for none, is a run of its own. A run ends with the batch at
-// the latest, for until it is handed on its payloads are views into the buffer
-// that the next read fills.
+// the latest: nothing waits here for the next read.
 type run struct {
 	sub    *Subscription
 	msgs   []Message
@@ -21,39 +20,39 @@ type run struct {
 
 // maxRun is the most messages of a run: how many the ledger and a subscription
 // take under one lock.
-const maxRun = 64
+const maxRun = 32
 
-// gather adds a message to the run, or begins the next.
-func (r *reader) gather(t *topicEntry, p *codec.PublishView) error {
-	if len(r.chosen) != 1 {
-		return r.spread(t, p)
-	}
-	if s := r.chosen[0]; s != r.run.sub || len(r.run.msgs) == maxRun {
+// gather adds a message to the run of s, or begins it.
+func (r *reader) gather(t *topicEntry, p *codec.PublishView, s *Subscription, flags uint32) error {
+	if s != r.run.sub || len(r.run.msgs) == maxRun {
 		if err := r.flush(); err != nil {
 			return err
 		}
 		r.run.sub = s
 	}
-	r.add(t, p, r.run.sub, r.flags[0])
+	m := r.add(t, p)
+	m.Payload, m.sub = r.own(p.Payload), s
+	m.ref |= flags
 	return nil
 }
 
-// add puts a message into the run. Its payload is a view.
-func (r *reader) add(t *topicEntry, p *codec.PublishView, s *Subscription, ref uint32) {
+// add puts a message into the run, without payload and subscription.
+func (r *reader) add(t *topicEntry, p *codec.PublishView) *Message {
 	var hash uint64
 	if p.QoS > 0 {
 		hash = maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
 		r.run.owes = true
 	}
-	if p.Dup {
-		ref |= flagDup
-	}
+	r.run.hashes = append(r.run.hashes, hash)
 	m := r.run.next()
-	m.Topic, m.Payload, m.sub, m.ref, m.id, m.QoS = t.topic, p.Payload, s, ref, p.PacketID, QoS(p.QoS)
+	m.Topic, m.id, m.QoS = t.topic, p.PacketID, QoS(p.QoS)
+	if p.Dup {
+		m.ref = flagDup
+	}
 	if len(p.Props) > 0 {
 		m.Properties = messageProperties(p)
 	}
-	r.run.hashes = append(r.run.hashes, hash)
+	return m
 }
 
 // next returns a message at the end of the run, which is filled in where it is:
@@ -75,9 +74,6 @@ func (r *reader) flush() error {
 	}
 	s := r.run.sub
 	msgs, err := r.enter([]*Subscription{s})
-	for i := range msgs {
-		msgs[i].Payload = r.own(msgs[i].Payload)
-	}
 	if e := r.deliver(s, msgs); err == nil {
 		err = e
 	}
@@ -95,7 +91,7 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	r.add(t, p, nil, 0)
+	r.add(t, p)
 	defer r.run.reset()
 	msgs, err := r.enter(r.chosen)
 	if len(msgs) == 0 {
