@@ -273,6 +273,7 @@ func TestAckAfterClose(t *testing.T) {
 		sub := subscribe(t, conn, "t", mqtt.WithManualAck())
 		publish(t, srv, "t", 1, "x", "y")
 		m := take(t, sub.C())
+		synctest.Wait() // the other one is in the channel
 		conn.Close()
 		if err := m.Ack(); !errors.Is(err, mqtt.ErrClosed) {
 			t.Errorf("Ack: %v", err)
