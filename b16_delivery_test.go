@@ -406,7 +406,7 @@ func TestIterator(t *testing.T) {
 				t.Errorf("got %q, want %d", m.Payload, want)
 			}
 			if want++; want == 5 {
-				go sub.Unsubscribe(t.Context())
+				time.AfterFunc(time.Second, func() { sub.Unsubscribe(t.Context()) }) // after the last acknowledgement
 			}
 		}
 		for i := range uint16(3) {
