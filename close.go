@@ -142,7 +142,7 @@ func (c *Conn) close(ctx context.Context, d codec.Disconnect, why error) error {
 	var err error
 	if l := c.current(); l != nil {
 		err = c.goodbye(ctx, l, d)
-	} else if c.out.unresolved() {
+	} else if c.out.unfinished() {
 		err = ErrNotConnected
 	}
 	c.cancel(why)
@@ -174,11 +174,12 @@ func (c *Conn) goodbye(ctx context.Context, l *link, d codec.Disconnect) error {
 	var err error
 	select {
 	case <-c.out.flush():
-	case <-l.dead:
-		if c.out.unresolved() {
-			return linkLost(l.cause)
+		if !l.killed() {
+			break
 		}
-		return nil
+		return c.cutShort(l) // which may be why nothing is left to wait for
+	case <-l.dead:
+		return c.cutShort(l)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-c.hurry:
@@ -192,6 +193,14 @@ func (c *Conn) goodbye(ctx context.Context, l *link, d codec.Disconnect) error {
 		<-l.dead
 	}
 	return err
+}
+
+// cutShort returns what the end of l left unfinished, nil when that is nothing.
+func (c *Conn) cutShort(l *link) error {
+	if c.out.unfinished() {
+		return linkLost(l.cause)
+	}
+	return nil
 }
 
 // liftPause lets the reader go on, whoever it waits for.

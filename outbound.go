@@ -30,6 +30,7 @@ type outbound struct {
 	link    *link      // live: its session state is settled; nil while offline
 	closed  error      // why publishes are refused; nil while they are not
 	final   bool       // nothing can come any more: the goroutine may end
+	gaveUp  bool       // the end of the Conn failed messages that were accepted
 
 	accepted int // unresolved messages
 	bytes    int // what they count for
@@ -450,11 +451,12 @@ func (o *outbound) unlock() {
 	o.mu.Unlock()
 }
 
-// unresolved reports whether anything accepted is not resolved yet.
-func (o *outbound) unresolved() bool {
+// unfinished reports whether anything accepted is not resolved yet, or was
+// resolved by nothing but the end of the Conn.
+func (o *outbound) unfinished() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.accepted > 0
+	return o.accepted > 0 || o.gaveUp
 }
 
 // nudge wakes the goroutine.

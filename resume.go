@@ -197,6 +197,7 @@ func (o *outbound) shutdown(err error) {
 			o.recycle(r)
 			return
 		}
+		o.gaveUp = true
 		o.finish(r, err)
 	}
 	o.win.forget(fail)
