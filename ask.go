@@ -295,7 +295,7 @@ func (t *routes) due(resumed, all bool) []*route {
 func (t *routes) down() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.limits = nil
+	t.limits, t.backlog.link = nil, 0
 	for _, r := range t.filters {
 		if r.state == routeAsked {
 			r.state = routeWanted

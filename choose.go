@@ -12,7 +12,7 @@ func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
 	switch {
 	case len(t.targets) == 0:
-		r.catchAll(p)
+		r.spare(t, p)
 	case p.SubIDs > 0 && r.byIdentifier(t, p):
 	default:
 		r.byFilter(t, p)
@@ -86,9 +86,10 @@ func (r *reader) pick(tg *target, p *codec.PublishView) {
 	r.flags = append(r.flags, flags)
 }
 
-// catchAll chooses the catch-all subscription, for what matches no filter.
-func (r *reader) catchAll(p *codec.PublishView) {
-	s := r.l.conn.routes.catchAll()
+// spare chooses the catch-all subscription or the backlog, for what matches no
+// filter.
+func (r *reader) spare(t *topicEntry, p *codec.PublishView) {
+	s := r.l.conn.routes.spare(t.topic, QoS(p.QoS))
 	if s == nil {
 		return
 	}

@@ -31,6 +31,7 @@ type config struct {
 	ackOverdue     time.Duration
 	stuckAfter     time.Duration
 	ackGrace       time.Duration
+	backlogGrace   time.Duration // negative: none
 	firstConnect   FirstConnect
 	backoff        backoff.Policy
 	onError        func(error) Decision
@@ -71,6 +72,7 @@ func defaults() config {
 		ackOverdue:     10 * time.Second,      // an application that takes longer should hear of it
 		stuckAfter:     30 * time.Second,      // "decided" 10
 		ackGrace:       10 * time.Second,      // "decided" 13
+		backlogGrace:   10 * time.Second,      // "decided" 11 and 13
 		backoff:        backoff.Exponential{}, // 1 s doubling to 120 s, full jitter
 		queue: queueConfig{
 			messages: 65536, bytes: 64 << 20, // bounded, and enough for a broker's restart

@@ -45,6 +45,7 @@ type Conn struct {
 	events *events
 	log    *slog.Logger
 	seed   maphash.Seed
+	subs   atomic.Uint64   // subscriptions made
 	pumps  sync.WaitGroup  // goroutines that hand messages over, those in user code left out
 	scope  context.Context // the one given to Connect
 
@@ -329,7 +330,7 @@ func (c *Conn) finished(msgs ...Message) {
 // unmatched counts a message without a subscription.
 func (c *Conn) unmatched(topic string) {
 	n := c.stats.unmatched.Add(1)
-	c.emit(MessageUnmatched{Topic: topic, Total: n})
+	c.emit(MessageUnmatched{Topic: topic, Count: 1, Total: n})
 }
 
 // tooLarge counts a message above our limit on 3.x.

@@ -30,6 +30,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, f
 			}
 		}
 		if s.ended {
+			s.dropped.Add(uint64(len(msgs)))
 			s.mu.Unlock()
 			return len(msgs), fateGone
 		}
@@ -145,6 +146,8 @@ func (s *Subscription) giveUp(msgs []Message) {
 func (s *Subscription) spell() Event {
 	n := s.box.len()
 	switch {
+	case s.holder: // nobody is slow
+		return nil
 	case !s.slow && n > 0 && (s.slowed || n > max(16, s.opts.buffer)):
 		s.slow = true
 	case s.slow && n == 0:
@@ -169,6 +172,20 @@ func (s *Subscription) over(v Version) bool {
 	}
 	// On 5.0 the Receive Maximum bounds the number of QoS 1 and 2.
 	return bytes > s.opts.bytes || (whole || v != V5) && n > s.opts.messages
+}
+
+// awaited reports whether Subscribe has not returned s yet, so that nobody can
+// read it.
+func (s *Subscription) awaited() bool {
+	if s.holder || s.opts.async {
+		return false
+	}
+	select {
+	case <-s.ready:
+		return false
+	default:
+		return true
+	}
 }
 
 // roomFor returns a channel that is closed when the subscription holds no more

@@ -1,12 +1,10 @@
 package mqtt
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
-
-// detachGrace is how long a detached filter waits for a new Subscribe.
-const detachGrace = 10 * time.Second
 
 // A subscription that is detached leaves its filters at the server. Its place
 // in the routes is taken by a holder: a Subscription that nobody reads, which
@@ -16,13 +14,19 @@ const detachGrace = 10 * time.Second
 // detach ends s and leaves its filters at the server. When the Conn lives on
 // and nobody subscribes to a filter within a grace, it is unsubscribed.
 func (c *Conn) detach(s *Subscription, err error) {
-	h := c.routes.hold(s)
-	if h == nil {
-		c.retire(s, err, false)
+	if c.cfg.backlogGrace <= 0 {
+		c.drop(s, err)
 		return
 	}
+	h := c.routes.hold(s)
 	c.retire(s, err, false)
-	c.later(detachGrace, func() {
+	if h == nil {
+		return
+	}
+	c.later(c.cfg.backlogGrace, func() {
+		if c.draining.Load() {
+			return // the server sends it again
+		}
 		c.routes.remove(h)
 		c.retire(h, err, false)
 		if n := h.dropped.Load(); n > 0 {
@@ -31,7 +35,17 @@ func (c *Conn) detach(s *Subscription, err error) {
 	})
 }
 
-// hold puts a holder in the place of s, and returns it; nil when s has no route.
+// newHolder makes a Subscription that only collects.
+func newHolder(c *Conn, filters []Filter, o subOptions) *Subscription {
+	o.start = formNone
+	h := newSubscription(c, filters, o)
+	h.holder, h.settled = true, true
+	return h
+}
+
+// hold puts a holder in the place of s, and returns it; nil when there is nothing
+// to hold. A filter that another subscription has needs none: what is pending
+// for it the other had too.
 func (t *routes) hold(s *Subscription) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -39,30 +53,97 @@ func (t *routes) hold(s *Subscription) *Subscription {
 		return nil
 	}
 	s.routed = false
-	h := newSubscription(t.conn, s.filters, s.opts)
-	h.holder, h.routed, h.settled = true, true, true
+	t.changed()
+	var alone []Filter
+	var names []string
 	for _, f := range s.filters {
+		r := t.filters[f.Filter]
+		switch {
+		case r == nil || !r.has(s):
+		case len(r.members) > 1:
+			t.leave(s, r)
+		default:
+			alone, names = append(alone, f), append(names, f.Filter)
+		}
+	}
+	if len(alone) == 0 {
+		return nil
+	}
+	h := newHolder(t.conn, alone, s.opts)
+	h.routed = true
+	for _, f := range names {
+		t.filters[f].members[0].sub = h
+	}
+	h.inherit(estate{s, names})
+	return h
+}
+
+// endScopes ends the subscriptions of filters whose context has ended, which may
+// not have been told yet, so that a new one takes over from them.
+func (c *Conn) endScopes(filters []Filter) {
+	for _, s := range c.routes.outlived(filters) {
+		c.subscriptionScopeEnded(s.ctx, s)
+	}
+}
+
+// outlived returns the subscriptions of filters whose context has ended.
+func (t *routes) outlived(filters []Filter) (all []*Subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range filters {
 		if r := t.filters[f.Filter]; r != nil {
-			for i := range r.members {
-				if r.members[i].sub == s {
-					r.members[i].sub = h
+			for _, m := range r.members {
+				if m.sub.ctx != nil && m.sub.ctx.Err() != nil {
+					all = append(all, m.sub)
 				}
 			}
 		}
 	}
-	s.bequeath("", h)
-	t.changed()
-	return h
+	return all
 }
 
-// claim gives s what holders of r hold for its filter, in their place. mu is held.
-func (t *routes) claim(r *route, s *Subscription) {
-	for _, m := range slices.Clone(r.members) {
-		if m.sub.holder {
-			m.sub.bequeath(r.filter, s)
-			r.members = slices.DeleteFunc(r.members, func(o member) bool { return o.sub == m.sub })
+// claim gives s what is held for its filters: by holders of the same filters, in
+// their place, and in the backlog. mu is held.
+func (t *routes) claim(s *Subscription) {
+	var held []estate
+	var all []string
+	for _, f := range s.filters {
+		all = append(all, f.Filter)
+		delete(t.backlog.unwanted, f.Filter)
+		r := t.filters[f.Filter]
+		if r == nil {
+			continue
+		}
+		r.members = slices.DeleteFunc(r.members, func(m member) bool {
+			if m.sub.holder {
+				held = addEstate(held, m.sub, f.Filter)
+			}
+			return m.sub.holder
+		})
+	}
+	if b := t.backlog.sub; b != nil {
+		held = append(held, estate{b, all})
+	}
+	s.inherit(held...)
+}
+
+// estate is what a subscription leaves to another: what matches the filters.
+type estate struct {
+	from    *Subscription
+	filters []string
+}
+
+// everything are the filters of an estate that is passed on whole.
+var everything = []string{""}
+
+func addEstate(held []estate, from *Subscription, filter string) []estate {
+	for i := range held {
+		if held[i].from == from {
+			held[i].filters = append(held[i].filters, filter)
+			return held
 		}
 	}
+	return append(held, estate{from, []string{filter}})
 }
 
 // heir takes the messages of a subscription whose topic a filter matches.
@@ -79,24 +160,69 @@ func (h *heir) takes(m *Message) bool {
 	return meet(rest, m.Topic)
 }
 
-// bequeath moves what s holds for filter, all if it is empty, to the subscription
-// to; what arrives by way of s follows.
-func (s *Subscription) bequeath(filter string, to *Subscription) {
+// inherit moves estates to s, which is newer than those that leave them, in the
+// order of arrival; what arrives by way of these follows. They are locked
+// together, so that nothing newer comes between: several subscriptions only ever
+// from the older to the newer.
+func (s *Subscription) inherit(estates ...estate) {
+	slices.SortFunc(estates, func(a, b estate) int { return cmp.Compare(a.from.no, b.from.no) })
+	for _, e := range estates {
+		e.from.mu.Lock()
+		defer e.from.mu.Unlock()
+	}
+	var all []Message
+	for _, e := range estates {
+		all = inOrder(all, e.from.bequeath(e.filters, s))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := heir{filter, to}
-	s.heirs = append(s.heirs, h)
-	for _, m := range s.box.cutAll(h.takes) {
-		s.pass(&m, to)
-		to.mu.Lock()
-		to.box.push(&m, time.Now())
-		to.mu.Unlock()
+	now := time.Now()
+	for i := range all {
+		s.box.push(&all[i], now)
 	}
-	to.mu.Lock()
-	to.startPumps()
-	to.wakeIterators()
-	to.mu.Unlock()
+	s.startPumps()
+	s.wakeIterators()
+}
+
+// bequeath makes to the heir of filters, and returns what s has for them. s.mu
+// is held.
+func (s *Subscription) bequeath(filters []string, to *Subscription) []Message {
+	at := len(s.heirs)
+	for _, f := range filters {
+		s.heirs = append(s.heirs, heir{f, to})
+	}
+	heirs := s.heirs[at:]
+	cut := s.box.cutAll(func(m *Message) bool {
+		return slices.ContainsFunc(heirs, func(h heir) bool { return h.takes(m) })
+	})
+	for i := range cut {
+		s.pass(&cut[i], to)
+	}
 	s.madeRoom()
+	return cut
+}
+
+// inOrder merges two lists by arrival, which the ledger's generations tell at
+// QoS 1 and 2. Between QoS 0 of the two nothing does.
+func inOrder(a, b []Message) []Message {
+	if len(a) == 0 {
+		return b
+	}
+	all := make([]Message, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		from := &a
+		if b[0].QoS == 0 || a[0].QoS > 0 && older(&b[0], &a[0]) {
+			from = &b
+		}
+		all = append(all, (*from)[0])
+		*from = (*from)[1:]
+	}
+	return append(append(all, a...), b...)
+}
+
+// older reports whether the ledger met m before o.
+func older(m, o *Message) bool {
+	return (o.ref>>refShift-m.ref>>refShift)&genMask <= genMask/2
 }
 
 // pass makes m one of to. s.mu is held.
@@ -110,9 +236,17 @@ func (s *Subscription) pass(m *Message, to *Subscription) {
 // successor returns who takes m in the place of s; nil for s itself. s.mu is held.
 func (s *Subscription) successor(m *Message) *Subscription {
 	for i := range s.heirs {
-		if s.heirs[i].takes(m) {
-			return s.heirs[i].sub
+		// The backlog outlives its heirs, and holds again what nobody takes.
+		if h := &s.heirs[i]; h.takes(m) && !(s.isBacklog() && h.sub.gone()) {
+			return h.sub
 		}
 	}
 	return nil
+}
+
+// gone reports whether s has ended and left nothing to anybody.
+func (s *Subscription) gone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended && len(s.heirs) == 0
 }

@@ -53,6 +53,20 @@ func (o *owners) set(subs []*Subscription) {
 
 func (o *owners) has(s *Subscription) bool { return o.first == s || slices.Contains(o.more, s) }
 
+// application returns the first that is a subscription of the application, nil
+// when there is none.
+func (o *owners) application() *Subscription {
+	if o.first == nil || !o.first.holder {
+		return o.first
+	}
+	for _, s := range o.more {
+		if !s.holder {
+			return s
+		}
+	}
+	return nil
+}
+
 // remove takes s out, and reports whether it was there.
 func (o *owners) remove(s *Subscription) bool {
 	if o.first == s {

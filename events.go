@@ -140,12 +140,14 @@ type MessageDropped struct {
 	Total uint64 // dropped so far, for this reason
 }
 
-// MessageUnmatched says that a message came for which there is no subscription.
-// It was acknowledged.
+// MessageUnmatched says that messages came for which there is no subscription.
+// They were acknowledged: at once, or after the grace of [WithBacklogGrace], when
+// events name the first 16 topics of what was held and Total counts them all.
 type MessageUnmatched struct {
 	EventInfo
-	Topic string // of the message
-	Total uint64 // unmatched so far
+	Topic string // of the messages
+	Count int    // messages that this event is about
+	Total uint64 // unmatched so far, this event's included
 }
 
 // PublishSetAside says that a message is suspected of making the server cut the

@@ -381,7 +381,8 @@ type overdue struct {
 }
 
 // oldest returns the oldest message of this link that the application has not
-// acknowledged, and how many acknowledgements are owed.
+// acknowledged, and how many acknowledgements are owed. What is held for a
+// Subscribe to come is not with the application.
 func (g *ledger) oldest() (o overdue, owed int, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -389,11 +390,12 @@ func (g *ledger) oldest() (o overdue, owed int, ok bool) {
 		q := &g.orders[i]
 		for n := range q.len() {
 			e := q.at(n)
-			if e.dead || e.state != entryHeld {
+			sub := e.left.application()
+			if e.dead || e.state != entryHeld || sub == nil {
 				continue
 			}
 			if since := g.began.Add(e.since); !ok || since.Before(o.since) {
-				o, ok = overdue{e.topic, since, e.gen, e.id, e.left.first}, true
+				o, ok = overdue{e.topic, since, e.gen, e.id, sub}, true
 			}
 			break
 		}

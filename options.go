@@ -152,6 +152,21 @@ func WithStuckAfter(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.stuckAfter, d) }
 }
 
+// WithBacklogGrace sets how long QoS 1 and 2 messages are held, unacknowledged,
+// for a Subscribe that may come: what a resumed session brings and no
+// subscription nor catch-all takes, from CONNACK on, and what is pending and
+// arrives for a filter whose subscription was detached from a kept session. A
+// Subscribe gets what matches it, in order, before anything newer; the rest is
+// acknowledged when the time is over, and told in [MessageUnmatched] or
+// [MessageDropped] events. The default is 10 s, negative holds nothing.
+//
+// The Receive Maximum bounds what is held on MQTT 5. At 65,536 messages (3.x) or
+// 64 MiB the link is not read until a Subscribe made room or the time is over.
+// A link that is lost meanwhile loses nothing: the time begins anew with the next.
+func WithBacklogGrace(d time.Duration) ConnectOption {
+	return func(c *config) { setDuration(&c.backlogGrace, d) }
+}
+
 // setDuration keeps the default for zero.
 func setDuration(to *time.Duration, d time.Duration) {
 	if d != 0 {
@@ -404,8 +419,8 @@ func WithPacketHook(f func(PacketInfo)) ConnectOption { return func(c *config) {
 // Passwords and the will are never shown.
 func WithPacketPayload() ConnectOption { return func(c *config) { c.hookPayload = true } }
 
-// WithSubscription declares a subscription before the first link, so that no
-// message of a resumed session comes before it. [Conn.Subscription] returns it
+// WithSubscription declares a subscription before the first link, so that it
+// takes the messages of a resumed session from the first on, at every QoS. [Conn.Subscription] returns it
 // by its filter.
 func WithSubscription(filter string, opts ...SubscribeOption) ConnectOption {
 	return func(c *config) {

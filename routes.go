@@ -25,7 +25,8 @@ type routes struct {
 	lastID  uint32              // subscription identifier given last
 	tickets uint64
 	catch   *Subscription // takes what matches nothing
-	limits  *agreed       // of the current link; nil while offline
+	backlog backlog
+	limits  *agreed // of the current link; nil while offline
 }
 
 // routeState is what the server knows of a route.
@@ -143,6 +144,7 @@ func (t *routes) add(s *Subscription) error {
 		return err
 	}
 	s.routed = true
+	t.claim(s) // before anything newer can reach it
 	due := make([]*route, 0, len(s.filters))
 	for _, f := range s.filters {
 		due = append(due, t.join(s, f))
@@ -222,8 +224,7 @@ func hasWildcard(filter string) bool {
 	return false
 }
 
-// join makes s a member of the route of f, which takes over what is held for a
-// new subscription of f. mu is held.
+// join makes s a member of the route of f. mu is held.
 func (t *routes) join(s *Subscription, f Filter) *route {
 	r := t.filters[f.Filter]
 	switch {
@@ -242,7 +243,6 @@ func (t *routes) join(s *Subscription, f Filter) *route {
 			r.members[i].fresh = false
 		}
 	}
-	t.claim(r, s)
 	r.retain, r.retSet, r.replay = s.opts.retain, s.opts.retainSet, false
 	r.members = append(r.members, member{s, f.QoS, r.newcomers})
 	r.qos = r.highest()
@@ -284,7 +284,7 @@ func (t *routes) hasRoute(s *Subscription) bool {
 	})
 }
 
-// subscriptions returns every subscription, the catch-all too.
+// subscriptions returns every subscription, the catch-all and holders too.
 func (t *routes) subscriptions() []*Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -300,6 +300,9 @@ func (t *routes) subscriptions() []*Subscription {
 	}
 	if t.catch != nil {
 		all = append(all, t.catch)
+	}
+	if t.backlog.sub != nil {
+		all = append(all, t.backlog.sub)
 	}
 	return all
 }

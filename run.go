@@ -143,6 +143,8 @@ func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 		some := msgs[:n]
 		msgs = msgs[n:]
 		switch {
+		case f == fateGone && some[0].sub.isBacklog():
+			r.l.conn.unclaimed(some)
 		case f == fateGone, f == fateHanded && !some[0].sub.opts.manual:
 			r.l.conn.ledger.doneAll(some)
 		case f == fateOver && err == nil:
@@ -173,11 +175,15 @@ const readSlab = 8 << 10
 
 // backPressure does what "decided" 10 says when a subscription is above its
 // limit: it is evicted, or the link is not read until it made room, lost its
-// patience, or the link ends.
+// patience, or the link ends. What is held for a Subscribe to come is given up
+// by its grace alone.
 func (r *reader) backPressure(s *Subscription) error {
 	l := r.l
 	c := l.conn
-	if s.opts.slow == SlowEvict {
+	if s.awaited() {
+		return nil // SUBACK may stand behind this message
+	}
+	if s.opts.slow == SlowEvict && !s.holder {
 		c.evict(s)
 		return nil
 	}
@@ -205,7 +211,7 @@ func (r *reader) backPressure(s *Subscription) error {
 		case <-l.dead:
 			return l.cause
 		}
-		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock {
+		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock && !s.holder {
 			c.evict(s)
 			return nil
 		}

@@ -28,6 +28,10 @@ func (c *Conn) Subscribe(ctx context.Context, filter string, opts ...SubscribeOp
 //
 // A second subscription to the same filter shares the server's subscription:
 // both get every message.
+//
+// What is held of a resumed session and matches goes to it first, in order (see
+// [WithBacklogGrace]); when it ends or fails, what it has not handed over of that
+// is acknowledged and counted like the rest.
 func (c *Conn) SubscribeMany(ctx context.Context, filters []Filter, opts ...SubscribeOption) (*Subscription, error) {
 	return c.subscribe(ctx, filters, newSubOptions(opts))
 }
@@ -47,7 +51,9 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 	if c.isClosing() {
 		return nil, ErrClosed
 	}
+	c.endScopes(filters)
 	s := newSubscription(c, slices.Clone(filters), o)
+	s.ctx = ctx
 	if err := c.routes.add(s); err != nil {
 		return nil, err
 	}
@@ -218,6 +224,9 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 	defer t.mu.Unlock()
 	if t.catch == nil {
 		t.catch = newCatchAll(t.conn, o)
+		if b := t.backlog.sub; b != nil {
+			t.catch.inherit(estate{b, everything})
+		}
 	}
 	return t.catch
 }
@@ -227,11 +236,4 @@ func newCatchAll(c *Conn, o subOptions) *Subscription {
 	s.settled = true
 	close(s.ready)
 	return s
-}
-
-// catchAll returns the catch-all subscription, nil when there is none.
-func (t *routes) catchAll() *Subscription {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.catch
 }

@@ -27,9 +27,11 @@ const (
 // refusal of the server; then its channel is closed and Err says why.
 type Subscription struct {
 	conn    *Conn
+	no      uint64 // in the order of creation
 	opts    subOptions
 	filters []Filter
-	stop    func() bool // of the watch on the context
+	stop    func() bool     // of the watch on the context
+	ctx     context.Context // given to Subscribe; nil for none
 
 	// Guarded by routes.mu.
 	results    []SubscribeResult
@@ -39,7 +41,7 @@ type Subscription struct {
 	routed     bool      // its filters are in the routes
 	asked      time.Time // when the last SUBSCRIBE left on the current link; zero while offline
 
-	holder bool // keeps the place of a detached one, see detach.go; immutable
+	holder bool // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
 
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
@@ -70,7 +72,7 @@ type Subscription struct {
 
 func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 	s := &Subscription{
-		conn: c, opts: opts, filters: filters,
+		conn: c, no: c.subs.Add(1), opts: opts, filters: filters,
 		results:    make([]SubscribeResult, len(filters)),
 		open:       make([]bool, len(filters)),
 		unanswered: len(filters),
@@ -94,7 +96,10 @@ func (s *Subscription) Filters() []Filter { return append([]Filter(nil), s.filte
 
 // name is the first filter, for events.
 func (s *Subscription) name() string {
-	if len(s.filters) == 0 {
+	switch {
+	case s.isBacklog():
+		return backlogName
+	case len(s.filters) == 0:
 		return "(catch-all)"
 	}
 	return s.filters[0].Filter
@@ -369,17 +374,24 @@ func (s *Subscription) Resume() {
 // end ends the subscription with err, and reports whether it was the first to.
 // keep leaves what is pending to the server.
 func (s *Subscription) end(err error, keep bool) bool {
+	rest, first := s.shut(err, keep)
+	s.discard(rest, keep)
+	return first
+}
+
+// shut is end that returns what is pending.
+func (s *Subscription) shut(err error, keep bool) (rest []Message, first bool) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
-		return false
+		return nil, false
 	}
 	s.ended, s.keep, s.err = true, keep, err
 	stop := s.stop
 	if !s.paused {
 		close(s.interrupt)
 	}
-	rest := make([]Message, 0, s.box.len())
+	rest = make([]Message, 0, s.box.len())
 	for s.box.len() > 0 {
 		rest = append(rest, s.box.pop())
 	}
@@ -391,8 +403,7 @@ func (s *Subscription) end(err error, keep bool) bool {
 	s.mu.Unlock()
 	stop()
 	close(s.done)
-	s.discard(rest, keep)
-	return true
+	return rest, true
 }
 
 // drained waits until nothing is pending any more, under WithManualAck until

@@ -319,7 +319,11 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 	c.out.up(l, l.agreed.sessionPresent, random, func() {
 		settled, lost = t.up(&l.agreed, c.cfg.always, c.out.sendControl)
 	})
+	grace := t.beginBacklog(l.no, l.agreed.sessionPresent)
 	t.mu.Unlock()
+	if grace {
+		c.later(c.cfg.backlogGrace, func() { c.endBacklog(l.no) })
+	}
 	c.setState(StateConnected)
 	c.emit(connectedEvent(l, id))
 	c.info("connected", "server", l.server, "version", l.version.String(), "session", l.agreed.sessionPresent)

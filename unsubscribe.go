@@ -174,6 +174,7 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 	for _, f := range filters {
 		t.removed[f] = struct{}{}
 	}
+	t.backlog.unwant(filters)
 	if t.limits == nil {
 		return nil
 	}

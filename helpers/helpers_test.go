@@ -168,3 +168,28 @@ func TestNothingToSubscribeTo(t *testing.T) {
 		}
 	})
 }
+
+// TestB04_ReceiveOfAKeptSession: the backlog of a kept session reaches Receive.
+func TestB04_ReceiveOfAKeptSession(t *testing.T) {
+	inBubble(t, func(t *testing.T, srv *server.Server, dial mqtt.ConnectOption) {
+		kept := []mqtt.ConnectOption{dial, mqtt.WithClientID("kept"), mqtt.WithSession(time.Hour)}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := helpers.Receive(ctx, 1, url, filters("t/+", "u"), kept...); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		var want []string
+		for i := range 50 {
+			topic := []string{"t/1", "u"}[i%2]
+			if err := srv.Publish(topic, mqtt.Int(int64(i)), byte(1+i%2), false); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, fmt.Sprint(i))
+		}
+		got, err := helpers.Receive(t.Context(), 50, url, filters("u", "t/+"), kept...)
+		if err != nil || !slices.Equal(payloads(got), want) {
+			t.Errorf("got %q, %v", payloads(got), err)
+		}
+		synctest.Wait()
+	})
+}

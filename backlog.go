@@ -1,0 +1,134 @@
+package mqtt
+
+import "maps"
+
+// backlog holds what a resumed session brings and no subscription takes yet: the
+// server sends it straight after CONNACK, the application subscribes a moment
+// later ("decided" 11). Its messages stand unacknowledged in a holder, as those of
+// a detached filter do (detach.go), but one without a place in the trie: it
+// takes QoS 1 and 2 that match nothing. Guarded by routes.mu.
+type backlog struct {
+	sub   *Subscription // nil when nothing is held
+	link  uint32        // whose CONNACK began the grace; 0 without a link
+	takes bool          // what arrives is held too: the session was resumed
+
+	// unwanted are filters unsubscribed since it was opened, or before and not
+	// yet answered: what still comes for them is acknowledged at once.
+	unwanted map[string]struct{}
+}
+
+// backlogName is the filter that events name for it.
+const backlogName = "(backlog)"
+
+// beginBacklog begins the grace of a link, and reports whether there is one. What an
+// earlier link left is kept for it too: the server sends it again, or has lost
+// the session and this is the last copy. mu is held.
+func (t *routes) beginBacklog(link uint32, resumed bool) bool {
+	b := &t.backlog
+	if t.conn.cfg.backlogGrace <= 0 || b.sub == nil && !resumed {
+		return false
+	}
+	if b.sub == nil {
+		b.sub = newHolder(t.conn, nil, newSubOptions(nil))
+		b.unwanted = map[string]struct{}{}
+	}
+	maps.Copy(b.unwanted, t.removed)
+	b.link, b.takes = link, resumed
+	return true
+}
+
+// takeBacklog takes the holder away when the grace that link began is over; nil
+// when another link began one since, or none is up: then the next begins it.
+func (t *routes) takeBacklog(link uint32) *Subscription {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.backlog.link != link {
+		return nil
+	}
+	s := t.backlog.sub
+	t.backlog = backlog{}
+	return s
+}
+
+// unwant notes filters that are being unsubscribed. mu is held.
+func (b *backlog) unwant(filters []string) {
+	if b.sub == nil {
+		return
+	}
+	for _, f := range filters {
+		b.unwanted[f] = struct{}{}
+	}
+}
+
+// of returns the holder if it takes a message on topic. mu is held.
+func (b *backlog) of(topic string) *Subscription {
+	if b.sub == nil || !b.takes {
+		return nil
+	}
+	for f := range b.unwanted {
+		if _, rest := splitShared(f); meet(rest, topic) {
+			return nil
+		}
+	}
+	return b.sub
+}
+
+// spare returns who takes a message that matches no filter: the catch-all, or
+// the backlog; nil when it is acknowledged at once.
+func (t *routes) spare(topic string, qos QoS) *Subscription {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.catch != nil || qos == 0 {
+		return t.catch
+	}
+	return t.backlog.of(topic)
+}
+
+// held returns how many messages wait for a Subscribe.
+func (t *routes) held() (n int) {
+	for _, s := range t.subscriptions() {
+		if s.holder {
+			n += s.Stats().Pending
+		}
+	}
+	return n
+}
+
+// isBacklog reports whether s is the holder of the backlog.
+func (s *Subscription) isBacklog() bool { return s.holder && len(s.filters) == 0 }
+
+// endBacklog gives up what nobody claimed in the grace that link began.
+func (c *Conn) endBacklog(link uint32) {
+	if c.draining.Load() {
+		return // the server sends it again
+	}
+	if s := c.routes.takeBacklog(link); s != nil {
+		rest, _ := s.shut(nil, false)
+		c.unclaimed(rest)
+	}
+}
+
+// maxTold is how many topics events name when a backlog is given up, so that
+// they leave room for other events.
+const maxTold = 16
+
+// unclaimed counts messages that nobody subscribed to, tells of them by topic,
+// and acknowledges them.
+func (c *Conn) unclaimed(msgs []Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	total := c.stats.unmatched.Add(uint64(len(msgs)))
+	counts := map[string]int{}
+	var topics []string
+	for i := range msgs {
+		topic := msgs[i].Topic
+		if counts[topic]++; counts[topic] == 1 {
+			topics = append(topics, topic)
+		}
+	}
+	for _, topic := range topics[:min(len(topics), maxTold)] {
+		c.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
+	}
+	c.finished(msgs...)
+}
