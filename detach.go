@@ -29,9 +29,6 @@ func (c *Conn) detach(s *Subscription, err error) {
 		}
 		c.routes.remove(h)
 		c.retire(h, err, false)
-		if n := h.dropped.Load(); n > 0 {
-			c.emit(MessageDropped{Topic: h.name(), Err: err, Total: n})
-		}
 	})
 }
 

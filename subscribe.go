@@ -115,6 +115,9 @@ func (c *Conn) retire(s *Subscription, err error, keep bool) {
 		return
 	}
 	c.routes.markReady(s)
+	if n := s.dropped.Load(); s.holder && n > 0 && !keep {
+		c.emit(MessageDropped{Topic: s.name(), Err: err, Total: n}) // nobody else can tell
+	}
 	if keep || !c.ledger.owes(s) {
 		return
 	}
