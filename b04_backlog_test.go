@@ -585,3 +585,25 @@ func TestDecided13_SubscribeAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// What a pump has in hand when its subscription is detached goes to the next one
+// before what was pending behind it.
+func TestDecided13_InHandComesFirst(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
+		for range 300 {
+			ctx, cancel := context.WithCancel(t.Context())
+			former, err := conn.Subscribe(ctx, "t", mqtt.WithBuffer(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			former.C()
+			publish(t, srv, "t", 1, numbers(1, 4)...)
+			synctest.Wait()
+			cancel()
+			next := subscribe(t, conn, "t")
+			expect(t, next.C(), numbers(1, 4)...)
+			next.Unsubscribe(t.Context())
+		}
+	})
+}

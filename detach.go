@@ -18,6 +18,7 @@ func (c *Conn) detach(s *Subscription, err error) {
 		c.drop(s, err)
 		return
 	}
+	s.withdraw()
 	h := c.routes.hold(s)
 	c.retire(s, err, false)
 	if h == nil {
@@ -30,6 +31,18 @@ func (c *Conn) detach(s *Subscription, err error) {
 		c.routes.remove(h)
 		c.retire(h, err, false)
 	})
+}
+
+// withdraw has a pump put back what it did not hand over to the channel, so that
+// nothing pending behind it is passed on first. The pump waits for the consumer
+// alone, which the interrupt ends.
+func (s *Subscription) withdraw() {
+	s.Pause()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.form == formChannel && s.hands > 0 {
+		s.idle.Wait()
+	}
 }
 
 // newHolder makes a Subscription that only collects.

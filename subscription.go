@@ -272,7 +272,7 @@ func (s *Subscription) handedOver(msgs ...Message) {
 		return
 	}
 	s.mu.Lock()
-	s.hands -= len(msgs)
+	s.released(len(msgs))
 	s.moves++
 	s.madeRoom()
 	event := s.spell()
@@ -288,22 +288,28 @@ func (s *Subscription) handedOver(msgs ...Message) {
 
 // putBack puts msgs, which were not handed over, in front of the mailbox.
 func (s *Subscription) putBack(msgs ...Message) {
-	s.mu.Lock()
-	s.hands -= len(msgs)
-	s.mu.Unlock()
-	s.restore(msgs...)
+	s.restore(len(msgs), msgs...)
 }
 
-// restore puts msgs in front of the mailbox, or where they belong by now.
-func (s *Subscription) restore(msgs ...Message) {
+// released notes that n messages left the caller's hands. s.mu is held.
+func (s *Subscription) released(n int) {
+	if s.hands -= n; s.hands == 0 {
+		s.idle.Broadcast() // withdraw may wait
+	}
+}
+
+// restore puts msgs in front of the mailbox, or where they belong by now; n of
+// them were in hands here.
+func (s *Subscription) restore(n int, msgs ...Message) {
 	s.mu.Lock()
+	s.released(n)
 	var rest []Message
 	for i := len(msgs) - 1; i >= 0; i-- {
 		switch m := msgs[i]; {
 		case s.successor(&m) != nil:
 			to := s.successor(&m)
 			s.pass(&m, to)
-			to.restore(m)
+			to.restore(0, m)
 		case s.ended:
 			rest = append(rest, m)
 		default:
