@@ -319,6 +319,7 @@ func TestB04_DrainOutlastsTheGrace(t *testing.T) {
 		conn.Subscription("u").Handle(func(mqtt.Message) { time.Sleep(time.Minute) })
 		synctest.Wait()
 		conn.Drain(t.Context())
+		synctest.Wait() // let the server read it
 		if n := len(k.ids(2, codec.PUBACK, 0)); n != 1 {
 			t.Errorf("%d acknowledgements, want that of the slow one", n)
 		}

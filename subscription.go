@@ -271,6 +271,9 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	if len(msgs) == 0 {
 		return
 	}
+	if !s.opts.manual {
+		s.conn.finished(msgs...) // before Drain, which waits for hands, goes on
+	}
 	s.mu.Lock()
 	s.released(len(msgs))
 	s.moves++
@@ -281,9 +284,6 @@ func (s *Subscription) handedOver(msgs ...Message) {
 		s.conn.events.emit(event)
 	}
 	s.delivered.Add(uint64(len(msgs)))
-	if !s.opts.manual {
-		s.conn.finished(msgs...)
-	}
 }
 
 // putBack puts msgs, which were not handed over, in front of the mailbox.
