@@ -1,0 +1,132 @@
+// Package store says where a client keeps its session, so that it outlives the
+// process: what was accepted for sending and is not through, which inbound QoS 2
+// packet identifiers are open, and, with an inbox, which messages the
+// application has not acknowledged (section 4.1 of the standard).
+//
+// A [Store] holds the sessions of any number of clients, one for each client
+// identifier [MQTT-3.1.3-2]. [Memory] is one that ends with the process; module
+// github.com/millrace/mqtt/store/bolt holds one on disk. Package storetest
+// checks that a Store keeps what this package promises.
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that a Store and its Sessions return, wrapped or as they are.
+var (
+	// ErrClosed is returned for a Session or a Store that was closed.
+	ErrClosed = errors.New("store: closed")
+	// ErrInUse is returned for a session, or a file, that somebody else has open.
+	ErrInUse = errors.New("store: in use")
+	// ErrFull is returned by a Commit that would exceed a limit of the store.
+	ErrFull = errors.New("store: full")
+	// ErrNotFound is returned by Read for a key that has no record.
+	ErrNotFound = errors.New("store: no such record")
+)
+
+// Store holds sessions. Its methods may be called from any goroutine.
+type Store interface {
+	// Session opens the session of a client, an empty one when there is none.
+	// It returns [ErrInUse] while the session is open.
+	Session(clientID string) (Session, error)
+}
+
+// Session is what is kept for one client identifier: records of several kinds,
+// each under a number of the client's own choice, never the packet identifier.
+// Commit and Read may be called at the same time from two goroutines.
+type Session interface {
+	// Load calls visit for every record, ordered by kind and number. A record
+	// that cannot be read or whose content is damaged is set aside, so that it is
+	// met once and not again, and is visited with Err set, in its place as far as
+	// its key is known. The value is only valid during the call. An error from
+	// visit ends Load, which returns it.
+	Load(visit func(Entry) error) error
+
+	// Commit carries out ops in order, all of them or none, also when the process
+	// or the machine ends in the middle. When it returns nil they are durable.
+	// After an error the records are what they were before. It does not keep ops.
+	Commit(ops []Op) error
+
+	// Read calls visit for each of keys, in their order. The value is only valid
+	// during the call. It returns an error that wraps [ErrNotFound] when one has no
+	// record, and a *[DamageError] when its content is damaged.
+	Read(keys []Key, visit func(i int, value []byte) error) error
+
+	// Limits returns what the session may hold.
+	Limits() Limits
+
+	// Close lets go of the session. What was committed stays.
+	Close() error
+}
+
+// Kind sets records apart by what they are about. A Store gives it no meaning
+// but the order.
+type Kind uint8
+
+// The kinds of records.
+const (
+	Meta     Kind = iota // about the session as a whole
+	Outgoing             // a message to send
+	Exchange             // how far the exchange of an Outgoing message is
+	Incoming             // an open inbound QoS 2 exchange
+	Inbox                // a message that the application has not acknowledged
+)
+
+// String names the kind.
+func (k Kind) String() string {
+	if names := [...]string{"meta", "outgoing", "exchange", "incoming", "inbox"}; int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Key names a record within a session.
+type Key struct {
+	Kind Kind
+	Seq  uint64
+}
+
+// String returns the key in words.
+func (k Key) String() string { return fmt.Sprintf("%s %d", k.Kind, k.Seq) }
+
+// Op writes a record, or deletes one.
+type Op struct {
+	Key Key
+	// Delete takes the record out; there need not be one.
+	Delete bool
+	// The value is Head followed by Body: two pieces, so that what describes a
+	// payload and the payload need not be copied together first.
+	Head, Body []byte
+}
+
+// Entry is a record as Load finds it.
+type Entry struct {
+	Key   Key
+	Value []byte
+	Err   error // a *DamageError; Value is nil then
+}
+
+// Limits is what a session may hold. A field that is 0 sets no limit.
+type Limits struct {
+	Messages int   // records of kind Outgoing
+	Bytes    int64 // their values together
+}
+
+// DamageError says that a record is not what was written.
+type DamageError struct {
+	Key     Key
+	Problem string // what is wrong, for example "checksum"
+	// Quarantine names where the damaged bytes were put, "" when there were none to keep.
+	Quarantine string
+}
+
+// Error describes the damage.
+func (e *DamageError) Error() string {
+	s := fmt.Sprintf("store: record %s is damaged: %s", e.Key, e.Problem)
+	if e.Quarantine != "" {
+		s += "; its bytes are kept in " + e.Quarantine
+	}
+	return s
+}
