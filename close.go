@@ -233,12 +233,20 @@ func (c *Conn) finish(err error) {
 	c.beginClose()
 	c.stopCtx()
 	c.cancel(err)
+	if c.out.keep != nil {
+		c.out.flushStore() // what is not in it yet may still get there
+	}
 	c.out.shutdown(closedBy(err))
 	<-c.out.ended
 	for _, s := range c.routes.subscriptions() {
 		c.retire(s, err, true)
 	}
 	c.pumps.Wait()
+	if c.out.keep != nil {
+		if err := c.out.closeStore(); err != nil {
+			c.info("store", "error", err)
+		}
+	}
 	c.mu.Lock()
 	c.err = err
 	c.state = StateClosed

@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/mqtt/backoff"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/store"
 	"github.com/millrace/mqtt/transport"
 )
 
@@ -21,6 +22,8 @@ type config struct {
 	serverAssigns  bool
 	session        time.Duration // 0: clean
 	fresh          bool
+	store          store.Store
+	storeMemory    int
 	keepAlive      time.Duration
 	pingTimeout    time.Duration
 	connectTimeout time.Duration
@@ -79,6 +82,7 @@ func defaults() config {
 			inflight5: 1024, // never above the server's Receive Maximum
 			inflight3: 64,   // nothing is announced there, and cloud services cut off at about 100
 		},
+		storeMemory:  16 << 20, // a second's worth of sending, to read ahead of the disk
 		receiveMax:   1024,     // our side of the same
 		inboundLimit: 64 << 20, // larger than any sane message, smaller than memory
 		maxSubscribe: 8,        // what AWS takes
@@ -128,6 +132,9 @@ func (c *config) validate() {
 	}
 	if !c.serverAssigns && c.clientID == "" && c.session > 0 {
 		bad("client identifier", "is needed for a session that is kept: a generated one would not find it again")
+	}
+	if c.store != nil && (c.session == 0 || c.serverAssigns) {
+		bad("session store", "needs WithSession and WithClientID: what it keeps is only of use with the server's side of the session")
 	}
 	if c.keepAlive > 65535*time.Second {
 		bad("keep alive", "must be at most 65,535 s")

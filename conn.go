@@ -49,6 +49,8 @@ type Conn struct {
 	pumps  sync.WaitGroup  // goroutines that hand messages over, those in user code left out
 	scope  context.Context // the one given to Connect
 
+	restored bool // the session store knew the session before
+
 	declared map[string]*Subscription
 	draining atomic.Bool // what arrives is the server's to keep
 
@@ -101,6 +103,9 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 	}
 	c := newConn(ctx, cfg)
 	if err := c.cfg.problem(); err != nil {
+		return nil, err
+	}
+	if err := c.openStore(); err != nil {
 		return nil, err
 	}
 	first := make(chan error, 1)
@@ -265,6 +270,11 @@ func (c *Conn) Publish(ctx context.Context, m Message) *Future {
 func (c *Conn) TryPublish(m Message) *Future {
 	return c.out.publish(context.Background(), &m, false)
 }
+
+// Lookup returns the Future of the message under way that was published with key
+// (see [Properties]), by this process or, with a session store, by an earlier
+// one; nil when there is none: it was delivered, or failed, or never stored.
+func (c *Conn) Lookup(key string) *Future { return c.out.lookup(key) }
 
 // Flush waits until everything accepted so far is resolved. The context bounds
 // the wait.

@@ -29,6 +29,9 @@ type entry struct {
 	qos     QoS
 	state   entryState
 	code    codec.ReasonCode // of the acknowledgement
+	key     uint64           // of its record in the session store, 0 for none
+	saved   bool             // the record is durable: PUBREC may be sent
+	leaving bool             // the record is being deleted: PUBCOMP follows
 	queued  bool             // in the order of the current link
 	counted bool             // counts towards our Receive Maximum on this link
 	dead    bool             // replaced by a new message with its id; skipped in the order

@@ -31,6 +31,8 @@ var (
 	// ErrSetAside says that the link died each time the message was sent, so
 	// that it is suspected to be the reason and is not sent again.
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
+	// ErrKeyInUse says that a message with that key is still under way.
+	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")
 	// ErrWrongAck says that the server answered with an acknowledgement of another kind.
 	ErrWrongAck = errors.New("mqtt: acknowledged by the wrong kind of packet")
 
@@ -232,7 +234,10 @@ type PublishError struct {
 	// MayHaveArrived says that the message, or a part of it, was handed to the
 	// network, so that the server may have it. When false the server has not.
 	MayHaveArrived bool
-	Err            error
+	// Kept says that the session store holds the message: a Conn made later with
+	// the same store and client identifier goes on with it.
+	Kept bool
+	Err  error
 }
 
 // Error names the topic, the reason and whether the server may have the message.
@@ -240,6 +245,9 @@ func (e *PublishError) Error() string {
 	where := "not sent"
 	if e.MayHaveArrived {
 		where = "the server may have it"
+	}
+	if e.Kept {
+		where += "; kept in the session store"
 	}
 	if e.Topic == "" {
 		return fmt.Sprintf("mqtt: publish: %v (%s)", trimPrefix(e.Err), where)
@@ -249,6 +257,19 @@ func (e *PublishError) Error() string {
 
 // Unwrap returns the reason.
 func (e *PublishError) Unwrap() error { return e.Err }
+
+// StoreError says that the session store failed.
+type StoreError struct {
+	// Op is what was tried: open, load, read, write or close.
+	Op  string
+	Err error
+}
+
+// Error names the operation and the reason.
+func (e *StoreError) Error() string { return fmt.Sprintf("mqtt: session store: %s: %v", e.Op, e.Err) }
+
+// Unwrap returns the store's error.
+func (e *StoreError) Unwrap() error { return e.Err }
 
 // ConnectError is a failed attempt to make a link.
 type ConnectError struct {

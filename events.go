@@ -11,7 +11,7 @@ import (
 // Event is something that happened to a Conn: one of [Connecting], [Connected],
 // [Disconnected], [Retrying], [Downgraded], [SubscriptionLost], [SlowConsumer],
 // [AckOverdue], [MessageDropped], [MessageUnmatched], [PublishSetAside],
-// [SessionResumed] and [Closed].
+// [SessionResumed], [StoreFailed], [StoreDamaged] and [Closed].
 type Event interface {
 	// Info returns what all events have.
 	Info() EventInfo
@@ -158,6 +158,22 @@ type PublishSetAside struct {
 	PacketID uint16 // which stays taken
 }
 
+// StoreFailed says that the session store could not write. The Futures of the
+// messages concerned have failed; what it had to note about messages that it
+// holds already is tried again.
+type StoreFailed struct {
+	EventInfo
+	Err error // a *StoreError
+	// Final says that it failed too often, so that the Conn ends.
+	Final bool
+}
+
+// StoreDamaged says that a record of the session store was damaged, and put aside.
+type StoreDamaged struct {
+	EventInfo
+	Err error // a *store.DamageError
+}
+
 // Closed says that the Conn has ended. It is the last event.
 type Closed struct {
 	EventInfo
@@ -176,6 +192,8 @@ func (e AckOverdue) with(i EventInfo) Event       { e.EventInfo = i; return e }
 func (e MessageDropped) with(i EventInfo) Event   { e.EventInfo = i; return e }
 func (e MessageUnmatched) with(i EventInfo) Event { e.EventInfo = i; return e }
 func (e PublishSetAside) with(i EventInfo) Event  { e.EventInfo = i; return e }
+func (e StoreFailed) with(i EventInfo) Event      { e.EventInfo = i; return e }
+func (e StoreDamaged) with(i EventInfo) Event     { e.EventInfo = i; return e }
 func (e Closed) with(i EventInfo) Event           { e.EventInfo = i; return e }
 
 // eventBuffer is how many events a listener may leave unread.

@@ -16,6 +16,9 @@ const (
 	// StageQueued: accepted, and not yet handed to the writer of a link; or, after
 	// a later stage, to be published anew because the server lost the session.
 	StageQueued Stage = iota
+	// StageStored: still queued, and durable in the session store, so that it
+	// survives the process. Without a store this stage is left out.
+	StageStored
 	// StageSent: appended to the buffer of a link's writer, so that the server may have it.
 	StageSent
 	// StageReceived: the server answered a QoS 2 message by PUBREC and owns it.
@@ -26,7 +29,7 @@ const (
 
 // String names the stage.
 func (s Stage) String() string {
-	return [...]string{"queued", "sent", "received", "done"}[min(s, StageDone)]
+	return [...]string{"queued", "stored", "sent", "received", "done"}[min(s, StageDone)]
 }
 
 // Future is the outcome of one publish. It resolves exactly once, and with nil
@@ -41,11 +44,13 @@ type Future struct {
 
 	mu     sync.Mutex    // guards the rest
 	done   chan struct{} // made on demand
+	stored chan struct{} // made on demand; closed when it is durable, or resolved
 	err    error
 	answer *answer // reason string and user properties of the ack, rarely there
 	id     uint16
 	code   codec.ReasonCode
 	stage  Stage
+	kept   bool // the session store has it, or had it
 }
 
 // answer is the rare part of an acknowledgement.
@@ -104,6 +109,53 @@ func (f *Future) Wait(ctx context.Context) error {
 			return err
 		}
 		return context.Cause(ctx)
+	}
+}
+
+// WaitStored waits until the message is durable in the session store, from where
+// it survives the process, and returns nil then. When the Future resolves before
+// that, as it does without a store, it returns the Future's error. The context
+// bounds only this wait.
+func (f *Future) WaitStored(ctx context.Context) error {
+	f.mu.Lock()
+	if f.kept || f.stage == StageDone {
+		err := f.err
+		kept := f.kept
+		f.mu.Unlock()
+		if kept {
+			return nil
+		}
+		return err
+	}
+	if f.stored == nil {
+		f.stored = make(chan struct{})
+	}
+	stored := f.stored
+	f.mu.Unlock()
+	select {
+	case <-stored:
+		return f.WaitStored(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// setStored notes that the message is durable.
+func (f *Future) setStored() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept = true
+	if f.stage == StageQueued {
+		f.stage = StageStored
+	}
+	f.wakeStored()
+}
+
+// wakeStored ends the waits of WaitStored. f.mu is held.
+func (f *Future) wakeStored() {
+	if f.stored != nil {
+		close(f.stored)
+		f.stored = nil
 	}
 }
 
@@ -186,6 +238,7 @@ func (f *Future) resolve(err error) {
 		return
 	}
 	f.stage, f.err = StageDone, err
+	f.wakeStored()
 	if f.done != nil {
 		close(f.done)
 	}
@@ -205,6 +258,7 @@ func (f *Future) answered(code codec.ReasonCode, a *answer) {
 	f.mu.Lock()
 	if f.stage != StageDone {
 		f.stage, f.code, f.answer = StageDone, code, a
+		f.wakeStored()
 		if f.done != nil {
 			close(f.done)
 		}

@@ -66,9 +66,14 @@ func (w *window) canAdmit() bool {
 	return w.link != 0 && !w.resending() && w.quota > 0 && w.freeID()
 }
 
+// canSend is canAdmit for a publish that has its identifier.
+func (w *window) canSend() bool { return w.link != 0 && !w.resending() && w.quota > 0 }
+
 // admit gives r an identifier and a unit of the quota. canAdmit must hold.
 func (w *window) admit(r *record) {
-	w.number(r)
+	if r.id == 0 {
+		w.number(r)
+	}
 	r.again = r.wire != 0
 	r.state, r.wire, r.quota = recSent, w.link, true
 	w.quota--
@@ -112,7 +117,13 @@ func (w *window) resending() bool { return w.resend != nil || w.rerel != nil }
 // there is none or the quota is spent. PUBRELs come first: they take no quota,
 // so nothing may hold them back (section 4.9).
 func (w *window) nextResend() *record {
+	for w.rerel != nil && w.rerel.wire == w.link {
+		w.rerel = w.rerel.next // its PUBREC came on this link: PUBREL was not sent before
+	}
 	if r := w.rerel; r != nil {
+		if r.unsaved() {
+			return nil
+		}
 		w.rerel = r.next
 		r.wire, r.resent = w.link, true
 		return r

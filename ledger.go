@@ -21,6 +21,10 @@ import (
 type ledger struct {
 	// pay appends to the buffer of a link, or says that the link is gone.
 	pay func(link uint32, packets []byte) bool
+	// keep writes an inbound QoS 2 exchange to the session store, or deletes it
+	// there, and returns the key of its record; nil when there is no store.
+	// committed is called when that is durable.
+	keep func(key uint64, f inFact) uint64
 
 	mu      sync.Mutex
 	table   idTable[entry]
@@ -66,6 +70,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 	if !sessionPresent {
 		g.table.each(func(e *entry) {
 			g.table.clear(e.id)
+			g.unkeep(e)
 			g.recycle(e)
 		})
 		g.epoch = (g.gen + 1) & genMask
@@ -203,6 +208,7 @@ func (g *ledger) uncount(e *entry) {
 // drop forgets e: its acknowledgement is stale.
 func (g *ledger) drop(e *entry) {
 	g.table.clear(e.id)
+	g.unkeep(e)
 	g.uncount(e)
 	if e.queued {
 		e.dead = true // its place in the order is skipped
@@ -323,6 +329,10 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 		if e.state == entryHeld {
 			break
 		}
+		if g.mustWait(e) {
+			g.keepBehind(q, n)
+			break
+		}
 		g.scratch = codec.AppendAck(g.scratch, g.version, t, e.id, e.code, nil)
 	}
 	if n == 0 {
@@ -360,6 +370,10 @@ func (g *ledger) released(id uint16) {
 		g.reply(codec.PUBCOMP, id, code)
 		return
 	}
+	if e.key != 0 {
+		g.leave(e)
+		return
+	}
 	if !g.reply(codec.PUBCOMP, id, codec.Success) {
 		return // the server asks again on the next link
 	}
@@ -369,6 +383,94 @@ func (g *ledger) released(id uint16) {
 func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode) bool {
 	g.scratch = codec.AppendAck(g.scratch[:0], g.version, t, id, code, nil)
 	return g.pay(g.link, g.scratch)
+}
+
+// mustWait reports whether the PUBREC of e must wait until its packet identifier
+// is durable, so that a later process knows the message when it comes again.
+func (g *ledger) mustWait(e *entry) bool {
+	return g.keep != nil && e.qos == 2 && !e.saved && !e.code.IsError()
+}
+
+// keepBehind writes the exchanges from the n-th on whose PUBREC is due but for
+// that. The record of an exchange is made when its PUBREC is released, never at
+// arrival ("decided" 12).
+func (g *ledger) keepBehind(q *entryQueue, n int) {
+	for ; n < q.len(); n++ {
+		e := q.at(n)
+		if e.dead {
+			continue
+		}
+		if e.state == entryHeld {
+			return
+		}
+		if g.mustWait(e) && e.key == 0 {
+			e.key = g.keep(0, inFact{id: e.id, gen: e.gen})
+		}
+	}
+}
+
+// leave deletes the record of e, whose PUBREL came; PUBCOMP follows when that is
+// durable: a later process would take a new message with this packet identifier
+// for the old one.
+func (g *ledger) leave(e *entry) {
+	if !e.leaving {
+		e.leaving = true
+		g.keep(e.key, inFact{id: e.id, gen: e.gen, gone: true})
+	}
+}
+
+// unkeep deletes the record of e, for which nobody waits.
+func (g *ledger) unkeep(e *entry) {
+	if e.key != 0 {
+		g.keep(e.key, inFact{gone: true})
+		e.key = 0
+	}
+}
+
+// committed takes in that the session store has carried out facts, or failed to.
+func (g *ledger) committed(facts []inFact, err error) {
+	g.mu.Lock()
+	for _, f := range facts {
+		e := g.table.get(f.id)
+		switch {
+		case e == nil || e.gen != f.gen:
+		case f.gone:
+			g.left(e, err)
+		case err != nil:
+			e.key = 0 // written when its PUBREC is due again
+		default:
+			e.saved = true
+		}
+	}
+	g.mu.Unlock()
+	if err == nil {
+		g.settle()
+	}
+}
+
+// left ends e, whose record is gone.
+func (g *ledger) left(e *entry, err error) {
+	e.leaving = false
+	if err != nil {
+		return // the link ends, and the server asks again on the next
+	}
+	e.key = 0
+	g.reply(codec.PUBCOMP, e.id, codec.Success) // else the server asks again
+	g.drop(e)
+}
+
+// restore takes in the exchanges that an earlier process left open.
+func (g *ledger) restore(open []restoredIncoming) {
+	for _, x := range open {
+		if g.table.get(x.id) != nil {
+			continue
+		}
+		g.gen++
+		e := g.newEntry()
+		e.id, e.qos, e.gen, e.state, e.key, e.saved = x.id, 2, g.gen, entryReceived, x.key, true
+		g.table.set(x.id, e)
+	}
+	g.epoch = g.gen + 1
 }
 
 // overdue describes the message that holds up the acknowledgements behind it.

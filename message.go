@@ -70,6 +70,10 @@ type Properties struct {
 	User []UserProperty
 	// UTF8 says that the payload is UTF-8 text (Payload Format Indicator 1).
 	UTF8 bool
+	// Key is not sent: it names the message here, at most 1,024 bytes, for
+	// [Conn.Lookup], and with a session store outlives the process. While a message
+	// with the same key is under way Publish fails with [ErrKeyInUse].
+	Key string
 }
 
 // Retained reports whether the server sent the message because it was retained
@@ -123,6 +127,9 @@ func wireProperties(p *Properties) *codec.Properties {
 	if p == nil {
 		return nil
 	}
+	if p.onlyKey() {
+		return nil // nothing for the wire, so that 3.x takes it
+	}
 	w := &codec.Properties{ContentType: p.ContentType, ResponseTopic: p.ResponseTopic}
 	if p.UTF8 {
 		w.PayloadFormat = 1
@@ -146,6 +153,12 @@ func wireProperties(p *Properties) *codec.Properties {
 		w.User = append([]UserProperty(nil), p.User...)
 	}
 	return w
+}
+
+// onlyKey reports whether p has a key and nothing else.
+func (p *Properties) onlyKey() bool {
+	return p.Key != "" && p.Expiry == 0 && p.ContentType == "" && p.ResponseTopic == "" &&
+		len(p.CorrelationData) == 0 && len(p.User) == 0 && !p.UTF8
 }
 
 // wholeSeconds rounds up, within the four bytes of the wire.

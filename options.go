@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/mqtt/backoff"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/store"
 	"github.com/millrace/mqtt/transport"
 )
 
@@ -89,6 +90,29 @@ func WithSession(d time.Duration) ConnectOption {
 			c.errs = append(c.errs, invalid("session duration", d.String(), "must be above 0; leave the option out for a clean session"))
 		}
 		c.session = d
+	}
+}
+
+// WithStore keeps the session in s, so that it outlives the process: messages
+// accepted and not through, and open inbound QoS 2 exchanges (section 4.1). It
+// needs [WithSession] and [WithClientID]. Connect opens the session, and fails
+// before dialling when that is not possible; the end of the Conn closes it.
+//
+// A QoS 1 or 2 message is safe from a crash when its Future shows [StageStored].
+// It is then never sent before it is durable. The store's own limits, if it has
+// any, take the place of those of [WithQueue]. Acknowledgements of QoS 0 need no
+// store, so QoS 0 messages are not kept in it.
+func WithStore(s store.Store) ConnectOption { return func(c *config) { c.store = s } }
+
+// WithStoreMemory sets how many bytes of payloads that wait in the queue stay in
+// memory besides being in the session store; beyond it they live in the store
+// alone. The default is 16 MiB; 0 keeps none.
+func WithStoreMemory(bytes int) ConnectOption {
+	return func(c *config) {
+		if bytes < 0 {
+			c.errs = append(c.errs, invalid("store memory", "", "must not be negative"))
+		}
+		c.storeMemory = bytes
 	}
 }
 

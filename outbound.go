@@ -25,12 +25,15 @@ type outbound struct {
 	mu      sync.Mutex
 	win     window
 	q0, q12 recordList // accepted, not encoded; a full window never holds QoS 0
-	waiters recordList // not accepted yet, first come first served
-	ending  recordList // acknowledged, while the writer still reads their payload
-	link    *link      // live: its session state is settled; nil while offline
-	closed  error      // why publishes are refused; nil while they are not
-	final   bool       // nothing can come any more: the goroutine may end
-	gaveUp  bool       // the end of the Conn failed messages that were accepted
+	// numbered stands before q12 when there is a session store: these have their
+	// packet identifiers already, which must be durable before they are encoded.
+	numbered recordList
+	waiters  recordList // not accepted yet, first come first served
+	ending   recordList // acknowledged, while the writer still reads their payload
+	link     *link      // live: its session state is settled; nil while offline
+	closed   error      // why publishes are refused; nil while they are not
+	final    bool       // nothing can come any more: the goroutine may end
+	gaveUp   bool       // the end of the Conn failed messages that were accepted
 
 	accepted int // unresolved messages
 	bytes    int // what they count for
@@ -43,6 +46,10 @@ type outbound struct {
 	inHand   bool         // it has some of them in hand
 	flushers []flusher
 	ctlWait  []*control // wait for a free packet identifier
+
+	keep  *keeper            // the session store; nil when there is none
+	keyed map[string]*record // by the application's key
+	ahead int                // bytes of payload in numbered
 
 	free  *record
 	nfree int
@@ -98,7 +105,9 @@ type outgoing struct {
 	payload []byte
 	props   *codec.Properties
 	expiry  time.Duration
+	key     string // the application's
 	size    int
+	cost    int // what it counts for in the queue's limit
 	qos     QoS
 	retain  bool
 	keep    bool // payload may be kept without a copy
@@ -114,6 +123,7 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 	if ctx.Err() != nil {
 		return failed(m.Topic, context.Cause(ctx))
 	}
+	o.price(&g)
 	f, waits, err := o.submit(&g, wait)
 	if err != nil {
 		return failed(m.Topic, err)
@@ -155,6 +165,8 @@ func (o *outbound) refusal(g *outgoing) error {
 	switch {
 	case o.closed != nil:
 		return o.closed
+	case g.key != "" && o.keyed[g.key] != nil:
+		return ErrKeyInUse
 	case o.link != nil:
 		return o.link.agreed.carries(g)
 	case g.qos == 0 && !o.cfg.keepQoS0:
@@ -166,25 +178,34 @@ func (o *outbound) refusal(g *outgoing) error {
 // fast reports whether g may go straight to the writer's buffer: nothing of its
 // kind waits before it, and there is room for it.
 func (o *outbound) fast(g *outgoing) bool {
-	if o.link.closing || o.waiters.n > 0 || !o.fits(g.size) {
+	if o.link.closing || o.waiters.n > 0 || !o.fits(g.cost) {
 		return false
 	}
 	if g.qos == 0 {
 		// What may have to be dropped for a newer message must not be encoded.
 		return o.q0.n == 0 && (o.cfg.policy != QueueDropOldest || !o.link.out.full(bufferMark))
 	}
-	return !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
+	return o.keep == nil && !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
 }
 
-func (o *outbound) fits(size int) bool {
-	return o.accepted < o.cfg.messages && o.bytes+size <= o.cfg.bytes
+func (o *outbound) fits(cost int) bool {
+	return o.accepted < o.cfg.messages && o.bytes+cost <= o.cfg.bytes
+}
+
+// price sets what g counts for: what it takes in memory, or in the session store.
+func (o *outbound) price(g *outgoing) {
+	g.cost = g.size
+	if o.keep != nil && g.qos > 0 {
+		m := storedMessage{key: g.key, topic: g.topic, payload: g.payload, props: g.props, qos: g.qos}
+		g.cost = m.size()
+	}
 }
 
 // send appends g to the writer's buffer.
 func (o *outbound) send(g *outgoing) *Future {
 	o.seq++
 	o.accepted++
-	o.bytes += g.size
+	o.bytes += g.cost
 	o.stats.published++
 	if g.qos == 0 {
 		return o.send0(g)
@@ -204,7 +225,7 @@ func (o *outbound) send0(g *outgoing) *Future {
 	p := codec.Publish{Retain: g.retain, Topic: g.topic, Payload: g.payload, Props: g.props}
 	b.publish(o.link.version, &p, g.keep)
 	b.n0++
-	b.size0 += g.size
+	b.size0 += g.cost
 	if b.first0 == 0 {
 		b.first0 = o.seq
 	}
@@ -253,8 +274,11 @@ func (o *outbound) newRecord(g *outgoing) *record {
 	r := o.blank()
 	*r = record{
 		fut: o.newFuture(), topic: g.topic, payload: g.payload, props: g.props,
-		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size,
-		seq: o.seq, since: o.tick,
+		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size, cost: g.cost,
+		seq: o.seq, since: o.tick, appKey: g.key,
+	}
+	if g.key != "" {
+		o.key(r)
 	}
 	if !g.keep {
 		r.payload = o.cut(g.payload)
@@ -342,13 +366,13 @@ func (o *outbound) pump() {
 	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 {
 		o.send0Queued(o.q0.head)
 	}
-	for !l.out.full(windowMark) && o.q12.n > 0 && o.win.canAdmit() {
-		r := o.q12.head
-		o.q12.remove(r)
+	for r := o.due(); r != nil && !l.out.full(windowMark) && (o.win.canAdmit() || r.id != 0 && o.win.canSend()); r = o.due() {
 		if err := o.unfit(r); err != nil {
+			o.unqueue(r)
 			o.finish(r, err)
 			continue
 		}
+		o.leave(r)
 		o.admit(r)
 	}
 	o.admitWaiters()
@@ -357,7 +381,7 @@ func (o *outbound) pump() {
 // suspectsPassed reports whether every publish that was there when the link
 // began is through.
 func (o *outbound) suspectsPassed() bool {
-	for _, r := range []*record{o.win.order.head, o.win.released.head, o.q12.head} {
+	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
 		if r != nil && r.seq <= o.link.suspects {
 			return false
 		}
@@ -400,7 +424,7 @@ func (o *outbound) send0Queued(r *record) {
 	p := codec.Publish{Retain: r.retain, Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
 	b.publish(o.link.version, &p, r.keep)
 	b.n0++
-	b.size0 += r.size
+	b.size0 += r.cost
 	if b.first0 == 0 {
 		b.first0 = r.seq
 	}
@@ -434,12 +458,43 @@ func (o *outbound) settle(r *record, err error) {
 		return
 	}
 	if err != nil {
-		err = &PublishError{Topic: r.topic, MayHaveArrived: r.mayHaveArrived(err), Err: err}
+		kept := r.saved > durNone && r.staged == durNone
+		if r.restored && !kept {
+			o.stats.dropped++
+			o.log(MessageDropped{Topic: r.topic, Err: err, Total: o.stats.dropped})
+		}
+		err = &PublishError{Topic: r.topic, MayHaveArrived: r.mayHaveArrived(err), Kept: kept, Err: err}
 	}
 	o.resolved = append(o.resolved, resolution{fut: r.fut, err: err})
 	o.accepted--
-	o.bytes -= r.size
+	o.bytes -= r.cost
+	o.unkey(r)
+	o.unkeep(r)
 	r.fut, r.payload, r.props = nil, nil, nil
+}
+
+// key makes r the message that the application calls by its key, until it ends.
+func (o *outbound) key(r *record) {
+	if o.keyed == nil {
+		o.keyed = map[string]*record{}
+	}
+	o.keyed[r.appKey] = r
+}
+
+func (o *outbound) unkey(r *record) {
+	if r.appKey != "" {
+		delete(o.keyed, r.appKey)
+	}
+}
+
+// lookup returns the Future of the message with the application's key.
+func (o *outbound) lookup(key string) *Future {
+	o.mu.Lock()
+	defer o.unlock()
+	if r := o.keyed[key]; r != nil {
+		return r.fut
+	}
+	return nil
 }
 
 // unlock releases the lock, and wakes the goroutine when there is something to

@@ -44,6 +44,10 @@ func checkOutgoing(m *Message) (outgoing, error) {
 		if err := checkProperties(m.Properties); err != nil {
 			return g, err
 		}
+		if len(m.Properties.Key) > maxKey {
+			return g, invalid("key", m.Properties.Key, "longer than 1,024 bytes")
+		}
+		g.key = m.Properties.Key
 		g.props = wireProperties(m.Properties)
 		g.expiry = m.Properties.Expiry
 		g.size += codec.PropertiesSize(g.props)
@@ -57,6 +61,9 @@ func checkOutgoing(m *Message) (outgoing, error) {
 	}
 	return g, nil
 }
+
+// maxKey is the longest key of a message, in bytes.
+const maxKey = 1024
 
 // maxPacket is the largest packet of the protocol (section 2.1.4), fixed header included.
 const maxPacket = 268_435_455 + 5
@@ -94,12 +101,12 @@ func checkUser(user []UserProperty) error {
 
 // enqueue accepts g into the queue, or makes it wait, or refuses it.
 func (o *outbound) enqueue(g *outgoing, wait bool) (*record, error) {
-	if g.size > o.cfg.bytes {
-		return nil, &PacketTooLargeError{Size: g.size, Max: o.cfg.bytes}
+	if g.cost > o.cfg.bytes {
+		return nil, &PacketTooLargeError{Size: g.cost, Max: o.cfg.bytes}
 	}
-	if o.waiters.n > 0 || !o.fits(g.size) {
+	if o.waiters.n > 0 || !o.fits(g.cost) {
 		switch {
-		case o.cfg.policy == QueueDropOldest && o.makeRoom(g.size):
+		case o.cfg.policy == QueueDropOldest && o.makeRoom(g.cost):
 		case o.cfg.policy == QueueDropOldest, o.cfg.policy == QueueDropNewest:
 			o.stats.dropped++
 			o.log(MessageDropped{Topic: g.topic, Err: ErrDropped, Total: o.stats.dropped})
@@ -123,12 +130,16 @@ func (o *outbound) accept(r *record) {
 	o.seq++
 	r.seq = o.seq
 	o.accepted++
-	o.bytes += r.size
+	o.bytes += r.cost
 	o.stats.published++
 	if r.qos == 0 {
 		o.q0.pushBack(r)
-	} else {
-		o.q12.pushBack(r)
+		return
+	}
+	o.q12.pushBack(r)
+	if o.keep != nil {
+		o.keepMessage(r)
+		o.numberAhead() // message and identifier in one batch
 	}
 }
 
@@ -144,7 +155,7 @@ func (o *outbound) makeRoom(size int) bool {
 		}
 		o.stats.dropped++
 		o.log(MessageDropped{Topic: r.topic, Err: ErrDropped, Total: o.stats.dropped})
-		r.list.remove(r)
+		o.unqueue(r)
 		o.finish(r, ErrDropped)
 	}
 	return true
@@ -159,7 +170,7 @@ func (o *outbound) canMakeRoom(size int) bool {
 			return true
 		}
 		n--
-		bytes -= r.size
+		bytes -= r.cost
 	}
 	return n < o.cfg.messages && bytes <= o.cfg.bytes
 }
@@ -169,13 +180,16 @@ func (o *outbound) canMakeRoom(size int) bool {
 // The one yielded may be taken out.
 func (o *outbound) unsent(yield func(*record) bool) {
 	a, b := o.q0.head, o.q12.head
+	if o.numbered.head != nil {
+		b = o.numbered.head
+	}
 	for b != nil && b.wire != 0 {
-		b = b.next
+		b = o.behind(b)
 	}
 	for a != nil || b != nil {
 		r := a
 		if a == nil || b != nil && b.seq < a.seq {
-			r, b = b, b.next
+			r, b = b, o.behind(b)
 		} else {
 			a = a.next
 		}
@@ -185,9 +199,86 @@ func (o *outbound) unsent(yield func(*record) bool) {
 	}
 }
 
+// behind returns what stands behind r in numbered or q12, nil for nothing.
+func (o *outbound) behind(r *record) *record {
+	if r.next == nil && r.list == &o.numbered {
+		return o.q12.head
+	}
+	return r.next
+}
+
+// due returns the QoS 1 or 2 message to send next, nil when there is none or it
+// is not ready: with a session store it and its packet identifier must be durable.
+func (o *outbound) due() *record {
+	if o.keep == nil {
+		return o.q12.head
+	}
+	o.numberAhead()
+	if r := o.numbered.head; r != nil && r.saved >= durSent && !r.onDisk {
+		return r
+	}
+	return nil
+}
+
+// numberAhead gives packet identifiers to the first messages of the queue, about
+// a window ahead, so that many are made durable together.
+func (o *outbound) numberAhead() {
+	if o.link == nil {
+		return
+	}
+	for r := o.q12.head; r != nil && o.win.freeID(); r = o.q12.head {
+		if n := o.numbered.n; n > 0 && (n >= max(o.win.limit, numberedMin) || o.ahead+r.size > loadBytes) {
+			return
+		}
+		o.leave(r)
+		o.numbered.pushBack(r)
+		o.ahead += r.size
+		o.win.number(r)
+		o.keepExchange(r, exchangeSent)
+		if r.onDisk {
+			o.fetch(r)
+		}
+	}
+}
+
+// numberedMin is how many messages may have a packet identifier ahead of a
+// window that is smaller.
+const numberedMin = 256
+
+// leave takes r out of the queue, to be sent; a packet identifier stays with it.
+func (o *outbound) leave(r *record) {
+	if r.resident {
+		r.resident = false
+		o.keep.resident -= len(r.payload)
+	}
+	if r.list == &o.numbered {
+		o.ahead -= r.size
+	}
+	r.list.remove(r)
+}
+
+// unqueue takes r out of the queue for good.
+func (o *outbound) unqueue(r *record) {
+	if r.list == &o.numbered {
+		o.win.ids.clear(r.id)
+		r.id = 0
+	}
+	o.leave(r)
+}
+
+// unnumber takes the packet identifiers back from what was not sent: they belong
+// to a session that the server has lost.
+func (o *outbound) unnumber() {
+	for r := o.numbered.tail; r != nil; r = o.numbered.tail {
+		o.unqueue(r)
+		o.unkeepExchange(r)
+		o.q12.pushFront(r)
+	}
+}
+
 // admitWaiters accepts waiting publishers in the order they came while there is room.
 func (o *outbound) admitWaiters() {
-	for r := o.waiters.head; r != nil && o.fits(r.size); r = o.waiters.head {
+	for r := o.waiters.head; r != nil && o.fits(r.cost); r = o.waiters.head {
 		o.waiters.remove(r)
 		close(r.ready)
 		r.ready = nil
@@ -210,6 +301,7 @@ func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
 	if waiting {
 		topic = r.topic
 		o.waiters.remove(r)
+		o.unkey(r)
 		o.recycle(r)
 		o.admitWaiters() // a smaller one behind it may fit
 	}
@@ -225,10 +317,10 @@ func (o *outbound) cancel(f *Future) bool {
 	o.mu.Lock()
 	defer o.unlock()
 	r := f.rec
-	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 || r.wire != 0 {
+	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.numbered || r.wire != 0 {
 		return false
 	}
-	r.list.remove(r)
+	o.unqueue(r)
 	o.finish(r, ErrCanceled)
 	o.admitWaiters()
 	return true

@@ -35,7 +35,8 @@ type record struct {
 	since   time.Time // when it was accepted, coarse
 	sentAt  time.Time // when it was appended on the current link, coarse
 	seq     uint64    // order of acceptance
-	size    int       // what it counts for in the queue's limit
+	size    int       // topic, payload and properties
+	cost    int       // what it counts for in the queue's limit
 	id      uint16
 	state   recordState
 	qos     QoS
@@ -49,8 +50,20 @@ type record struct {
 	endErr error  // how, for ended
 	again  bool   // its PUBLISH was sent on more than one link
 	deaths uint8  // links that died while it was the only suspect
-	resent bool   // PUBREL was sent again on this link
+
+	// With a session store; see keeper.
+	appKey   string     // the application's, "" for none
+	key      uint64     // of its records
+	staged   durability // what was handed to the committer
+	saved    durability // what is durable
+	onDisk   bool       // the payload is in the store alone
+	resident bool       // the payload counts towards what is kept in memory
+	restored bool       // of an earlier process: nobody here may hold its Future
+	resent   bool       // PUBREL was sent again on this link
 }
+
+// wireEarlier stands in record.wire for a link of an earlier process.
+const wireEarlier = 1<<32 - 1
 
 // mayHaveArrived reports whether the server may have the message of r, whose
 // exchange ended with err. What the server refused it has not, unless it took
@@ -61,6 +74,9 @@ func (r *record) mayHaveArrived(err error) bool {
 	}
 	return r.wire != 0
 }
+
+// unsaved reports whether the PUBREL of r must wait for the session store.
+func (r *record) unsaved() bool { return r.staged == durReleased && r.saved < durReleased }
 
 // recordList is a FIFO of records linked through themselves.
 type recordList struct {

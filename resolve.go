@@ -176,13 +176,19 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 		}
 		var packet [8]byte
 		o.owe(l, codec.AppendAck(packet[:0], l.version, codec.PUBREL, f.id, code, nil))
-	case ackReleased, ackRepeat:
-		if v == ackReleased {
-			r.fut.setAnswer(f.code, f.answer)
-			r.fut.advance(StageReceived, r.id)
-			r.payload, r.props = nil, nil // the server owns the message now
+	case ackReleased:
+		r.fut.setAnswer(f.code, f.answer)
+		r.fut.advance(StageReceived, r.id)
+		r.payload, r.props = nil, nil // the server owns the message now
+		if o.keep == nil {
+			o.pubrel(r)
+		} else {
+			o.keepExchange(r, exchangeReleased) // committed sends it
 		}
-		o.pubrel(r)
+	case ackRepeat:
+		if !r.unsaved() {
+			o.pubrel(r)
+		}
 	case ackDone:
 		o.concluded(l, f, r)
 	case ackMismatch:
@@ -289,7 +295,7 @@ func (o *outbound) wrote(l *link, b *outbuf, err error) {
 	defer o.unlock()
 	l.writing0 = 0
 	o.release(b)
-	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.win.resending()) {
+	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.numbered.n > 0 || o.win.resending()) {
 		o.pump()
 	} else {
 		o.admitWaiters()
@@ -355,7 +361,7 @@ func (o *outbound) oldest() uint64 {
 			oldest = seq
 		}
 	}
-	for _, l := range []*recordList{&o.q0, &o.q12} {
+	for _, l := range []*recordList{&o.q0, &o.numbered, &o.q12} {
 		if l.head != nil {
 			lower(l.head.seq)
 		}

@@ -50,16 +50,19 @@ func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe f
 // sessionLost takes the window apart: what was under way is published anew or
 // fails, by policy; what was never sent stays queued behind it.
 func (o *outbound) sessionLost() {
+	o.unnumber()
 	var anew recordList
 	o.win.forget(func(r *record) {
 		switch {
 		case r.fut == nil: // set aside, its Future has failed long ago
+			o.unkeepAside(r)
 			o.recycle(r)
 		case r.state == recReleased:
 			// The server owned it at PUBREC; publishing anew would double it.
 			o.finish(r, ErrSessionLost)
 		case o.publishAnew(r):
 			r.state, r.id = recQueued, 0
+			o.unkeepExchange(r)
 			r.fut.advance(StageQueued, 0)
 			anew.pushBack(r)
 		default:
@@ -131,7 +134,7 @@ func (o *outbound) refuseWaiter(r *record, err error) {
 	close(r.ready)
 	r.ready = nil
 	o.accepted++ // what finish takes back
-	o.bytes += r.size
+	o.bytes += r.cost
 	o.finish(r, err)
 }
 
@@ -198,12 +201,13 @@ func (o *outbound) shutdown(err error) {
 			return
 		}
 		o.gaveUp = true
+		r.staged = durNone // what the store holds stays there
 		o.finish(r, err)
 	}
 	o.win.forget(fail)
-	for _, l := range []*recordList{&o.q0, &o.q12} {
+	for _, l := range []*recordList{&o.q0, &o.numbered, &o.q12} {
 		for r := l.head; r != nil; r = l.head {
-			l.remove(r)
+			o.unqueue(r)
 			fail(r)
 		}
 	}

@@ -271,7 +271,7 @@ func (s *supervisor) run(l *link) error {
 	l.probe = s.flaps >= 2
 	c.stats.links.Add(1)
 	c.events.setLink(l.no)
-	first := s.links == 1
+	first := s.links == 1 && !c.restored
 	s.existed = true
 	if !c.linkUp(l, first && l.agreed.sessionPresent) {
 		l.nc.Close()

@@ -1,0 +1,152 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// What the records of a session store hold. Each value begins with the number
+// of its format, so that a later version of this package can tell.
+const storedFormat = 1
+
+// errStoredFormat says that a value is not one that this package wrote.
+var errStoredFormat = errors.New("written in a format that this version does not know")
+
+// storedMeta is the record of kind Meta.
+type storedMeta struct {
+	epoch uint64 // number of the process that opened the session last
+}
+
+func (m *storedMeta) append(dst []byte) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, storedFormat), m.epoch)
+}
+
+func (m *storedMeta) decode(b []byte) error {
+	if len(b) != 9 || b[0] != storedFormat {
+		return errStoredFormat
+	}
+	m.epoch = binary.BigEndian.Uint64(b[1:])
+	return nil
+}
+
+// storedMessage is a record of kind Outgoing: what the application asked to be
+// sent. The message itself is a PUBLISH of MQTT 5, which says the same to every
+// version of this package; its payload stands last, so that it needs no copy.
+type storedMessage struct {
+	expires time.Time // zero for never
+	key     string    // the application's
+	topic   string
+	payload []byte
+	props   *codec.Properties
+	qos     QoS
+	retain  bool
+}
+
+// storedHead is the size of the value before the application's key.
+const storedHead = 1 + 8 + 2
+
+// appendHead appends everything but the payload.
+func (m *storedMessage) appendHead(dst []byte) []byte {
+	dst = append(dst, storedFormat)
+	var expires uint64
+	if !m.expires.IsZero() {
+		expires = uint64(m.expires.UnixNano())
+	}
+	dst = binary.BigEndian.AppendUint64(dst, expires)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(m.key)))
+	dst = append(dst, m.key...)
+	p := codec.Publish{QoS: byte(m.qos), Retain: m.retain, PacketID: 1, Topic: m.topic, Payload: m.payload, Props: m.props}
+	return codec.AppendPublishHeader(dst, codec.V5, &p)
+}
+
+// size is the size of the whole value.
+func (m *storedMessage) size() int {
+	p := codec.Publish{QoS: byte(m.qos), Retain: m.retain, PacketID: 1, Topic: m.topic, Payload: m.payload, Props: m.props}
+	return storedHead + len(m.key) + codec.PublishSize(codec.V5, &p)
+}
+
+// decode reads a value, whose bytes it refers to for the payload alone.
+func (m *storedMessage) decode(b []byte) error {
+	if len(b) < storedHead || b[0] != storedFormat {
+		return errStoredFormat
+	}
+	if at := binary.BigEndian.Uint64(b[1:]); at != 0 {
+		m.expires = time.Unix(0, int64(at))
+	}
+	n := int(binary.BigEndian.Uint16(b[9:]))
+	if b = b[storedHead:]; len(b) < n {
+		return errStoredFormat
+	}
+	m.key, b = string(b[:n]), b[n:]
+	t, flags, rest, n, err := codec.ParseHeader(b)
+	if err != nil || n == 0 || t != codec.PUBLISH || len(b) != n+rest {
+		return errStoredFormat
+	}
+	var p codec.PublishView
+	if err := p.Decode(codec.V5, flags, b[n:]); err != nil {
+		return err
+	}
+	m.topic, m.payload, m.qos, m.retain = string(p.Topic), p.Payload, QoS(p.QoS), p.Retain
+	if len(p.Props) > 0 {
+		m.props = new(codec.Properties)
+		p.Props.Decode(m.props)
+	}
+	return nil
+}
+
+// exchangeState is how far an exchange in the store is.
+type exchangeState uint8
+
+const (
+	exchangeSent     exchangeState = 1 + iota // the PUBLISH may have been written
+	exchangeReleased                          // PUBREC came: the server owns the message
+	exchangeAside                             // never sent again, its identifier stays taken
+)
+
+// storedExchange is a record of kind Exchange: how far the exchange of the
+// Outgoing record with the same number is.
+type storedExchange struct {
+	release uint64 // order of the PUBRECs, for exchangeReleased
+	id      uint16
+	qos     QoS
+	state   exchangeState
+}
+
+func (x *storedExchange) append(dst []byte) []byte {
+	dst = append(dst, storedFormat, byte(x.state), byte(x.qos))
+	dst = binary.BigEndian.AppendUint16(dst, x.id)
+	return binary.BigEndian.AppendUint64(dst, x.release)
+}
+
+func (x *storedExchange) decode(b []byte) error {
+	if len(b) != 13 || b[0] != storedFormat || b[2] != 1 && b[2] != 2 {
+		return errStoredFormat
+	}
+	x.state, x.qos = exchangeState(b[1]), QoS(b[2])
+	x.id, x.release = binary.BigEndian.Uint16(b[3:]), binary.BigEndian.Uint64(b[5:])
+	if x.id == 0 || x.state < exchangeSent || x.state > exchangeAside {
+		return errStoredFormat
+	}
+	return nil
+}
+
+// storedIncoming is a record of kind Incoming: an inbound QoS 2 exchange whose
+// PUBREC was released and whose PUBREL has not come.
+type storedIncoming struct{ id uint16 }
+
+func (x *storedIncoming) append(dst []byte) []byte {
+	return binary.BigEndian.AppendUint16(append(dst, storedFormat), x.id)
+}
+
+func (x *storedIncoming) decode(b []byte) error {
+	if len(b) != 3 || b[0] != storedFormat {
+		return errStoredFormat
+	}
+	if x.id = binary.BigEndian.Uint16(b[1:]); x.id == 0 {
+		return errStoredFormat
+	}
+	return nil
+}
