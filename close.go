@@ -234,7 +234,7 @@ func (c *Conn) finish(err error) {
 	c.stopCtx()
 	c.cancel(err)
 	if c.out.keep != nil {
-		c.out.flushStore() // what is not in it yet may still get there
+		c.out.flushStore(c.cfg.closeTimeout) // what is not in it yet may still get there
 	}
 	c.out.shutdown(closedBy(err))
 	<-c.out.ended
@@ -243,7 +243,7 @@ func (c *Conn) finish(err error) {
 	}
 	c.pumps.Wait()
 	if c.out.keep != nil {
-		if err := c.out.closeStore(); err != nil {
+		if err := c.out.closeStore(c.cfg.closeTimeout); err != nil {
 			c.info("store", "error", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -32,6 +33,7 @@ type keeper struct {
 	running  bool          // a committer is at work
 	quiet    chan struct{} // closed when it ends, for who waits for that; nil when nobody does
 	closed   bool          // nothing is written any more
+	left     bool          // nobody waits for the committer: it closes the session
 	resident int           // bytes of queued payloads in memory
 	failures int           // commits that failed since one went through
 }
@@ -266,6 +268,9 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 		close(k.quiet)
 		k.quiet = nil
 	}
+	if k.left {
+		k.session.Close() // the lock is ours alone by now
+	}
 	return false
 }
 
@@ -278,9 +283,9 @@ func (o *outbound) giveUpStore() {
 	o.keep.next.reset()
 }
 
-// flushStore waits until everything gathered is written. Commits that fail are
-// not tried again from here on.
-func (o *outbound) flushStore() {
+// flushStore waits until everything gathered is written, at most for a time, and
+// reports whether it is. Commits that fail are not tried again from here on.
+func (o *outbound) flushStore(atMost time.Duration) bool {
 	k := o.keep
 	select {
 	case <-k.hurry:
@@ -290,28 +295,44 @@ func (o *outbound) flushStore() {
 	o.mu.Lock()
 	if !k.running {
 		o.mu.Unlock()
-		return
+		return true
 	}
 	if k.quiet == nil {
 		k.quiet = make(chan struct{})
 	}
 	quiet := k.quiet
 	o.mu.Unlock()
-	<-quiet
+	t := time.NewTimer(atMost)
+	defer t.Stop()
+	select {
+	case <-quiet:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
-// closeStore lets go of the store once everything is written.
-func (o *outbound) closeStore() error {
-	o.flushStore()
+// closeStore lets go of the store once everything is written. A commit that
+// hangs is left to the committer, which then closes the session.
+func (o *outbound) closeStore(atMost time.Duration) error {
+	k := o.keep
+	o.flushStore(atMost)
 	o.mu.Lock()
-	o.keep.closed = true
+	k.closed = true // what comes now is of no use
+	k.left = k.running
 	o.mu.Unlock()
-	o.flushStore() // what came in between
-	if err := o.keep.session.Close(); err != nil {
+	var err error = errStoreHangs
+	if !k.left {
+		err = k.session.Close()
+	}
+	if err != nil {
 		return &StoreError{Op: "close", Err: err}
 	}
 	return nil
 }
+
+// errStoreHangs is why a Conn ended without closing its session's store.
+var errStoreHangs = errors.New("a commit does not return")
 
 // committed applies what came of b. It reports whether the store has failed for
 // good, and whether something waits to be tried again.
