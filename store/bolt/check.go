@@ -1,0 +1,171 @@
+// check: whether a file is one of ours, and whether its trees are sound.
+
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// walker goes through the trees of a file.
+type walker struct {
+	*image
+	// leaf gets each element of a bucket named name; nil name at the top.
+	leaf func(name []byte, e *element) error
+	// damage gets what is wrong with a part; an error ends the walk, nil leaves
+	// that part out.
+	damage func(error) error
+	// order says that keys must be in order.
+	order bool
+}
+
+// bucket walks the tree of a bucket whose element's value is given.
+func (w *walker) bucket(name, value []byte) error {
+	if len(value) < bucketHeader {
+		return w.damage(problem("a bucket has no root"))
+	}
+	root := binary.NativeEndian.Uint64(value)
+	if root != 0 {
+		return w.tree(name, root, nil, nil, 0)
+	}
+	page := value[bucketHeader:]
+	if len(page) < pageHeader || flags(page) != flagLeaf {
+		return w.damage(problem("a bucket has no page"))
+	}
+	return w.page(name, page, nil, nil, 0)
+}
+
+func (w *walker) tree(name []byte, id uint64, low, high []byte, depth int) error {
+	if depth > maxDepth {
+		return w.damage(problem("a tree is too deep"))
+	}
+	page, err := w.claim(id, pageUsed)
+	if err != nil {
+		return w.damage(err)
+	}
+	return w.page(name, page, low, high, depth)
+}
+
+func (w *walker) page(name, page, low, high []byte, depth int) error {
+	all, branch, err := parse(page)
+	if err == nil && w.order {
+		err = ascending(all, low, high)
+	}
+	if err == nil && branch && len(all) == 0 {
+		err = problem("a branch has no elements")
+	}
+	if err != nil {
+		return w.damage(err)
+	}
+	for i := range all {
+		e := &all[i]
+		if !branch {
+			err = w.leaf(name, e)
+		} else {
+			end := high
+			if i+1 < len(all) {
+				end = all[i+1].key
+			}
+			err = w.tree(name, e.page, e.key, end, depth+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named is a bucket at the top.
+type named struct{ name, value []byte }
+
+// buckets returns the buckets at the top.
+func (w *walker) buckets() (all []named, err error) {
+	leaf := w.leaf
+	defer func() { w.leaf = leaf }()
+	w.leaf = func(_ []byte, e *element) error {
+		if e.flags != flagBucket {
+			return w.damage(problem("a record stands outside of all buckets"))
+		}
+		all = append(all, named{bytes.Clone(e.key), bytes.Clone(e.value)})
+		return nil
+	}
+	return all, w.tree(nil, w.head.root, nil, nil, 0)
+}
+
+// format checks that one of the buckets marks the file as ours. Its error is a
+// *FormatError but for damage.
+func (w *walker) format(path string, all []named) error {
+	for _, b := range all {
+		if string(b.name) != infoBucket {
+			continue
+		}
+		version := uint32(0)
+		leaf := w.leaf
+		w.leaf = func(_ []byte, e *element) error {
+			if string(e.key) == formatKey && len(e.value) == 4 {
+				version = binary.BigEndian.Uint32(e.value)
+			}
+			return nil
+		}
+		err := w.bucket(b.name, b.value)
+		w.leaf = leaf
+		switch {
+		case err != nil:
+			return err
+		case version > formatVersion:
+			return &FormatError{Path: path, Problem: fmt.Sprintf("a newer version of this package wrote it: format %d, this one reads %d", version, formatVersion)}
+		case version == 0:
+			return problem("its format version is missing")
+		}
+		return nil
+	}
+	return &FormatError{Path: path, Problem: "it is a bbolt database of something else"}
+}
+
+// check walks the whole file. The error is a *FormatError, or what is damaged.
+func check(path string, r io.ReaderAt, size int64) (*image, error) {
+	h, err := readHead(r)
+	if err != nil {
+		return nil, err
+	}
+	if have := uint64(size / h.pageSize); have < h.pages {
+		return nil, problem("%d of its %d pages are missing", h.pages-have, h.pages)
+	}
+	im := newImage(r, h)
+	if err := im.readFreelist(); err != nil {
+		return nil, err
+	}
+	return im, im.checkTrees(path)
+}
+
+// checkTrees checks all trees of the image.
+func (im *image) checkTrees(path string) error {
+	w := &walker{image: im, order: true, damage: func(err error) error { return err }}
+	w.leaf = func(_ []byte, e *element) error {
+		if e.flags != 0 {
+			return problem("a bucket stands where a record should")
+		}
+		return nil
+	}
+	all, err := w.buckets()
+	if err != nil {
+		return err
+	}
+	if err := w.format(path, all); err != nil {
+		return err
+	}
+	for _, b := range all {
+		switch {
+		case string(b.name) == infoBucket:
+		case isRecords(b.name), string(b.name) == quarantineBucket:
+			if err := w.bucket(b.name, b.value); err != nil {
+				return err
+			}
+		default:
+			return problem("a bucket has a foreign name")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+// Package bolt keeps the sessions of millrace clients in one file on disk, a
+// bbolt database. It is a module of its own so that the core has no part in that
+// dependency.
+//
+//	sessions, err := bolt.Open("/var/lib/meter/sessions.db")
+//	if err != nil {
+//		return err
+//	}
+//	defer sessions.Close()
+//
+// # What is guaranteed
+//
+// When Commit returns nil its batch is on disk: written and flushed with
+// fdatasync before the head that makes it valid is written and flushed too. It
+// outlives the process and, if the disk keeps what it says it flushed, the power
+// supply. A batch is there whole or not at all.
+//
+// Every record carries a CRC-32C over its client, kind, number and value. One
+// that does not match is moved to a quarantine within the file as Load finds it,
+// visited once with a [store.DamageError], and kept for [Store.Quarantine]. Open
+// checks the file's pages before it trusts them: damage there is a
+// [CorruptError], and the file stays as it is unless [WithSalvage] says that what
+// is sound may go to a new one.
+//
+// Two damages cannot be told from the normal course of things: a file that was
+// replaced by an older copy of itself, and a damaged newest head, which is what a
+// crash while it was written leaves too: the file is then as it was one commit
+// before.
+//
+// # What it costs
+//
+// A commit costs two flushes, whatever its size. Batches that are committed while
+// another commit is under way share the next one, also those of different
+// sessions: under load the flushes per batch fall. [Stats] counts both.
+// Deleted records leave room that later ones use; the file itself never shrinks,
+// but [WithCompaction] rewrites it at Open. There is no way to turn the flushing
+// off; for a session that need not outlive the process, take [store.Memory].
+// The list of free pages is written with every commit too: leaving it out would
+// save one page of writing, but make Open depend on a scan of all pages that
+// cannot be kept from crashing on a damaged file.
+//
+// Open reads all pages of the file once.
+//
+// # The file
+//
+// One process at a time has the file open; another gets [store.ErrInUse]. It must
+// be on a local file system with working locks and flushes, not on NFS or SMB.
+// While it is open do not copy, move, replace or truncate it. To move it or to
+// back it up, close the store, or copy it with [Store.Backup], which takes a
+// consistent copy at any time. A copy that is put back brings back the exchanges
+// of its time: messages that went through since are sent again. The file depends
+// on the machine's byte order, not on the operating system.
+package bolt

@@ -1,0 +1,81 @@
+// Errors: what is wrong with a file, and the system's error within bbolt's.
+
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/millrace/mqtt/store"
+)
+
+// CorruptError says that the pages of a file are damaged, so that what is in it
+// cannot be told, or not all of it. The file was left as it is.
+type CorruptError struct {
+	Path    string
+	Problem string
+}
+
+// Error describes the damage.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("bolt: the file %s is damaged: %s", e.Path, e.Problem)
+}
+
+// FormatError says that a file is not a store of sessions, or one that a newer
+// version of this package wrote. It was left as it is, also with [WithSalvage].
+type FormatError struct {
+	Path    string
+	Problem string
+}
+
+// Error says what the file is.
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("bolt: the file %s cannot be used as a store of sessions: %s", e.Path, e.Problem)
+}
+
+// ErrUncertain is wrapped by the errors of a Store whose last commit failed
+// so late that it cannot be told whether it is on disk, or whose pages turned out
+// damaged while it was writing. Close it and open it again: what is there then
+// holds.
+var ErrUncertain = errors.New("bolt: the outcome of a commit is unknown until the file is opened again")
+
+// explained adds to an error of bbolt what callers look for: the file, the
+// system's error number, and the store's own errors.
+func (c *config) explained(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%w: the file %s, by another process or by a Store of this one", store.ErrInUse, path)
+	case errors.Is(err, bolterrors.ErrMaxSizeReached):
+		return fmt.Errorf("%w: the file %s may have %d bytes", store.ErrFull, path, c.maxFile)
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+		return store.ErrClosed
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
+		return &CorruptError{Path: path, Problem: "its head: " + err.Error()}
+	}
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) {
+		return err
+	}
+	return fmt.Errorf("bolt: %s: %w", path, withNumber(err))
+}
+
+// withNumber puts back the error number that bbolt prints into its text where it
+// grows the file, which is where a full disk shows.
+func withNumber(err error) error {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return err
+	}
+	for _, number := range [...]syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS, syscall.ENOMEM} {
+		if strings.HasSuffix(err.Error(), number.Error()) {
+			return fmt.Errorf("%w (%w)", err, number)
+		}
+	}
+	return err
+}

@@ -1,0 +1,126 @@
+// Files as a whole: making one, replacing one, and names that stay.
+
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// create makes an empty store at path unless a file is there. A crash leaves no
+// half-made file under that name: an empty one is damage, not a beginning.
+func (c *config) create(path string) error {
+	temp, err := c.build(path, func(*bbolt.DB) error { return nil })
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	// A link, unlike a rename, does not replace what another process just made.
+	err = os.Link(temp, path)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil { // a file system without links
+		err = os.Rename(temp, path)
+	}
+	return errors.Join(err, syncDir(path))
+}
+
+// build makes a store beside path with what fill puts into it, on disk when it
+// returns, and returns its name.
+func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-")
+	if err != nil {
+		return "", err
+	}
+	temp = f.Name()
+	defer func() {
+		if err != nil {
+			os.Remove(temp)
+		}
+	}()
+	if err := errors.Join(f.Chmod(c.mode), f.Close()); err != nil {
+		return "", err
+	}
+	options := c.bboltOptions()
+	options.NoSync = true // one flush at the end
+	db, err := bbolt.Open(temp, c.mode, options)
+	if err != nil {
+		return "", err
+	}
+	err = db.Update(writeFormat)
+	if err == nil {
+		err = fill(db)
+	}
+	if err == nil {
+		err = db.Sync()
+	}
+	return temp, errors.Join(err, db.Close())
+}
+
+// replace puts the file temp in the place of path. On systems where an open file
+// can be replaced the caller holds the old one's lock meanwhile.
+func replace(temp, path string) error {
+	return errors.Join(os.Rename(temp, path), syncDir(path))
+}
+
+// putAside gives the file a second name, and leaves it its own: a crash before it
+// is replaced must not look like a file that never was.
+func putAside(path string) (aside string, err error) {
+	aside = path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	if os.Link(path, aside) == nil {
+		return aside, syncDir(path)
+	}
+	return aside, copyFile(aside, path) // a file system without links
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, defaultMode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close(), syncDir(to))
+}
+
+// syncDir makes the names in path's directory durable. Windows has no such call
+// and does not need it.
+func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// resolve follows symbolic links, so that a replaced file is the one they mean.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("bolt: %w", err)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	switch {
+	case err == nil:
+		return real, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	}
+	return "", fmt.Errorf("bolt: %w", err)
+}

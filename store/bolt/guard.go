@@ -1,0 +1,78 @@
+// Transactions that survive damaged pages: bbolt trusts what it maps and panics,
+// or faults on memory that is not there, when that is damaged.
+
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"go.etcd.io/bbolt"
+)
+
+// guard calls f and turns a panic or a memory fault into a CorruptError.
+func guard(path string, f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = &CorruptError{Path: path, Problem: fmt.Sprint(p)}
+		}
+	}()
+	return f()
+}
+
+// view runs a read transaction. f must not call out: a long transaction holds
+// pages, and one that waits for a commit may wait for ever.
+func (s *Store) view(f func(*bbolt.Tx) error) error {
+	if broken := s.broken.Load(); broken != nil {
+		return broken
+	}
+	return s.config.explained(s.path, guard(s.path, func() error { return s.db.View(f) }))
+}
+
+// errUnchanged ends an update that has nothing to commit.
+var errUnchanged = errors.New("bolt: nothing to commit")
+
+// update runs a write transaction. The leader calls it, one at a time.
+func (s *Store) update(f func(*bbolt.Tx) error) error {
+	if broken := s.broken.Load(); broken != nil {
+		return broken
+	}
+	var id int
+	err := guard(s.path, func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			id = tx.ID()
+			return f(tx)
+		})
+	})
+	if err == nil || errors.Is(err, errUnchanged) {
+		return nil
+	}
+	err = s.config.explained(s.path, err)
+	var corrupt *CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		// bbolt's locks and free pages are in an unknown state.
+	case s.shows(id):
+		// The head was written, but the flush after it failed. A second flush that
+		// succeeds would prove nothing: the system drops what it could not write.
+	default:
+		return err
+	}
+	s.broken.Store(&uncertain{err})
+	return s.broken.Load()
+}
+
+// uncertain is the error of a Store that must be opened again.
+type uncertain struct{ cause error }
+
+func (u *uncertain) Error() string   { return ErrUncertain.Error() + ": " + u.cause.Error() }
+func (u *uncertain) Unwrap() []error { return []error{ErrUncertain, u.cause} }
+
+// shows reports whether readers see transaction id, or cannot see at all.
+func (s *Store) shows(id int) bool {
+	seen := id
+	err := s.view(func(tx *bbolt.Tx) error { seen = tx.ID(); return nil })
+	return err != nil || seen >= id
+}

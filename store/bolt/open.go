@@ -1,0 +1,182 @@
+// Open: from a path to a file that can be trusted.
+
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/millrace/mqtt/store"
+)
+
+// Open opens the file at path, and makes it when there is none; its directory
+// must exist. It returns an error that wraps [store.ErrInUse] when another
+// process has it open, a [CorruptError] or a [FormatError] when its content
+// cannot be used, and the system's error when it may not be written.
+func Open(path string, opts ...Option) (*Store, error) {
+	c := defaults()
+	for _, o := range opts {
+		o(&c)
+	}
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	path, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := c.create(path); err != nil {
+			return nil, c.explained(path, err)
+		}
+	}
+	salvaged, err := c.prepare(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, config: c, salvaged: salvaged, sessions: make(map[string]*session)}
+	s.idle.L = &s.mu
+	if s.db, s.file, err = c.openLocked(path, false); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare checks the file, and salvages or compacts it where that is due and
+// asked for.
+func (c *config) prepare(path string) (*Salvage, error) {
+	im, err := c.inspect(path)
+	var corrupt *CorruptError
+	switch {
+	case err == nil:
+		if c.compact && im.wasteful() {
+			return nil, c.compactFile(path)
+		}
+		return nil, nil
+	case c.salvage && errors.As(err, &corrupt):
+		return c.salvageFile(path, corrupt)
+	}
+	return nil, err
+}
+
+// inspect checks the file under a lock.
+func (c *config) inspect(path string) (*image, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("bolt: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &FormatError{Path: path, Problem: "it is not a regular file"}
+	}
+	if info.Size() == 0 {
+		return nil, &CorruptError{Path: path, Problem: "it is empty, which no store ever is: remove it if it never was one"}
+	}
+	if err := foreign(path); err != nil {
+		return nil, err
+	}
+	db, file, err := c.openLocked(path, true)
+	if err != nil {
+		return nil, err
+	}
+	defer guard(path, db.Close)
+	if info, err = file.Stat(); err != nil {
+		return nil, fmt.Errorf("bolt: %w", err)
+	}
+	im, err := check(path, file, info.Size())
+	var format *FormatError
+	var system *fs.PathError
+	switch {
+	case err == nil, errors.As(err, &format):
+		return im, err
+	case errors.As(err, &system):
+		return nil, c.explained(path, err)
+	}
+	return nil, &CorruptError{Path: path, Problem: err.Error()}
+}
+
+// foreign returns an error for a file whose beginning was never a bbolt head. One
+// of zeros may have been: that is what a lost power supply leaves.
+func foreign(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("bolt: %w", err)
+	}
+	defer f.Close()
+	var b [pageHeader + 8]byte
+	zero := b
+	if _, err := f.ReadAt(b[:], 0); err != nil || b == zero {
+		return nil // what is wrong comes out later
+	}
+	if binary.NativeEndian.Uint32(b[pageHeader:]) == headMagic {
+		return nil
+	}
+	h, err := readHead(f)
+	if err == nil && h.pages > 0 {
+		return nil
+	}
+	return &FormatError{Path: path, Problem: "it is not a bbolt database"}
+}
+
+// openLocked opens the file with bbolt and checks that the lock is on the file
+// that has the name now: another process may have replaced it meanwhile.
+func (c *config) openLocked(path string, readOnly bool) (db *bbolt.DB, file *os.File, err error) {
+	options := c.bboltOptions()
+	options.ReadOnly = readOnly
+	options.OpenFile = func(name string, flag int, mode fs.FileMode) (*os.File, error) {
+		var err error
+		// Not created: a file that vanished must not come back empty.
+		file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
+		return file, err
+	}
+	err = guard(path, func() (err error) {
+		db, err = bbolt.Open(path, c.mode, options)
+		return err
+	})
+	if err != nil {
+		if file != nil {
+			file.Close() // after a panic; else bbolt did
+		}
+		return nil, nil, c.explained(path, err)
+	}
+	db.AllocSize = c.growth()
+	held, err := file.Stat()
+	named, err2 := os.Stat(path)
+	if err := errors.Join(err, err2); err != nil {
+		db.Close()
+		return nil, nil, fmt.Errorf("bolt: %w", err)
+	}
+	if !os.SameFile(held, named) {
+		db.Close()
+		return nil, nil, fmt.Errorf("%w: the file %s, which was just replaced", store.ErrInUse, path)
+	}
+	return db, file, nil
+}
+
+func (c *config) bboltOptions() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:      c.lockWait,
+		FreelistType: bbolt.FreelistMapType,
+		MaxSize:      int(c.maxFile),
+	}
+}
+
+// growth is how much the file grows at a time: little beside its bound.
+func (c *config) growth() int {
+	if c.maxFile == 0 {
+		return growStep
+	}
+	return int(min(max(c.maxFile/16, 64<<10), growStep))
+}
+
+func writeFormat(tx *bbolt.Tx) error {
+	b, err := tx.CreateBucketIfNotExists([]byte(infoBucket))
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(formatKey), binary.BigEndian.AppendUint32(nil, formatVersion))
+}

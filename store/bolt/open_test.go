@@ -1,0 +1,162 @@
+package bolt_test
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/millrace/mqtt/store"
+	"github.com/millrace/mqtt/store/bolt"
+)
+
+func TestOpenTwice(t *testing.T) {
+	path := tempPath(t)
+	s := open(t, path)
+	_, err := bolt.Open(path, bolt.WithLockTimeout(60*time.Millisecond))
+	if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a second Open: %v, want ErrInUse with the path", err)
+	}
+	closed(t, s)
+	closed(t, open(t, path))
+	onlyFile(t, path)
+}
+
+// childHold opens the file and holds it until its input ends.
+func childHold() {
+	s, err := bolt.Open(os.Args[1])
+	must(err)
+	os.Stdout.WriteString("open\n")
+	bufio.NewReader(os.Stdin).ReadByte()
+	must(s.Close())
+}
+
+func TestOpenInAnotherProcess(t *testing.T) {
+	path := tempPath(t)
+	cmd := child(t, "hold", path)
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "open\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	_, err := bolt.Open(path, bolt.WithLockTimeout(60*time.Millisecond))
+	if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Open: %v, want ErrInUse with the path", err)
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, open(t, path))
+}
+
+// What is not ours is left alone, also with WithSalvage.
+func TestB22_ForeignFile(t *testing.T) {
+	foreign := map[string]func(t *testing.T, path string){
+		"text": func(t *testing.T, path string) {
+			if err := os.WriteFile(path, []byte(strings.Repeat("not a database\n", 1000)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"bbolt": func(t *testing.T, path string) {
+			raw(t, path, func(tx *bbolt.Tx) error {
+				b, err := tx.CreateBucket([]byte("theirs"))
+				if err != nil {
+					return err
+				}
+				return b.Put([]byte("k"), []byte("v"))
+			})
+		},
+		"empty bbolt": func(t *testing.T, path string) { raw(t, path, func(*bbolt.Tx) error { return nil }) },
+		"newer format": func(t *testing.T, path string) {
+			closed(t, open(t, path))
+			raw(t, path, func(tx *bbolt.Tx) error {
+				return tx.Bucket([]byte("millrace")).Put([]byte("format"), []byte{0, 0, 0, 2})
+			})
+		},
+		"directory": func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for name, make := range foreign {
+		t.Run(name, func(t *testing.T) {
+			path := tempPath(t)
+			make(t, path)
+			before, _ := os.ReadFile(path)
+			_, err := bolt.Open(path, bolt.WithSalvage(), bolt.WithCompaction())
+			if _, ok := errors.AsType[*bolt.FormatError](err); !ok || !strings.Contains(err.Error(), path) {
+				t.Errorf("Open: %v, want a FormatError with the path", err)
+			}
+			if after, _ := os.ReadFile(path); string(after) != string(before) {
+				t.Error("the file was changed")
+			}
+			onlyFile(t, path)
+		})
+	}
+}
+
+func TestB22_NoSuchDirectory(t *testing.T) {
+	if _, err := bolt.Open(filepath.Join(t.TempDir(), "none", "f")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open: %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestOptionsChecked(t *testing.T) {
+	path := tempPath(t)
+	_, err := bolt.Open(path, bolt.WithLimits(-1, 0), bolt.WithMaxFile(1), bolt.WithFileMode(0o400), bolt.WithLockTimeout(0))
+	for _, name := range []string{"WithLimits", "WithMaxFile", "WithFileMode", "WithLockTimeout"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("Open: %v, want a word on %s", err, name)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
+	}
+}
+
+func TestFileMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no such permission bits there")
+	}
+	for _, mode := range []fs.FileMode{0, 0o640} {
+		path, want := tempPath(t), mode
+		if mode == 0 {
+			want = 0o600
+			closed(t, open(t, path))
+		} else {
+			closed(t, open(t, path, bolt.WithFileMode(mode)))
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("mode %v, %v; want %v", info.Mode(), err, want)
+		}
+	}
+}
+
+// A link to the file keeps being one, and means the same file.
+func TestSymbolicLink(t *testing.T) {
+	path := tempPath(t)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Skip(err)
+	}
+	closed(t, open(t, path))
+	s := open(t, link)
+	if s.Path() != path {
+		t.Errorf("Path: %s, want %s", s.Path(), path)
+	}
+	if _, err := bolt.Open(path, bolt.WithLockTimeout(60*time.Millisecond)); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("Open: %v, want ErrInUse", err)
+	}
+}

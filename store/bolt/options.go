@@ -1,0 +1,95 @@
+// Options of Open.
+
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/millrace/mqtt/store"
+)
+
+const (
+	minFile         = 1 << 20  // smallest value of WithMaxFile
+	growStep        = 16 << 20 // the file grows by at most so much at a time
+	defaultMode     = 0o600    // payloads are nobody else's business
+	defaultLockWait = time.Second
+)
+
+// Option changes how Open opens a file.
+type Option func(*config)
+
+type config struct {
+	limits   store.Limits
+	maxFile  int64
+	mode     fs.FileMode
+	lockWait time.Duration
+	salvage  bool
+	compact  bool
+}
+
+func defaults() config { return config{mode: defaultMode, lockWait: defaultLockWait} }
+
+// validate joins all problems.
+func (c *config) validate() error {
+	var problems []error
+	if c.limits.Messages < 0 || c.limits.Bytes < 0 {
+		problems = append(problems, fmt.Errorf("bolt: WithLimits: %+v: want 0 or more", c.limits))
+	}
+	if c.maxFile != 0 && c.maxFile < minFile {
+		problems = append(problems, fmt.Errorf("bolt: WithMaxFile: %d bytes: want 0, or %d or more", c.maxFile, minFile))
+	}
+	if c.mode&^fs.ModePerm != 0 || c.mode&0o600 != 0o600 {
+		problems = append(problems, fmt.Errorf("bolt: WithFileMode: %v: want permission bits with read and write for the owner", c.mode))
+	}
+	if c.lockWait <= 0 {
+		problems = append(problems, fmt.Errorf("bolt: WithLockTimeout: %v: want more than 0", c.lockWait))
+	}
+	return errors.Join(problems...)
+}
+
+// WithLimits bounds what each session may hold: messages to send, and the bytes
+// of their records together. 0 sets no limit, which is the default. A Commit
+// beyond one returns [store.ErrFull].
+func WithLimits(messages int, bytes int64) Option {
+	return func(c *config) { c.limits = store.Limits{Messages: messages, Bytes: bytes} }
+}
+
+// WithMaxFile bounds the size of the file in bytes, 1 MiB at least; 0, the
+// default, sets no bound. A Commit that would need more returns
+// [store.ErrFull]. Of the bound an eighth, 256 KiB at least, is kept for what is
+// not a message to send, and half of that for deletions alone, so that a full
+// store can be emptied. The rewriting of [WithCompaction] and [WithSalvage] needs
+// room for a second file.
+func WithMaxFile(bytes int64) Option {
+	return func(c *config) { c.maxFile = bytes }
+}
+
+// WithFileMode sets the permission bits of a file that Open makes, less the
+// umask; 0o600 is the default. Those of a file that exists are left alone.
+func WithFileMode(mode fs.FileMode) Option {
+	return func(c *config) { c.mode = mode }
+}
+
+// WithLockTimeout says how long Open waits for another process to let go of the
+// file; 1 s is the default.
+func WithLockTimeout(d time.Duration) Option {
+	return func(c *config) { c.lockWait = d }
+}
+
+// WithSalvage lets Open put a damaged file aside, under its own name with
+// ".damaged-" and the time added, and go on with a new one that has the records
+// found on sound pages. [Store.Salvaged] tells. Without it Open returns a
+// [CorruptError].
+func WithSalvage() Option {
+	return func(c *config) { c.salvage = true }
+}
+
+// WithCompaction lets Open write the file anew when it is larger than 1 MiB and
+// more than half of it is free. A crash in between leaves the old file or the
+// new one.
+func WithCompaction() Option {
+	return func(c *config) { c.compact = true }
+}

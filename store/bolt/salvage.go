@@ -1,0 +1,113 @@
+// Salvage: what can be trusted in a damaged file, in a new one.
+
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"os"
+
+	"go.etcd.io/bbolt"
+)
+
+// Salvage tells what [WithSalvage] did.
+type Salvage struct {
+	Problem string // what is wrong with the file, the first thing found
+	Aside   string // the path of the damaged file
+	Records int    // in the new file; damaged ones among them show at Load
+}
+
+// Salvaged returns what Open did about a damaged file, nil when the file was
+// sound.
+func (s *Store) Salvaged() *Salvage { return s.salvaged }
+
+// salvageFile puts the file at path aside and a new one in its place. Where the
+// file cannot be opened its lock cannot be taken, but then nobody has it open.
+func (c *config) salvageFile(path string, why *CorruptError) (*Salvage, error) {
+	if old, _, err := c.openLocked(path, true); err == nil {
+		defer guard(path, old.Close)
+	}
+	result := &Salvage{Problem: why.Problem}
+	temp, err := c.build(path, func(db *bbolt.DB) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		result.Records, err = rescue(db, f)
+		return err
+	})
+	if err != nil {
+		return nil, c.explained(path, err)
+	}
+	if result.Aside, err = putAside(path); err == nil {
+		err = replace(temp, path)
+	}
+	return result, c.explained(path, err)
+}
+
+// rescue copies the records of f that can be trusted, in one transaction.
+func rescue(db *bbolt.DB, f *os.File) (records int, err error) {
+	im := trusted(f)
+	if im == nil {
+		return 0, nil
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		w := &walker{image: im, damage: func(error) error { return nil }}
+		w.leaf = func(name []byte, e *element) error {
+			kept, err := keep(tx, name, e)
+			if kept {
+				records++
+			}
+			return err
+		}
+		all, err := w.buckets()
+		for _, b := range all {
+			if err == nil && (isRecords(b.name) || string(b.name) == quarantineBucket) {
+				err = w.bucket(b.name, b.value)
+			}
+		}
+		return err
+	})
+	return records, err
+}
+
+// trusted returns an image that knows which pages to leave out: what is on a free
+// page may be older than what was deleted since. It returns nil when that cannot
+// be told: the list of free pages is damaged, and so are the trees.
+func trusted(f *os.File) *image {
+	h, err := readHead(f)
+	if err != nil {
+		return nil
+	}
+	im := newImage(f, h)
+	if im.readFreelist() == nil {
+		return im
+	}
+	if newImage(f, h).checkTrees(f.Name()) == nil {
+		return newImage(f, h)
+	}
+	return nil
+}
+
+// keep puts a record into the new file, damaged ones too: Load sets them aside.
+// Of two under one key the sound one stays.
+func keep(tx *bbolt.Tx, name []byte, e *element) (bool, error) {
+	if e.flags != 0 || len(e.key) == 0 {
+		return false, nil
+	}
+	b, err := tx.CreateBucketIfNotExists(name)
+	if err != nil {
+		return false, err
+	}
+	if old := b.Get(e.key); old != nil {
+		if _, problem := value(nameSum(name), e.key, old); problem == "" {
+			return false, nil
+		}
+	}
+	err = b.Put(bytes.Clone(e.key), e.value)
+	if errors.Is(err, bbolt.ErrKeyTooLarge) {
+		return false, nil
+	}
+	return true, err
+}

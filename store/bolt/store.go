@@ -1,0 +1,122 @@
+// Store: the open file, its sessions, and the end of both.
+
+package bolt
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/millrace/mqtt/store"
+)
+
+// Store is a [store.Store] in a file. Its methods may be called from any
+// goroutine. It starts none.
+type Store struct {
+	path     string
+	config   config
+	db       *bbolt.DB
+	file     *os.File // db's
+	salvaged *Salvage
+
+	broken atomic.Pointer[uncertain] // set once, by the leader
+	plan   planner                   // owned by the leader, see commit.go
+
+	mu       sync.Mutex
+	idle     sync.Cond // a leader is done
+	closed   bool
+	sessions map[string]*session // the open ones
+	leading  bool
+	queue    []*request
+	stats    Stats
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Session opens the session of clientID, as [store.Store] says. It reads how much
+// is in it.
+func (s *Store) Session(clientID string) (store.Session, error) {
+	sess := newSession(s, clientID)
+	if err := s.register(clientID, sess); err != nil {
+		return nil, err
+	}
+	if err := s.view(sess.count); err != nil {
+		s.unregister(clientID)
+		return nil, err
+	}
+	return sess, nil
+}
+
+func (s *Store) register(clientID string, sess *session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	if s.sessions[clientID] != nil {
+		return fmt.Errorf("%w: the session of client %q in %s", store.ErrInUse, clientID, s.path)
+	}
+	s.sessions[clientID] = sess
+	return nil
+}
+
+func (s *Store) unregister(clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, clientID)
+}
+
+// Close waits for the commits under way and closes the file and all sessions. A
+// second call does nothing.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	for s.leading {
+		s.idle.Wait()
+	}
+	for _, sess := range s.sessions {
+		sess.closed = true
+	}
+	clear(s.sessions)
+	if s.broken.Load() != nil {
+		// A transaction that ended in a panic may hold bbolt's locks, so Close would
+		// hang. Closing the file lets go of its lock; only the mapping stays behind.
+		return s.file.Close()
+	}
+	return s.config.explained(s.path, guard(s.path, s.db.Close))
+}
+
+// Stats counts what a Store did since it was opened.
+type Stats struct {
+	Commits  int64 // transactions on disk: two flushes each
+	Batches  int64 // calls of Commit that succeeded, with something to do
+	Failures int64 // calls of Commit that failed
+}
+
+// Stats returns the counts so far.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Path returns the path of the file, symbolic links resolved.
+func (s *Store) Path() string { return s.path }
+
+// Backup writes a consistent copy of the file to w, which may take as long as it
+// likes: commits go on, but the file grows meanwhile, as no room is used again.
+// The copy is a file that Open opens.
+func (s *Store) Backup(w io.Writer) error {
+	return s.view(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	})
+}
