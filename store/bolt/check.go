@@ -133,6 +133,9 @@ func check(path string, r io.ReaderAt, size int64) (*image, error) {
 	if have := uint64(size / h.pageSize); have < h.pages {
 		return nil, problem("%d of its %d pages are missing", h.pages-have, h.pages)
 	}
+	if err := checkHeads(r, h); err != nil {
+		return nil, err
+	}
 	im := newImage(r, h)
 	if err := im.readFreelist(); err != nil {
 		return nil, err

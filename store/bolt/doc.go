@@ -23,9 +23,9 @@
 // is sound may go to a new one.
 //
 // Two damages cannot be told from the normal course of things: a file that was
-// replaced by an older copy of itself, and a damaged newest head, which is what a
-// crash while it was written leaves too: the file is then as it was one commit
-// before.
+// replaced by an older copy of itself, and a newest head with a wrong number in it,
+// which is what a crash while it was written may leave too: the file is then as it
+// was one commit before.
 //
 // # What it costs
 //

@@ -25,6 +25,7 @@ const (
 
 	flagBranch   = 0x01
 	flagLeaf     = 0x02
+	flagHead     = 0x04
 	flagFreelist = 0x10
 	flagBucket   = 0x01 // of a leaf's element
 
@@ -63,6 +64,25 @@ func readHead(r io.ReaderAt) (newest head, err error) {
 		return head{}, problem("neither head is valid")
 	}
 	return newest, nil
+}
+
+// checkHeads finds damage in the head that is not in use, where it is more than
+// a crash in the middle of writing it explains: that leaves the fields which are
+// the same in all heads as they were.
+func checkHeads(r io.ReaderAt, h head) error {
+	order := binary.NativeEndian
+	for id := range int64(2) {
+		var b [pageHeader + headSize]byte
+		if _, err := r.ReadAt(b[:], id*h.pageSize); err != nil {
+			return err
+		}
+		fields := b[pageHeader:]
+		if order.Uint64(b[:]) != uint64(id) || flags(b[:]) != flagHead ||
+			order.Uint32(fields) != headMagic || order.Uint32(fields[4:]) != headVersion || int64(order.Uint32(fields[8:])) != h.pageSize {
+			return problem("head %d is damaged: the last commit may be missing", id)
+		}
+	}
+	return nil
 }
 
 func parseHead(b []byte) (h head, ok bool) {

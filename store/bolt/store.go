@@ -3,6 +3,7 @@
 package bolt
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,8 +89,8 @@ func (s *Store) Close() error {
 	clear(s.sessions)
 	if s.broken.Load() != nil {
 		// A transaction that ended in a panic may hold bbolt's locks, so Close would
-		// hang. Closing the file lets go of its lock; only the mapping stays behind.
-		return s.file.Close()
+		// hang. Only the mapping stays behind.
+		return errors.Join(unlock(s.file), s.file.Close())
 	}
 	return s.config.explained(s.path, guard(s.path, s.db.Close))
 }
