@@ -1,12 +1,5 @@
-// Package store says where a client keeps its session, so that it outlives the
-// process: what was accepted for sending and is not through, which inbound QoS 2
-// packet identifiers are open, and, with an inbox, which messages the
-// application has not acknowledged (section 4.1 of the standard).
-//
-// A [Store] holds the sessions of any number of clients, one for each client
-// identifier [MQTT-3.1.3-2]. [Memory] is one that ends with the process; module
-// github.com/millrace/mqtt/store/bolt holds one on disk. Package storetest
-// checks that a Store keeps what this package promises.
+// Store and Session: what a client asks of the place where it keeps its session.
+
 package store
 
 import (
@@ -84,8 +77,8 @@ func (k Kind) String() string {
 
 // Key names a record within a session.
 type Key struct {
-	Kind Kind
-	Seq  uint64
+	Kind Kind   // what the record is about
+	Seq  uint64 // the client's number for it
 }
 
 // String returns the key in words.
@@ -93,6 +86,7 @@ func (k Key) String() string { return fmt.Sprintf("%s %d", k.Kind, k.Seq) }
 
 // Op writes a record, or deletes one.
 type Op struct {
+	// Key names the record.
 	Key Key
 	// Delete takes the record out; there need not be one.
 	Delete bool
@@ -103,9 +97,9 @@ type Op struct {
 
 // Entry is a record as Load finds it.
 type Entry struct {
-	Key   Key
-	Value []byte
-	Err   error // a *DamageError; Value is nil then
+	Key   Key    // as far as it is known of a damaged record
+	Value []byte // valid during the visit only
+	Err   error  // a *DamageError; Value is nil then
 }
 
 // Limits is what a session may hold. A field that is 0 sets no limit.
@@ -116,7 +110,7 @@ type Limits struct {
 
 // DamageError says that a record is not what was written.
 type DamageError struct {
-	Key     Key
+	Key     Key    // as far as it is known
 	Problem string // what is wrong, for example "checksum"
 	// Quarantine names where the damaged bytes were put, "" when there were none to keep.
 	Quarantine string

@@ -3,10 +3,10 @@ package bolt_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -209,16 +209,18 @@ func image(t testing.TB) (file []byte, records map[store.Key]string) {
 
 // tryDamaged opens file, and with salvage; whatever loads must be right. It
 // returns what happened, in a word.
-func tryDamaged(t testing.TB, dir string, file []byte, want map[store.Key]string) string {
+func tryDamaged(t testing.TB, dir, damage string, file []byte, want map[store.Key]string) string {
 	t.Helper()
 	path := filepath.Join(dir, "damaged.db")
 	defer removeAll(t, dir)
-	write := func() {
-		if err := os.WriteFile(path, file, 0o600); err != nil {
-			t.Fatal(err)
+	defer func() {
+		if t.Failed() {
+			t.Log(damage)
 		}
+	}()
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	write()
 	s, err := bolt.Open(path)
 	outcome := "open"
 	if err != nil {
@@ -294,8 +296,12 @@ func tries(few, many int) int {
 	return few
 }
 
+// seeded returns random numbers; MILLRACE_SEED replays those of a logged seed.
 func seeded(t testing.TB) *rand.Rand {
 	seed := rand.Uint64()
+	if n, err := strconv.ParseUint(os.Getenv("MILLRACE_SEED"), 0, 64); err == nil {
+		seed = n
+	}
 	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
@@ -310,9 +316,10 @@ func TestB22_TruncatedFile(t *testing.T) {
 		if rnd.IntN(2) == 0 {
 			n = n / 512 * 512
 		}
-		outcomes[tryDamaged(t, dir, file[:n], want)]++
+		damage := fmt.Sprintf("cut at byte %d of %d", n, len(file))
+		outcomes[tryDamaged(t, dir, damage, file[:n], want)]++
 		if t.Failed() {
-			t.Fatalf("cut at byte %d of %d", n, len(file))
+			break
 		}
 	}
 	t.Logf("%d bytes: %v", len(file), outcomes)
@@ -345,9 +352,10 @@ func TestB22_FlippedBits(t *testing.T) {
 		default:
 			damaged[at] ^= 1 << rnd.IntN(8)
 		}
-		outcomes[tryDamaged(t, dir, damaged, maps.Clone(want))]++
+		damage := fmt.Sprintf("%s at byte %d of %d", what, at, used)
+		outcomes[tryDamaged(t, dir, damage, damaged, want)]++
 		if t.Failed() {
-			t.Fatalf("%s at byte %d of %d", what, at, used)
+			break
 		}
 	}
 	t.Logf("%d bytes: %v", used, outcomes)

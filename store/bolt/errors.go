@@ -16,8 +16,8 @@ import (
 // CorruptError says that the pages of a file are damaged, so that what is in it
 // cannot be told, or not all of it. The file was left as it is.
 type CorruptError struct {
-	Path    string
-	Problem string
+	Path    string // of the file
+	Problem string // the first damage that was found
 }
 
 // Error describes the damage.
@@ -25,11 +25,16 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("bolt: the file %s is damaged: %s", e.Path, e.Problem)
 }
 
+func isCorrupt(err error) bool {
+	_, ok := errors.AsType[*CorruptError](err)
+	return ok
+}
+
 // FormatError says that a file is not a store of sessions, or one that a newer
 // version of this package wrote. It was left as it is, also with [WithSalvage].
 type FormatError struct {
-	Path    string
-	Problem string
+	Path    string // of the file
+	Problem string // what the file is instead
 }
 
 // Error says what the file is.
@@ -58,8 +63,7 @@ func (c *config) explained(path string, err error) error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return &CorruptError{Path: path, Problem: "its head: " + err.Error()}
 	}
-	var corrupt *CorruptError
-	if errors.As(err, &corrupt) {
+	if isCorrupt(err) {
 		return err
 	}
 	return fmt.Errorf("bolt: %s: %w", path, withNumber(err))

@@ -50,9 +50,8 @@ func (s *Store) update(f func(*bbolt.Tx) error) error {
 		return nil
 	}
 	err = s.config.explained(s.path, err)
-	var corrupt *CorruptError
 	switch {
-	case errors.As(err, &corrupt):
+	case isCorrupt(err):
 		// bbolt's locks and free pages are in an unknown state.
 	case s.shows(id):
 		// The head was written, but the flush after it failed. A second flush that

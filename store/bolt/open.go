@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 
@@ -51,15 +52,14 @@ func Open(path string, opts ...Option) (*Store, error) {
 // asked for.
 func (c *config) prepare(path string) (*Salvage, error) {
 	im, err := c.inspect(path)
-	var corrupt *CorruptError
 	switch {
 	case err == nil:
 		if c.compact && im.wasteful() {
 			return nil, c.compactFile(path)
 		}
 		return nil, nil
-	case c.salvage && errors.As(err, &corrupt):
-		return c.salvageFile(path, corrupt)
+	case c.salvage && isCorrupt(err):
+		return c.salvageFile(path, err)
 	}
 	return nil, err
 }
@@ -141,7 +141,11 @@ func (c *config) openLocked(path string, readOnly bool) (db *bbolt.DB, file *os.
 		if file != nil {
 			file.Close() // after a panic; else bbolt did
 		}
-		return nil, nil, c.explained(path, err)
+		err = c.explained(path, err)
+		if number := syscall.Errno(0); !errors.As(err, &number) && !errors.Is(err, store.ErrInUse) && !isCorrupt(err) {
+			err = &CorruptError{Path: path, Problem: err.Error()} // bbolt's own words on the file
+		}
+		return nil, nil, err
 	}
 	db.AllocSize = c.growth()
 	held, err := file.Stat()

@@ -224,12 +224,16 @@ func parse(page []byte) (all []element, branch bool, err error) {
 	return all, kind == flagBranch, nil
 }
 
-// ascending checks that the keys of a page grow, from low to below high (nil
-// for no bound).
+// ascending checks that the keys of a page grow, from low, the one that its branch
+// has for it, to below high; nil is no bound. bbolt finds a page in its branch by
+// the first key: another one there would be added beside it, not replaced.
 func ascending(all []element, low, high []byte) error {
+	if low != nil && (len(all) == 0 || !bytes.Equal(all[0].key, low)) {
+		return problem("a page does not begin with the key that its branch has for it")
+	}
 	for i := range all {
 		switch key := all[i].key; {
-		case i > 0 && bytes.Compare(all[i-1].key, key) >= 0, i == 0 && bytes.Compare(key, low) < 0:
+		case i > 0 && bytes.Compare(all[i-1].key, key) >= 0:
 			return problem("keys are out of order")
 		case high != nil && bytes.Compare(key, high) >= 0:
 			return problem("a key is on the wrong page")

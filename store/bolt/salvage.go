@@ -3,8 +3,6 @@
 package bolt
 
 import (
-	"bytes"
-	"errors"
 	"os"
 
 	"go.etcd.io/bbolt"
@@ -23,11 +21,11 @@ func (s *Store) Salvaged() *Salvage { return s.salvaged }
 
 // salvageFile puts the file at path aside and a new one in its place. Where the
 // file cannot be opened its lock cannot be taken, but then nobody has it open.
-func (c *config) salvageFile(path string, why *CorruptError) (*Salvage, error) {
+func (c *config) salvageFile(path string, why error) (*Salvage, error) {
 	if old, _, err := c.openLocked(path, true); err == nil {
 		defer guard(path, old.Close)
 	}
-	result := &Salvage{Problem: why.Problem}
+	result := &Salvage{Problem: why.Error()}
 	temp, err := c.build(path, func(db *bbolt.DB) error {
 		f, err := os.Open(path)
 		if err != nil {
@@ -105,9 +103,5 @@ func keep(tx *bbolt.Tx, name []byte, e *element) (bool, error) {
 			return false, nil
 		}
 	}
-	err = b.Put(bytes.Clone(e.key), e.value)
-	if errors.Is(err, bbolt.ErrKeyTooLarge) {
-		return false, nil
-	}
-	return true, err
+	return true, b.Put(e.key, e.value)
 }
