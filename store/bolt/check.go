@@ -17,7 +17,7 @@ type walker struct {
 	// damage gets what is wrong with a part; an error ends the walk, nil leaves
 	// that part out.
 	damage func(error) error
-	// order says that keys must be in order.
+	// order says that pages must be as bbolt writes them, with keys in order.
 	order bool
 }
 
@@ -49,7 +49,7 @@ func (w *walker) tree(name []byte, id uint64, low, high []byte, depth int) error
 }
 
 func (w *walker) page(name, page, low, high []byte, depth int) error {
-	all, branch, err := parse(page)
+	all, branch, err := parse(page, w.order)
 	if err == nil && w.order {
 		err = ascending(all, low, high)
 	}

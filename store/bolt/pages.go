@@ -192,8 +192,9 @@ type element struct {
 	key, value []byte
 }
 
-// parse returns the elements of a branch or leaf page.
-func parse(page []byte) (all []element, branch bool, err error) {
+// parse returns the elements of a branch or leaf page. When strict they must lie
+// as bbolt writes them, without gaps: a wrong count shows in nothing else.
+func parse(page []byte, strict bool) (all []element, branch bool, err error) {
 	kind, n := flags(page), int(count(page))
 	if kind != flagBranch && kind != flagLeaf {
 		return nil, false, problem("a page of kind %#x in a tree", kind)
@@ -202,7 +203,11 @@ func parse(page []byte) (all []element, branch bool, err error) {
 	if table > len(page) {
 		return nil, false, problem("a page says that it has %d elements", n)
 	}
+	if strict && n == 0 && len(bytes.Trim(page[table:], "\x00")) > 0 {
+		return nil, false, problem("a page with something on it says that it is empty")
+	}
 	all = make([]element, n)
+	next := uint64(table)
 	for i := range all {
 		at := pageHeader + i*elementSize
 		b := page[at:]
@@ -218,6 +223,10 @@ func parse(page []byte) (all []element, branch bool, err error) {
 		if start < uint64(table) || keySize > maxKey || start+keySize+valueSize > uint64(len(page)) {
 			return nil, false, problem("an element lies outside of its page")
 		}
+		if strict && start != next {
+			return nil, false, problem("there is a gap between elements of a page")
+		}
+		next = start + keySize + valueSize
 		e.key = page[start : start+keySize]
 		e.value = page[start+keySize : start+keySize+valueSize]
 	}
