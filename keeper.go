@@ -339,9 +339,12 @@ var errStoreHangs = errors.New("a commit does not return")
 func (o *outbound) committed(b *storeBatch, err error) (final, retry bool) {
 	k := o.keep
 	if err != nil {
-		k.failures++
+		if k.failures++; errors.Is(err, store.ErrUncertain) {
+			k.failures = storeFailures // only opening it again tells what it holds
+		}
 		retry = o.notCommitted(b, err)
-		return retry && k.failures >= storeFailures, retry
+		final = retry && k.failures >= storeFailures || errors.Is(err, store.ErrUncertain)
+		return final, retry
 	}
 	k.failures = 0
 	for i := range b.facts {

@@ -15,6 +15,10 @@ var (
 	ErrInUse = errors.New("store: in use")
 	// ErrFull is returned by a Commit that would exceed a limit of the store.
 	ErrFull = errors.New("store: full")
+	// ErrUncertain is returned by a Commit whose last step failed, so that its ops
+	// may or may not be durable, and by every call after it until the session is
+	// opened anew.
+	ErrUncertain = errors.New("store: the last commit may or may not be durable")
 	// ErrNotFound is returned by Read for a key that has no record.
 	ErrNotFound = errors.New("store: no such record")
 )
@@ -34,12 +38,14 @@ type Session interface {
 	// that cannot be read or whose content is damaged is set aside, so that it is
 	// met once and not again, and is visited with Err set, in its place as far as
 	// its key is known. The value is only valid during the call. An error from
-	// visit ends Load, which returns it.
+	// visit ends Load, which returns it. visit may call Commit and Read.
 	Load(visit func(Entry) error) error
 
 	// Commit carries out ops in order, all of them or none, also when the process
 	// or the machine ends in the middle. When it returns nil they are durable.
-	// After an error the records are what they were before. It does not keep ops.
+	// After an error the records are what they were before, unless it wraps
+	// [ErrUncertain]. It does not keep ops. A session that is beyond its limits,
+	// because they were lowered, may shrink but not grow.
 	Commit(ops []Op) error
 
 	// Read calls visit for each of keys, in their order. The value is only valid

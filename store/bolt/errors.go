@@ -42,12 +42,6 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("bolt: the file %s cannot be used as a store of sessions: %s", e.Path, e.Problem)
 }
 
-// ErrUncertain is wrapped by the errors of a Store whose last commit failed
-// so late that it cannot be told whether it is on disk, or whose pages turned out
-// damaged while it was writing. Close it and open it again: what is there then
-// holds.
-var ErrUncertain = errors.New("bolt: the outcome of a commit is unknown until the file is opened again")
-
 // explained adds to an error of bbolt what callers look for: the file, the
 // system's error number, and the store's own errors.
 func (c *config) explained(path string, err error) error {

@@ -63,11 +63,13 @@ func (s *Store) update(f func(*bbolt.Tx) error) error {
 	return s.broken.Load()
 }
 
-// uncertain is the error of a Store that must be opened again.
+// uncertain is the error of a Store that must be opened again: its last commit
+// failed so late that it cannot be told whether it is on disk, or its pages turned
+// out damaged while it was writing.
 type uncertain struct{ cause error }
 
-func (u *uncertain) Error() string   { return ErrUncertain.Error() + ": " + u.cause.Error() }
-func (u *uncertain) Unwrap() []error { return []error{ErrUncertain, u.cause} }
+func (u *uncertain) Error() string   { return store.ErrUncertain.Error() + ": " + u.cause.Error() }
+func (u *uncertain) Unwrap() []error { return []error{store.ErrUncertain, u.cause} }
 
 // shows reports whether readers see transaction id, or cannot see at all.
 func (s *Store) shows(id int) bool {
