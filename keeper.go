@@ -23,7 +23,6 @@ type keeper struct {
 	failed  func(err error, final bool)
 	epoch   uint64        // number of this process, the high bits of its keys
 	budget  int           // bytes of queued payloads that stay in memory as well
-	found   bool          // the store knew the session before
 	hurry   chan struct{} // closed when a failed commit is not to be tried again
 
 	// Guarded by outbound.mu.
@@ -321,11 +320,10 @@ func (o *outbound) closeStore(atMost time.Duration) error {
 	k.closed = true // what comes now is of no use
 	k.left = k.running
 	o.mu.Unlock()
-	var err error = errStoreHangs
-	if !k.left {
-		err = k.session.Close()
+	if k.left {
+		return &StoreError{Op: "close", Err: errStoreHangs}
 	}
-	if err != nil {
+	if err := k.session.Close(); err != nil {
 		return &StoreError{Op: "close", Err: err}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/millrace/mqtt/store"
 	"go.etcd.io/bbolt"
 )
 
