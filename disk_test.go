@@ -33,6 +33,7 @@ type process struct {
 	dead    bool
 	fail    func(ops []store.Op) error // a fault of the disk, nil for none
 	seen    func(ops []store.Op)       // sees what is committed, nil for nobody
+	gate    chan struct{}              // each commit waits to receive from it, nil for no wait
 }
 
 // process starts one that lives until it is killed.
@@ -90,7 +91,10 @@ func (p *process) connect(t *testing.T, v mqtt.Version, opts ...mqtt.ConnectOpti
 // Session implements store.Store.
 func (p *process) Session(clientID string) (store.Session, error) {
 	s, err := p.d.mem.Session(clientID)
-	return &processSession{s, p}, err
+	if err != nil {
+		return nil, err
+	}
+	return &processSession{s, p}, nil
 }
 
 type processSession struct {
@@ -102,6 +106,11 @@ func (s *processSession) Commit(ops []store.Op) error {
 	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if gate := p.gate; gate != nil {
+		p.mu.Unlock()
+		<-gate
+		p.mu.Lock()
+	}
 	if p.rng != nil {
 		d := time.Duration(p.rng.IntN(20)) * time.Millisecond
 		p.mu.Unlock()

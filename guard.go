@@ -17,7 +17,8 @@ const (
 // learn notes what the death of l says about the messages that it carried.
 func (s *supervisor) learn(l *link, err error) {
 	s.learnInbound(err)
-	if _, ours := errors.AsType[*ProtocolError](err); ours || errors.Is(err, errLocalClose) || time.Since(l.began) > flapTime {
+	_, ours := errors.AsType[*ProtocolError](err)
+	if _, disk := errors.AsType[*StoreError](err); disk || ours || errors.Is(err, errLocalClose) || time.Since(l.began) > flapTime {
 		s.flaps = 0
 		return
 	}

@@ -80,6 +80,8 @@ const (
 	storeFailures = 10
 	// loadBytes is how many bytes of payloads are fetched at once.
 	loadBytes = 4 << 20
+	// batchKeep is how many operations a batch keeps memory for.
+	batchKeep = 4096
 )
 
 func (b *storeBatch) empty() bool { return len(b.ops)+len(b.loads) == 0 }
@@ -91,6 +93,9 @@ func (b *storeBatch) reset() {
 	*b = storeBatch{ops: b.ops[:0], facts: b.facts[:0], inbound: b.inbound[:0], loads: b.loads[:0], arena: b.arena[:0]}
 	if cap(b.arena) > outbufKeep {
 		b.arena = nil
+	}
+	if cap(b.ops) > batchKeep {
+		b.ops, b.facts = nil, nil
 	}
 }
 
@@ -179,7 +184,7 @@ func (o *outbound) unkeep(r *record) {
 	case r.staged >= durSent:
 		k.next.remove(store.Exchange, r.key)
 	}
-	r.staged = durNone
+	r.staged, r.saved = durNone, durNone
 	o.commitSoon()
 }
 
@@ -227,29 +232,55 @@ func (o *outbound) commit() {
 	var b storeBatch
 	for o.nextBatch(&b) {
 		loaded := k.load(b.loads)
-		var err error
-		if len(b.ops) > 0 {
-			err = k.session.Commit(b.ops)
-		}
 		o.mu.Lock()
 		for i := range loaded {
 			o.fetched(&loaded[i])
 		}
-		final, retry := o.committed(&b, err)
 		o.pump()
-		o.checkFlush()
 		o.unlock()
-		if len(b.inbound) > 0 {
-			k.inbound(b.inbound, err)
-		}
-		if err != nil {
-			k.failed(err, final)
-			if retry && !k.pause() {
+		for again := len(b.ops) > 0; again; {
+			if again = o.commitBatch(&b); again && !k.pause() {
 				o.giveUpStore()
+				again = false
 			}
 		}
 		b.reset()
 	}
+}
+
+// commitBatch writes b, and tells everybody what came of it. It reports whether
+// something is left of b, to be tried again: what is to be noted about messages
+// that are in the store. It goes on alone, so that new messages for which there
+// is no room do not make it fail again.
+func (o *outbound) commitBatch(b *storeBatch) (again bool) {
+	k := o.keep
+	err := k.session.Commit(b.ops)
+	o.mu.Lock()
+	var final bool
+	var refused []inFact
+	if err == nil {
+		o.committed(b)
+	} else {
+		refused = o.notCommitted(b, err)
+		if again = len(b.ops) > 0; again {
+			k.failures++
+			final = k.failures >= storeFailures
+		}
+		final = final || errors.Is(err, store.ErrUncertain) // only opening it again tells what it holds
+	}
+	o.pump()
+	o.checkFlush()
+	o.unlock()
+	if err == nil {
+		refused = b.inbound
+	}
+	if len(refused) > 0 {
+		k.inbound(refused, err)
+	}
+	if err != nil {
+		k.failed(err, final)
+	}
+	return again
 }
 
 // nextBatch exchanges b for what was gathered, and reports whether there was
@@ -332,19 +363,9 @@ func (o *outbound) closeStore(atMost time.Duration) error {
 // errStoreHangs is why a Conn ended without closing its session's store.
 var errStoreHangs = errors.New("a commit does not return")
 
-// committed applies what came of b. It reports whether the store has failed for
-// good, and whether something waits to be tried again.
-func (o *outbound) committed(b *storeBatch, err error) (final, retry bool) {
-	k := o.keep
-	if err != nil {
-		if k.failures++; errors.Is(err, store.ErrUncertain) {
-			k.failures = storeFailures // only opening it again tells what it holds
-		}
-		retry = o.notCommitted(b, err)
-		final = retry && k.failures >= storeFailures || errors.Is(err, store.ErrUncertain)
-		return final, retry
-	}
-	k.failures = 0
+// committed applies that b is durable.
+func (o *outbound) committed(b *storeBatch) {
+	o.keep.failures = 0
 	for i := range b.facts {
 		f := &b.facts[i]
 		r := f.r
@@ -360,7 +381,6 @@ func (o *outbound) committed(b *storeBatch, err error) (final, retry bool) {
 			o.pubrel(r)
 		}
 	}
-	return false, false
 }
 
 // spill leaves the payload of r, which waits in the queue, to the store alone
@@ -377,10 +397,10 @@ func (o *outbound) spill(r *record) {
 	}
 }
 
-// notCommitted fails the messages that b was to bring into the store. Whatever
-// else it held, about messages that are there, goes before the next batch.
-func (o *outbound) notCommitted(b *storeBatch, err error) (retry bool) {
-	k := o.keep
+// notCommitted fails the messages that b was to bring into the store, and takes
+// them out of it, as well as the inbound identifiers, which it returns: the
+// ledger is told that they are not durable, and asks again.
+func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 	lost := map[uint64]bool{}
 	for i := range b.facts {
 		if f := &b.facts[i]; f.dur == durMessage {
@@ -392,15 +412,15 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (retry bool) {
 			}
 		}
 	}
-	// What the ledger waits for goes too: it is told that it failed, and asks again.
-	b.drop(func(op *store.Op) bool { return lost[op.Key.Seq] || op.Key.Kind == store.Incoming && !op.Delete }, lost)
-	k.next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] }, lost)
-	for i := range b.ops {
-		b.ops[i].Head = slices.Clone(b.ops[i].Head) // the arena is used again
+	for _, f := range b.inbound {
+		if !f.gone {
+			refused = append(refused, f)
+		}
 	}
-	k.next.ops = append(slices.Clone(b.ops), k.next.ops...)
-	k.next.facts = append(slices.Clone(b.facts), k.next.facts...)
-	return len(b.ops) > 0
+	b.inbound = slices.DeleteFunc(b.inbound, func(f inFact) bool { return !f.gone })
+	b.drop(func(op *store.Op) bool { return lost[op.Key.Seq] || op.Key.Kind == store.Incoming && !op.Delete }, lost)
+	o.keep.next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] }, lost)
+	return refused
 }
 
 // drop takes out the ops that unwanted names, and the facts about lost records.

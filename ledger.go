@@ -435,7 +435,7 @@ func (g *ledger) committed(facts []inFact, err error) {
 		switch {
 		case e == nil || e.gen != f.gen:
 		case f.gone:
-			g.left(e, err)
+			g.left(e)
 		case err != nil:
 			e.key = 0 // written when its PUBREC is due again
 		default:
@@ -449,11 +449,7 @@ func (g *ledger) committed(facts []inFact, err error) {
 }
 
 // left ends e, whose record is gone.
-func (g *ledger) left(e *entry, err error) {
-	e.leaving = false
-	if err != nil {
-		return // the link ends, and the server asks again on the next
-	}
+func (g *ledger) left(e *entry) {
 	e.key = 0
 	g.reply(codec.PUBCOMP, e.id, codec.Success) // else the server asks again
 	g.drop(e)

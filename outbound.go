@@ -111,6 +111,7 @@ type outgoing struct {
 	qos     QoS
 	retain  bool
 	keep    bool // payload may be kept without a copy
+	given   bool // it is the caller's own
 }
 
 // publish accepts m, or returns a Future that says why not. Without wait it
@@ -192,10 +193,13 @@ func (o *outbound) fits(cost int) bool {
 	return o.accepted < o.cfg.messages && o.bytes+cost <= o.cfg.bytes
 }
 
-// price sets what g counts for: what it takes in memory, or in the session store.
+// price makes g count for what it takes in the session store, if there is one.
 func (o *outbound) price(g *outgoing) {
-	g.cost = g.size
 	if o.keep != nil && g.qos > 0 {
+		if g.given {
+			// A commit may read it beyond the end of its Future.
+			g.payload, g.given = slices.Clone(g.payload), false
+		}
 		m := storedMessage{key: g.key, topic: g.topic, payload: g.payload, props: g.props, qos: g.qos}
 		g.cost = m.size()
 	}
@@ -429,6 +433,7 @@ func (o *outbound) send0Queued(r *record) {
 		b.first0 = r.seq
 	}
 	r.fut.advance(StageSent, 0)
+	o.unkey(r)
 	b.futs = append(b.futs, r.fut)
 	o.recycle(r) // the Future and the bytes are the buffer's now
 	o.link.signal()

@@ -55,7 +55,9 @@ func checkOutgoing(m *Message) (outgoing, error) {
 	if g.size > maxPacket-16 {
 		return g, &PacketTooLargeError{Size: g.size + 16, Max: maxPacket}
 	}
-	g.keep = m.ref&flagGivenAway != 0
+	g.cost = g.size
+	g.given = m.ref&flagGivenAway != 0
+	g.keep = g.given
 	if !g.keep && (len(m.Payload) > refSize || m.QoS > 0 && len(m.Payload) > slabPayload) {
 		g.payload, g.keep = slices.Clone(m.Payload), true
 	}

@@ -229,6 +229,9 @@ func (o *outbound) concluded(l *link, f *ackFact, r *record) {
 // still reads the payload.
 func (o *outbound) end(r *record, err error) {
 	if r.held {
+		if o.keep != nil {
+			o.unkeep(r) // before its packet identifier, which is free, goes to another
+		}
 		r.ended, r.endErr = true, err
 		o.ending.pushBack(r)
 		return

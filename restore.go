@@ -16,13 +16,20 @@ import (
 type restored struct {
 	found    bool // there was one
 	epoch    uint64
+	releases uint64    // PUBRECs so far
 	outgoing []*record // in the order of acceptance
 	released map[*record]uint64
 	incoming []restoredIncoming
 	orphans  []*record // exchanges whose message is gone: only the identifier counts
 	damaged  []error
-	stray    []store.Op // records of no use, to be deleted
+	stray    []store.Op // records of no use, to be deleted or corrected
 	bytes    int        // of the payloads kept in memory
+	budget   int        // for them
+
+	byKey   map[uint64]*record
+	byID    map[uint16]bool
+	topics  map[string]string // one string for all messages of a topic
+	missing map[uint64]bool   // messages known to be damaged
 }
 
 // restoredIncoming is an inbound QoS 2 exchange that waits for PUBREL.
@@ -38,8 +45,11 @@ func openSession(st store.Store, clientID string, budget int) (store.Session, *r
 	if err != nil {
 		return nil, nil, &StoreError{Op: "open", Err: err}
 	}
-	r := &restored{released: map[*record]uint64{}}
-	if err := r.load(session, budget); err != nil {
+	r := &restored{
+		budget: budget, released: map[*record]uint64{}, byKey: map[uint64]*record{}, byID: map[uint16]bool{},
+		topics: map[string]string{}, missing: map[uint64]bool{},
+	}
+	if err := r.load(session); err != nil {
 		session.Close()
 		return nil, nil, &StoreError{Op: "load", Err: err}
 	}
@@ -47,13 +57,14 @@ func openSession(st store.Store, clientID string, budget int) (store.Session, *r
 }
 
 // load reads the session, then notes that a new process has it.
-func (r *restored) load(session store.Session, budget int) error {
-	byKey := map[uint64]*record{}
-	topics := map[string]string{}
+func (r *restored) load(session store.Session) error {
 	err := session.Load(func(e store.Entry) error {
+		// Every number tells of a process: what one left must never be overwritten,
+		// not even when the record of their count is damaged.
+		r.found, r.epoch = true, max(r.epoch, e.Key.Seq>>keyEpoch)
 		err := e.Err
 		if err == nil {
-			err = r.entry(&e, byKey, topics)
+			err = r.entry(&e)
 		}
 		if err != nil {
 			r.damage(e.Key, err)
@@ -63,7 +74,9 @@ func (r *restored) load(session store.Session, budget int) error {
 	if err != nil {
 		return err
 	}
-	r.spill(budget)
+	if err := r.fetchSent(session); err != nil {
+		return err
+	}
 	r.epoch++
 	meta := storedMeta{epoch: r.epoch}
 	ops := append(r.stray, store.Op{Key: store.Key{Kind: store.Meta}, Head: meta.append(nil)})
@@ -77,31 +90,34 @@ func (r *restored) damage(key store.Key, err error) {
 		err = &store.DamageError{Key: key, Problem: err.Error()}
 		r.stray = append(r.stray, store.Op{Key: key, Delete: true})
 	}
+	if key.Kind == store.Outgoing {
+		r.missing[key.Seq] = true
+	}
 	r.damaged = append(r.damaged, err)
 }
 
 // entry takes in one record. Those of kind Outgoing come before the Exchanges.
-func (r *restored) entry(e *store.Entry, byKey map[uint64]*record, topics map[string]string) error {
+func (r *restored) entry(e *store.Entry) error {
 	switch e.Key.Kind {
 	case store.Meta:
 		var m storedMeta
 		if err := m.decode(e.Value); err != nil {
 			return err
 		}
-		r.found, r.epoch = true, m.epoch
+		r.epoch = max(r.epoch, m.epoch)
 	case store.Outgoing:
-		rec, err := restoredRecord(e, topics)
+		rec, err := r.record(e)
 		if err != nil {
 			return err
 		}
 		r.outgoing = append(r.outgoing, rec)
-		byKey[e.Key.Seq] = rec
+		r.byKey[e.Key.Seq] = rec
 	case store.Exchange:
 		var x storedExchange
 		if err := x.decode(e.Value); err != nil {
 			return err
 		}
-		r.exchange(&x, e.Key.Seq, byKey[e.Key.Seq])
+		return r.exchange(&x, e.Key.Seq)
 	case store.Incoming:
 		var x storedIncoming
 		if err := x.decode(e.Value); err != nil {
@@ -114,35 +130,47 @@ func (r *restored) entry(e *store.Entry, byKey map[uint64]*record, topics map[st
 	return nil
 }
 
-// restoredRecord makes the record of a message that waits to be sent.
-func restoredRecord(e *store.Entry, topics map[string]string) (*record, error) {
+// record makes the record of a message that waits to be sent. Payloads beyond
+// the budget are left to the store.
+func (r *restored) record(e *store.Entry) (*record, error) {
 	var m storedMessage
 	if err := m.decode(e.Value); err != nil {
 		return nil, err
 	}
-	if t, ok := topics[m.topic]; ok {
-		m.topic = t // one string for all of a topic
+	if t, ok := r.topics[m.topic]; ok {
+		m.topic = t
 	} else {
-		topics[m.topic] = m.topic
+		r.topics[m.topic] = m.topic
 	}
 	size := len(m.topic) + len(m.payload) + codec.PropertiesSize(m.props)
-	return &record{
-		topic: m.topic, payload: slices.Clone(m.payload), props: m.props, qos: m.qos, retain: m.retain,
+	rec := &record{
+		topic: m.topic, props: m.props, qos: m.qos, retain: m.retain,
 		expires: m.expires, appKey: m.key, key: e.Key.Seq, size: size, cost: len(e.Value), keep: true,
 		since: time.Now(), staged: durMessage, saved: durMessage, restored: true,
-	}, nil
+	}
+	switch n := len(m.payload); {
+	case n == 0:
+	case r.bytes+n > r.budget:
+		rec.onDisk = true
+	default:
+		r.bytes += n
+		rec.payload, rec.resident = slices.Clone(m.payload), true
+	}
+	return rec, nil
 }
 
-// exchange takes in how far the exchange of rec is; rec is nil when the message
-// is gone, damaged perhaps: the packet identifier stays taken all the same, and
-// of what the server owns nothing more than that is needed.
-func (r *restored) exchange(x *storedExchange, key uint64, rec *record) {
+// exchange takes in how far the exchange of the message with that key is.
+func (r *restored) exchange(x *storedExchange, key uint64) error {
+	rec := r.byKey[key]
+	if r.byID[x.id] {
+		return r.doubled(x, rec)
+	}
+	r.byID[x.id] = true
 	if rec == nil {
-		rec = &record{key: key, qos: x.qos, restored: true}
-		r.orphans = append(r.orphans, rec)
-		if x.state == exchangeSent {
-			x.state = exchangeAside
-		}
+		rec = r.orphan(x, key)
+	} else if rec.resident {
+		rec.resident = false // what is under way is in memory anyhow
+		r.bytes -= len(rec.payload)
 	}
 	rec.id, rec.wire, rec.again = x.id, wireEarlier, true
 	rec.staged, rec.saved = durSent, durSent
@@ -150,43 +178,72 @@ func (r *restored) exchange(x *storedExchange, key uint64, rec *record) {
 	case exchangeSent:
 		rec.state = recSent
 	case exchangeReleased:
-		rec.state, rec.payload, rec.props = recReleased, nil, nil
+		rec.state, rec.payload, rec.props, rec.onDisk = recReleased, nil, nil, false
 		rec.staged, rec.saved = durReleased, durReleased
 		r.released[rec] = x.release
+		r.releases = max(r.releases, x.release)
 	case exchangeAside:
 		rec.state = recAside
 	}
+	return nil
 }
 
-// spill leaves payloads beyond budget to the store, of messages that only wait.
-func (r *restored) spill(budget int) {
-	for _, rec := range r.outgoing {
-		if rec.state != recQueued || len(rec.payload) == 0 {
-			continue
-		}
-		if r.bytes+len(rec.payload) > budget {
-			rec.payload, rec.onDisk = nil, true
-			continue
-		}
-		r.bytes += len(rec.payload)
-		rec.resident = true
+// doubled takes in an exchange whose packet identifier another one has, which
+// cannot be. Its message goes as a new one when it may double, else not at all.
+func (r *restored) doubled(x *storedExchange, rec *record) error {
+	if rec != nil && x.qos == 1 {
+		rec.wire = wireEarlier // the server may have it
+	} else if rec != nil {
+		r.outgoing = slices.DeleteFunc(r.outgoing, func(o *record) bool { return o == rec })
+		r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Outgoing, Seq: rec.key}, Delete: true})
 	}
+	return fmt.Errorf("packet identifier %d belongs to an earlier exchange", x.id)
+}
+
+// orphan makes the record of an exchange whose message is gone, damaged perhaps:
+// the packet identifier stays taken all the same, and of what the server owns
+// nothing more than that is needed.
+func (r *restored) orphan(x *storedExchange, key uint64) *record {
+	rec := &record{key: key, qos: x.qos, restored: true}
+	r.orphans = append(r.orphans, rec)
+	if x.state == exchangeSent {
+		k := store.Key{Kind: store.Exchange, Seq: key}
+		x.state = exchangeAside
+		r.stray = append(r.stray, store.Op{Key: k, Head: x.append(nil)})
+		if !r.missing[key] {
+			r.damaged = append(r.damaged, &store.DamageError{Key: k, Problem: "its message is missing"})
+		}
+	}
+	return rec
+}
+
+// fetchSent brings the payloads of what is to be sent again into memory.
+func (r *restored) fetchSent(session store.Session) error {
+	for i := 0; i < len(r.outgoing); i++ {
+		rec := r.outgoing[i]
+		if rec.state != recSent || !rec.onDisk {
+			continue
+		}
+		k := keeper{session: session}
+		l := &k.load([]outFact{{r: rec, key: rec.key}})[0]
+		if _, ok := errors.AsType[*store.DamageError](l.err); ok {
+			r.damaged = append(r.damaged, l.err)
+			x := storedExchange{id: rec.id, qos: rec.qos, state: exchangeAside}
+			r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Exchange, Seq: rec.key}, Head: x.append(nil)})
+			rec.state = recAside
+			continue
+		}
+		if l.err != nil {
+			return l.err
+		}
+		rec.payload, rec.onDisk = l.payload, false
+	}
+	return nil
 }
 
 // restore makes r what outbound goes on with. It is called before anything else.
 func (o *outbound) restore(r *restored) {
-	w := &o.win
-	for _, rec := range append(slices.Clone(r.outgoing), r.orphans...) {
-		if rec.id != 0 && w.ids.get(rec.id) != nil {
-			// Two exchanges with one identifier cannot be: go on with the first, and
-			// send the message of the second as if it never was.
-			delete(r.released, rec)
-			if rec.topic == "" {
-				o.keep.next.remove(store.Exchange, rec.key) // nothing to send: forget it
-				continue
-			}
-			rec.id, rec.wire, rec.state = 0, 0, recQueued
-		}
+	for _, rec := range append(r.outgoing, r.orphans...) {
 		o.adopt(rec)
 	}
 	released := make([]*record, 0, len(r.released))
@@ -195,9 +252,9 @@ func (o *outbound) restore(r *restored) {
 	}
 	slices.SortFunc(released, func(a, b *record) int { return cmp.Compare(r.released[a], r.released[b]) })
 	for _, rec := range released {
-		w.released.pushBack(rec)
+		o.win.released.pushBack(rec)
 	}
-	o.keep.resident = r.bytes
+	o.keep.resident, o.keep.releases = r.bytes, r.releases
 }
 
 // adopt takes in one record; the released ones go to their list afterwards.

@@ -63,7 +63,7 @@ func (o *outbound) sessionLost() {
 		case o.publishAnew(r):
 			r.state, r.id = recQueued, 0
 			o.unkeepExchange(r)
-			r.fut.advance(StageQueued, 0)
+			r.fut.advance(o.waitingStage(), 0)
 			anew.pushBack(r)
 		default:
 			o.finish(r, ErrSessionLost)
@@ -73,6 +73,14 @@ func (o *outbound) sessionLost() {
 		anew.remove(r)
 		o.q12.pushFront(r)
 	}
+}
+
+// waitingStage is the stage of a message that waits to be published anew.
+func (o *outbound) waitingStage() Stage {
+	if o.keep != nil {
+		return StageStored // it is, or it would not have been sent
+	}
+	return StageQueued
 }
 
 func (o *outbound) publishAnew(r *record) bool {
@@ -207,7 +215,11 @@ func (o *outbound) shutdown(err error) {
 	o.win.forget(fail)
 	for _, l := range []*recordList{&o.q0, &o.numbered, &o.q12} {
 		for r := l.head; r != nil; r = l.head {
+			numbered := l == &o.numbered
 			o.unqueue(r)
+			if numbered {
+				o.unkeepExchange(r) // not in flight: a session that is lost does not fail it
+			}
 			fail(r)
 		}
 	}

@@ -1,0 +1,218 @@
+package mqtt_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/store"
+)
+
+// damaged is a store some of whose records cannot be read, once.
+type damaged struct {
+	store.Store
+	bad map[store.Key]bool
+}
+
+func (d *damaged) Session(id string) (store.Session, error) {
+	s, err := d.Store.Session(id)
+	return &damagedSession{s, d}, err
+}
+
+type damagedSession struct {
+	store.Session
+	d *damaged
+}
+
+func (s *damagedSession) Load(visit func(store.Entry) error) error {
+	return s.Session.Load(func(e store.Entry) error {
+		if s.d.bad[e.Key] {
+			e.Value, e.Err = nil, &store.DamageError{Key: e.Key, Problem: "checksum"}
+		}
+		return visit(e)
+	})
+}
+
+// written leaves a session with four messages of QoS 1, 2, 1, 2 that were
+// written, with the identifiers 1 to 4, the last of them released.
+func written(t *testing.T, v mqtt.Version) *disk {
+	d := newDisk()
+	s := d.script(t, v, false)
+	for i, key := range []string{"a", "b", "c", "d"} {
+		qos := mqtt.QoS(1 + i%2)
+		s.conn.Publish(t.Context(), keyed(key, qos))
+		s.expectPublish(0x30|byte(qos)<<1, uint16(i+1), "t", key)
+	}
+	s.sendAck(0x50, 4)
+	s.ExpectBytes(rawAck(0x62, 4))
+	s.crash()
+	return d
+}
+
+// B22: bad entries among good ones are put aside with an event each, once; the
+// good ones go on in order, and their identifiers stay taken.
+func TestB22_DamagedRecords(t *testing.T) {
+	type damage struct {
+		name   string
+		events int
+		do     func(t *testing.T, d *disk, bad map[store.Key]bool)
+		// expect is what is sent of a (1), b (2), c (3) and d (4); next the first new identifier.
+		expect string
+		next   uint16
+	}
+	change := func(kind store.Kind, i int, change func([]byte) []byte) func(*testing.T, *disk, map[store.Key]bool) {
+		return func(t *testing.T, d *disk, _ map[store.Key]bool) {
+			key, value := d.value(t, kind, i)
+			d.put(t, kind, key.Seq, change(value))
+		}
+	}
+	unreadable := func(kind store.Kind, i int) func(*testing.T, *disk, map[store.Key]bool) {
+		return func(t *testing.T, d *disk, bad map[store.Key]bool) {
+			key, _ := d.value(t, kind, i)
+			bad[key] = true
+		}
+	}
+	empty := func([]byte) []byte { return []byte{} }
+	short := func(b []byte) []byte { return b[:len(b)-1] }
+	foreign := func(b []byte) []byte { b[0] = 0xEE; return b }
+	for _, c := range []damage{
+		{"nothing", 0, func(*testing.T, *disk, map[store.Key]bool) {}, "dabc", 5},
+		{"meta unreadable", 1, unreadable(store.Meta, 0), "dabc", 5},
+		{"meta foreign", 1, change(store.Meta, 0, foreign), "dabc", 5},
+		{"message empty", 1, change(store.Outgoing, 0, empty), "dbc", 5},
+		{"message short", 1, change(store.Outgoing, 1, short), "dac", 5},
+		{"message foreign", 1, change(store.Outgoing, 2, foreign), "dab", 5},
+		{"message unreadable", 1, unreadable(store.Outgoing, 0), "dbc", 5},
+		{"released message unreadable", 1, unreadable(store.Outgoing, 3), "dabc", 5},
+		{"exchange without a message", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) {
+			_, value := d.value(t, store.Exchange, 0)
+			value[4] = 9
+			d.put(t, store.Exchange, 1<<50, value)
+		}, "dabc", 10},
+		// The first has the identifier; b goes as a new message would, but that it is
+		// of QoS 2 and may double: it is given up.
+		{"two exchanges with one identifier, QoS 2", 1, change(store.Exchange, 1, func(b []byte) []byte { b[4] = 1; return b }), "dac", 5},
+		{"two exchanges with one identifier, QoS 1", 1, change(store.Exchange, 2, func(b []byte) []byte { b[4] = 1; return b }), "dab*", 5},
+		{"unknown kind", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, 77, 1, []byte{1}) }, "dabc", 5},
+		{"incoming foreign", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{1}) }, "dabc", 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			storedVersions(t, func(t *testing.T, v mqtt.Version) {
+				d := written(t, v)
+				bad := map[store.Key]bool{}
+				c.do(t, d, bad)
+				before := d.records(t)
+				s := d.script(t, v, true, mqtt.WithStore(&damaged{d.mem, bad}))
+				expectResent(s, c.expect)
+				evs := told[mqtt.StoreDamaged](s.conn)
+				if len(evs) != c.events {
+					t.Errorf("events %+v, want %d", evs, c.events)
+				}
+				for _, ev := range evs {
+					if _, ok := errors.AsType[*store.DamageError](ev.Err); !ok {
+						t.Errorf("%v", ev.Err)
+					}
+				}
+				f := s.conn.Publish(t.Context(), keyed("new", 1))
+				if strings.HasSuffix(c.expect, "*") {
+					c.next++
+				}
+				s.expectPublish(0x32, c.next, "t", "new")
+				pending(t, f)
+				s.crash()
+				checkNotOverwritten(t, d, before)
+				// What was put aside is not met again.
+				clear(bad)
+				s = d.script(t, v, true)
+				if evs := told[mqtt.StoreDamaged](s.conn); len(evs) > 0 {
+					t.Errorf("met again: %+v", evs)
+				}
+			})
+		})
+	}
+}
+
+// expectResent expects what which names: d is a PUBREL, * a message sent as new.
+func expectResent(s *storedScript, which string) {
+	s.t.Helper()
+	for _, k := range which {
+		switch k {
+		case 'd':
+			s.ExpectBytes(rawAck(0x62, 4))
+		case '*':
+			s.expectPublish(0x32, 5, "t", "c")
+		case 'b':
+			s.expectPublish(0x3C, 2, "t", "b")
+		default:
+			s.expectPublish(0x3A, uint16(k-'a')+1, "t", string(k))
+		}
+	}
+	s.ExpectNothing(time.Minute)
+}
+
+// checkNotOverwritten checks that the newest message has a number of its own.
+func checkNotOverwritten(t *testing.T, d *disk, before []store.Key) {
+	t.Helper()
+	d.session(t, func(s store.Session) {
+		s.Load(func(e store.Entry) error {
+			if e.Key.Kind == store.Outgoing && slices.Contains(e.Value, 'w') && slices.Contains(before, e.Key) {
+				t.Errorf("the new message took the number %v", e.Key)
+			}
+			return nil
+		})
+	})
+}
+
+// A message with a key that is not in the queue any more leaves its key free,
+// also at QoS 0.
+func TestKeyOfAQueuedQoS0IsFreed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newDisk().script(t, mqtt.V5, false, mqtt.WithQueueQoS0())
+		s.offline()
+		f := s.conn.Publish(t.Context(), keyed("k", 0))
+		s.net.RefuseDials(0, nil)
+		s.next(connack(mqtt.V5, true))
+		s.expectPublish(0x30, 0, "t", "k")
+		succeeded(t, f)
+		if s.conn.Lookup("k") != nil {
+			t.Error("still under way")
+		}
+		f = s.conn.Publish(t.Context(), keyed("k", 1))
+		s.expectPublish(0x32, 1, "t", "k")
+		if got := s.conn.Lookup("k"); got != f {
+			t.Errorf("Lookup returned %p, want %p", got, f)
+		}
+	})
+}
+
+// The payload of a message that was given away is the caller's again when its
+// Future resolves, though a commit still writes it.
+func TestGivenAwayPayloadIsFreeAfterCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s := d.script(t, mqtt.V5, false)
+		s.p.seen = func(ops []store.Op) {
+			for _, op := range ops {
+				if len(op.Body) > 0 && op.Body[0] != 'x' {
+					t.Errorf("committed %q", op.Body)
+				}
+			}
+		}
+		s.hold()
+		payload := []byte("x")
+		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1, Payload: payload}.GiveAway())
+		synctest.Wait()
+		if !f.Cancel() {
+			t.Fatal("not cancelled")
+		}
+		outcome(t, f)
+		payload[0] = 'y'
+		s.open()
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
