@@ -118,10 +118,11 @@ func TestB22_DamagedRecords(t *testing.T) {
 					}
 				}
 				f := s.conn.Publish(t.Context(), keyed("new", 1))
+				next := c.next
 				if strings.HasSuffix(c.expect, "*") {
-					c.next++
+					next++
 				}
-				s.expectPublish(0x32, c.next, "t", "new")
+				s.expectPublish(0x32, next, "t", "new")
 				pending(t, f)
 				s.crash()
 				checkNotOverwritten(t, d, before)
