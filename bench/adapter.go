@@ -34,8 +34,17 @@ type client interface {
 // adapter makes clients of one kind, for a server at host:port.
 type adapter struct {
 	name string
-	dial func(ctx context.Context, addr, clientID string) (client, error)
+	dial dialer
+	// durable makes one that keeps what it publishes in the directory dir until it
+	// is through, nil when the client cannot.
+	durable func(dir string) dialer
 }
+
+// dialer connects a client.
+type dialer func(ctx context.Context, addr, clientID string) (client, error)
+
+// committer is a client that says how often it has committed to its store.
+type committer interface{ commits() uint64 }
 
 // errUnsupported says that a scenario has no meaning for a client; the table
 // shows a dash.
@@ -44,12 +53,12 @@ var errUnsupported = errors.New("not supported by this client")
 // adapters lists the clients in the order of the table.
 func adapters() []adapter {
 	return []adapter{
-		{"raw", dialRaw(false)},
-		{"raw+hop", dialRaw(true)},
-		{"millrace", dialMillrace(mqtt.V311)},
-		{"millrace-v5", dialMillrace(mqtt.V5)},
-		{"autopaho", dialAutopaho},
-		{"paho.mqtt.golang", dialPaho},
+		{"raw", dialRaw(false), nil},
+		{"raw+hop", dialRaw(true), nil},
+		{"millrace", dialMillrace(mqtt.V311), durableMillrace(mqtt.V311)},
+		{"millrace-v5", dialMillrace(mqtt.V5), durableMillrace(mqtt.V5)},
+		{"autopaho", dialAutopaho, durableAutopaho},
+		{"paho.mqtt.golang", dialPaho, durablePaho},
 	}
 }
 

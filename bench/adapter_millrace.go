@@ -2,25 +2,57 @@ package main
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
+	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/store/bolt"
 )
 
 // millraceClient is this module's client.
 type millraceClient struct {
-	c *mqtt.Conn
+	c     *mqtt.Conn
+	store *bolt.Store // nil when nothing is kept
 }
 
 // dialMillrace dials with the protocol version given, so that each is measured.
-func dialMillrace(v mqtt.Version) func(context.Context, string, string) (client, error) {
+func dialMillrace(v mqtt.Version, opts ...mqtt.ConnectOption) dialer {
 	return func(ctx context.Context, addr, clientID string) (client, error) {
-		c, err := mqtt.Connect(ctx, "mqtt://"+addr, mqtt.WithClientID(clientID), mqtt.WithVersions(v),
+		opts := append(opts, mqtt.WithClientID(clientID), mqtt.WithVersions(v),
 			mqtt.WithMaxInflight(1000), mqtt.WithReceiveMaximum(1000))
+		c, err := mqtt.Connect(ctx, "mqtt://"+addr, opts...)
 		if err != nil {
 			return nil, err
 		}
 		return &millraceClient{c: c}, nil
 	}
+}
+
+// durableMillrace keeps the session in store/bolt, with its fsync.
+func durableMillrace(v mqtt.Version) func(string) dialer {
+	return func(dir string) dialer {
+		return func(ctx context.Context, addr, clientID string) (client, error) {
+			st, err := bolt.Open(filepath.Join(dir, "session.db"))
+			if err != nil {
+				return nil, err
+			}
+			c, err := dialMillrace(v, mqtt.WithStore(st), mqtt.WithSession(time.Hour))(ctx, addr, clientID)
+			if err != nil {
+				return nil, errors.Join(err, st.Close())
+			}
+			c.(*millraceClient).store = st
+			return c, nil
+		}
+	}
+}
+
+// commits implements committer.
+func (m *millraceClient) commits() uint64 {
+	if m.store == nil {
+		return 0
+	}
+	return uint64(m.store.Stats().Commits)
 }
 
 func (m *millraceClient) publish(ctx context.Context, msg message, n, window int) error {
@@ -74,4 +106,10 @@ func (m *millraceClient) receive(ctx context.Context, filter string, qos byte, n
 	return sub.Err()
 }
 
-func (m *millraceClient) close() error { return m.c.Close() }
+func (m *millraceClient) close() error {
+	err := m.c.Close()
+	if m.store != nil {
+		err = errors.Join(err, m.store.Close())
+	}
+	return err
+}

@@ -20,11 +20,25 @@ const pahoTimeout = 30 * time.Second
 var errPahoTimeout = errors.New("paho: token timed out")
 
 func dialPaho(_ context.Context, addr, clientID string) (client, error) {
-	options := paho.NewClientOptions().
+	return connectPaho(pahoOptions(addr, clientID))
+}
+
+// durablePaho keeps messages in its FileStore, which does not sync.
+func durablePaho(dir string) dialer {
+	return func(_ context.Context, addr, clientID string) (client, error) {
+		return connectPaho(pahoOptions(addr, clientID).SetCleanSession(false).SetStore(paho.NewFileStore(dir)))
+	}
+}
+
+func pahoOptions(addr, clientID string) *paho.ClientOptions {
+	return paho.NewClientOptions().
 		AddBroker("tcp://" + addr).
 		SetClientID(clientID).
 		SetAutoReconnect(false).
 		SetProtocolVersion(4)
+}
+
+func connectPaho(options *paho.ClientOptions) (client, error) {
 	p := &pahoClient{c: paho.NewClient(options), messages: make(chan paho.Message, 256)}
 	if err := pahoWait(p.c.Connect()); err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ type config struct {
 	Window   int // QoS 1 and 2
 	Count    int // messages, or connections when idle
 	Addr     string
+	Dir      string // of what is kept on disk
 }
 
 func main() {
@@ -62,6 +63,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&base.Topic, "topic", "plant/7/line3/temp", "topic of every message")
 	flag.IntVar(&base.Size, "size", 64, "payload bytes")
 	flag.IntVar(&base.Window, "window", 1000, "unacknowledged messages at QoS 1 and 2")
+	flag.StringVar(&base.Dir, "dir", ".", "directory for what durable clients keep; on a real disk, not tmpfs")
 	flag.Parse()
 
 	plan, err := newPlan(base, *clients, *only)

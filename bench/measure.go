@@ -23,6 +23,7 @@ type result struct {
 	Allocs   float64 `json:"allocs"`           // heap allocations per message
 	P50      float64 `json:"p50_us,omitempty"` // latency, where messages go one at a time
 
+	Commits    float64 `json:"commits,omitempty"`    // to the store, per message
 	RSS        float64 `json:"rss_bytes,omitempty"`  // resident memory per idle connection
 	Goroutines float64 `json:"goroutines,omitempty"` // per idle connection
 
@@ -36,7 +37,7 @@ const runTimeout = 2 * time.Minute
 
 // measure runs a scenario's body between two readings of this process's meters.
 // The connection is made before.
-func measure(s scenario, cfg config, dial func(context.Context, string, string) (client, error)) (result, error) {
+func measure(s scenario, cfg config, dial dialer) (result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
 	r := result{Scenario: s.name, Client: cfg.Client, Count: cfg.Count}
@@ -48,7 +49,7 @@ func measure(s scenario, cfg config, dial func(context.Context, string, string) 
 	runtime.GC() // what connecting left is not the run's
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start, cpu := time.Now(), cpuTime()
+	start, cpu, commits := time.Now(), cpuTime(), commitsOf(c)
 	err = s.body(ctx, c, cfg, func(d time.Duration) { laps = append(laps, d) })
 	r.Seconds = time.Since(start).Seconds()
 	used := cpuTime() - cpu
@@ -61,6 +62,7 @@ func measure(s scenario, cfg config, dial func(context.Context, string, string) 
 		return r, err
 	}
 	r.CPU = float64(used.Nanoseconds()) / float64(cfg.Count)
+	r.Commits = float64(commitsOf(c)-commits) / float64(cfg.Count)
 	r.Allocs = float64(after.Mallocs-before.Mallocs) / float64(cfg.Count)
 	if len(laps) > 0 {
 		slices.Sort(laps)
@@ -69,8 +71,15 @@ func measure(s scenario, cfg config, dial func(context.Context, string, string) 
 	return r, c.close()
 }
 
+func commitsOf(c client) uint64 {
+	if c, ok := c.(committer); ok {
+		return c.commits()
+	}
+	return 0
+}
+
 // measureIdle counts what each of many idle connections holds.
-func measureIdle(cfg config, dial func(context.Context, string, string) (client, error)) (result, error) {
+func measureIdle(cfg config, dial dialer) (result, error) {
 	const first = 10 // pay for what a process pays once
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()

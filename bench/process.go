@@ -56,7 +56,19 @@ func runClient(s scenario, cfg config) error {
 		if a.name != cfg.Client {
 			continue
 		}
-		run := func() (result, error) { return measure(s, cfg, a.dial) }
+		dial := a.dial
+		if s.durable {
+			if a.durable == nil {
+				return json.NewEncoder(os.Stdout).Encode(result{Scenario: s.name, Client: cfg.Client, Unsupported: true})
+			}
+			dir, err := os.MkdirTemp(cfg.Dir, "bench-durable-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(dir)
+			dial = a.durable(dir)
+		}
+		run := func() (result, error) { return measure(s, cfg, dial) }
 		if s.name == idleName {
 			run = func() (result, error) { return measureIdle(cfg, a.dial) }
 		}

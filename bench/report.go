@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"text/tabwriter"
+	"time"
 )
 
 // baseline is the client whose CPU per message the others are compared with.
@@ -24,9 +26,13 @@ func printTable(w io.Writer, p *plan, results []result) error {
 	for _, s := range p.scenarios {
 		fmt.Fprintf(w, "%s: %s\n", s.name, s.about)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		if s.name == idleName {
+		switch {
+		case s.name == idleName:
 			idleRows(table, p, results)
-		} else {
+		case s.durable:
+			fmt.Fprintf(w, "a write of 4 KiB and its fsync take %v here\n", syncTime(p.base.Dir))
+			durableRows(table, p, s, results)
+		default:
 			messageRows(table, p, s, results)
 		}
 		if err := table.Flush(); err != nil {
@@ -58,6 +64,42 @@ func messageRows(table io.Writer, p *plan, s scenario, results []result) {
 			median(results, s.name, name, result.perSecond), cpu, slices.Min(cpus), slices.Max(cpus),
 			median(results, s.name, name, allocsPerMessage), ratio, latency)
 	}
+}
+
+// durableRows leave out what compares with raw, which keeps nothing.
+func durableRows(table io.Writer, p *plan, s scenario, results []result) {
+	fmt.Fprintln(table, "client\tmessages/s\tmin-max\tCPU ns/msg\tallocs/msg\tcommits/msg\t")
+	for _, name := range p.clients {
+		if !measured(results, s.name, name) {
+			continue
+		}
+		rates := figures(results, s.name, name, result.perSecond)
+		fmt.Fprintf(table, "%s\t%.0f\t%.0f-%.0f\t%.0f\t%.2f\t%.5f\t\n", name,
+			median(results, s.name, name, result.perSecond), slices.Min(rates), slices.Max(rates),
+			median(results, s.name, name, cpuPerMessage), median(results, s.name, name, allocsPerMessage),
+			median(results, s.name, name, func(r result) float64 { return r.Commits }))
+	}
+}
+
+// syncTime is the median time that a write of 4 KiB and its fsync take in dir, 0
+// when it cannot be told.
+func syncTime(dir string) time.Duration {
+	f, err := os.CreateTemp(dir, "bench-sync-")
+	if err != nil {
+		return 0
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	times := make([]time.Duration, 21)
+	for i := range times {
+		start := time.Now()
+		if _, err := f.Write(make([]byte, 4096)); err != nil || f.Sync() != nil {
+			return 0
+		}
+		times[i] = time.Since(start)
+	}
+	slices.Sort(times)
+	return times[len(times)/2].Round(time.Microsecond)
 }
 
 func idleRows(table io.Writer, p *plan, results []result) {

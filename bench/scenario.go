@@ -17,6 +17,8 @@ type scenario struct {
 	about string
 	// source makes the server send this QoS to a subscriber; -1 sends nothing.
 	source int
+	// durable runs clients that keep what they publish on disk.
+	durable bool
 	// probe is the count of the first run, which finds the count of the others.
 	probe int
 	// body runs the measured part; lap may be called with the latency of each
@@ -29,14 +31,17 @@ const blockers = 64
 
 func scenarios() []scenario {
 	return []scenario{
-		{"publish-0", "publish QoS 0, one goroutine", -1, 20_000, publish(0)},
-		{"publish-1", "publish QoS 1, window", -1, 20_000, publish(1)},
-		{"publish-2", "publish QoS 2, window", -1, 20_000, publish(2)},
-		{"receive-0", "receive QoS 0 into a channel", 0, 20_000, receive(0)},
-		{"receive-1", "receive QoS 1, window, into a channel", 1, 20_000, receive(1)},
-		{"block-64", "64 goroutines, each waits for its QoS 1 ack", -1, 10_000, block},
-		{"single", "one QoS 1 at a time", -1, 2_000, single},
-		{idleName, "idle connections in one process", -1, 0, nil},
+		{"publish-0", "publish QoS 0, one goroutine", -1, false, 20_000, publish(0)},
+		{"publish-1", "publish QoS 1, window", -1, false, 20_000, publish(1)},
+		{"publish-2", "publish QoS 2, window", -1, false, 20_000, publish(2)},
+		{"receive-0", "receive QoS 0 into a channel", 0, false, 20_000, receive(0)},
+		{"receive-1", "receive QoS 1, window, into a channel", 1, false, 20_000, receive(1)},
+		{"block-64", "64 goroutines, each waits for its QoS 1 ack", -1, false, 10_000, block},
+		{"single", "one QoS 1 at a time", -1, false, 2_000, single},
+		{"durable-1", "publish QoS 1 by way of the disk, window", -1, true, 2_000, publish(1)},
+		{"durable-64", "the same, window 64", -1, true, 2_000, windowed(64, publish(1))},
+		{"durable-one", "the same, one at a time", -1, true, 200, windowed(1, publish(1))},
+		{idleName, "idle connections in one process", -1, false, 0, nil},
 	}
 }
 
@@ -83,6 +88,14 @@ func publish(qos byte) func(context.Context, client, config, func(time.Duration)
 		}
 		// Its ack proves that the server has read everything before it.
 		return c.publishWait(ctx, m)
+	}
+}
+
+// windowed is body with a window of its own.
+func windowed(n int, body func(context.Context, client, config, func(time.Duration)) error) func(context.Context, client, config, func(time.Duration)) error {
+	return func(ctx context.Context, c client, cfg config, lap func(time.Duration)) error {
+		cfg.Window = n
+		return body(ctx, c, cfg, lap)
 	}
 }
 
