@@ -34,7 +34,7 @@ import (
 //   - at the end nothing is left: no place taken, no identifier but those set aside.
 
 func TestWindowModel(t *testing.T) {
-	runSeeds(t, func(seed uint64, trace bool) (string, error) { return runOutModel(seed, trace) })
+	runSeeds(t, func(seed uint64, trace bool) (string, error) { return runOutModel(newOutModel(seed, trace)) })
 }
 
 // modelSeeds is how many seeds a model runs.
@@ -85,6 +85,9 @@ type modelPub struct {
 	recSeq    int    // order of the PUBRECs
 	relLink   uint32 // link of the last PUBREL
 	canceled  bool
+
+	stored bool // in the session store when a process died
+	told   bool // an event said that it was dropped
 }
 
 func (p *modelPub) String() string { return fmt.Sprintf("#%d/q%d", p.n, p.qos) }
@@ -134,6 +137,8 @@ type outModel struct {
 	dropped   uint64
 
 	controls, answered, ctlDropped int
+
+	disk *modelDisk // nil without a session store
 }
 
 type modelFault string
@@ -146,8 +151,8 @@ func (m *outModel) logf(format string, args ...any) {
 	}
 }
 
-func runOutModel(seed uint64, tracing bool) (trace string, err error) {
-	m := newOutModel(seed, tracing)
+func runOutModel(m *outModel) (trace string, err error) {
+	tracing := m.tracing
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ours := r.(modelFault); !ours && tracing {
@@ -183,13 +188,7 @@ func newOutModel(seed uint64, tracing bool) *outModel {
 		cfg.bytes, cfg.messages, m.large = 4<<20, 200, true
 	}
 	m.v = []Version{V31, V311, V5, V5}[rng.IntN(4)]
-	m.o = newOutbound(cfg, func(ev Event) {
-		if d, ok := ev.(MessageDropped); ok {
-			if m.dropped++; d.Total != m.dropped {
-				m.failf("dropped event says %d, it is the %dth", d.Total, m.dropped)
-			}
-		}
-	})
+	m.o = newOutbound(cfg, m.event)
 	m.o.win.maxID = uint16(2 + rng.IntN(14))
 	if m.large && rng.IntN(2) == 0 {
 		// A window that does not fill before the buffer.
@@ -200,7 +199,24 @@ func newOutModel(seed uint64, tracing bool) *outModel {
 	return m
 }
 
+func (m *outModel) event(ev Event) {
+	d, ok := ev.(MessageDropped)
+	if !ok {
+		return
+	}
+	if m.dropped++; d.Total != m.dropped {
+		m.failf("dropped event says %d, it is the %dth", d.Total, m.dropped)
+	}
+	if m.disk != nil {
+		m.disk.told(m, d.Topic)
+	}
+}
+
 func (m *outModel) step() {
+	if m.disk != nil && m.rng.IntN(4) == 0 {
+		m.disk.step(m)
+		return
+	}
 	switch n := m.rng.IntN(100); {
 	case n < 30:
 		m.publish()
@@ -253,10 +269,15 @@ func (m *outModel) publish() {
 	if m.rng.IntN(2) == 0 {
 		msg = msg.GiveAway()
 	}
+	if m.disk != nil {
+		msg.Topic = fmt.Sprintf("t%d", p.n)
+		msg.Properties = &Properties{Key: msg.Topic}
+	}
 	g, err := checkOutgoing(&msg)
 	if err != nil {
 		m.failf("%v", err)
 	}
+	m.o.price(&g)
 	wait := m.rng.IntN(4) > 0
 	f, waits, err := m.o.submit(&g, wait)
 	m.logf("publish %v %d B wait %v: waits %v, %v", p, size, wait, waits.ready != nil, err)
@@ -385,6 +406,9 @@ func (m *outModel) receivePublish(p sentPacket) {
 	if pub.qos != p.qos || pub.canceled || pub.released {
 		m.failf("%v of %v (canceled %v, released %v)", p, pub, pub.canceled, pub.released)
 	}
+	if m.disk != nil && p.qos > 0 && m.disk.durable(p.topic) != (storedExchange{id: p.id, qos: p.qos, state: exchangeSent}) {
+		m.failf("%v of %v is not in the store: %+v", p, pub, m.disk.durable(p.topic))
+	}
 	pub.sighted++
 	if p.qos == 0 {
 		if p.dup || n <= m.last0 {
@@ -445,6 +469,9 @@ func (m *outModel) receiveRelease(p sentPacket) {
 			m.failf("%v for no PUBREC", p)
 		}
 		return
+	}
+	if m.disk != nil && !m.disk.gone(pub) && m.disk.durable(fmt.Sprintf("t%d", pub.n)).state != exchangeReleased {
+		m.failf("%v of %v is not in the store", p, pub)
 	}
 	if pub.relLink != m.no {
 		if pub.relLink = m.no; pub.recSeq < m.lastRec {
@@ -520,6 +547,9 @@ func (m *outModel) wrongAck() {
 		}
 		// Not sent again yet: must change nothing.
 	case r.state == recSent && r.qos == 2 && f.typ == codec.PUBACK && m.linkOpen[f.id] != nil:
+		if m.disk != nil {
+			return // what the server then takes for a new message doubles over a crash
+		}
 		if m.v != V5 {
 			m.takenWrong(f.id)
 		}
@@ -632,6 +662,9 @@ func (m *outModel) up(present bool) {
 		m.limit = m.o.cfg.inflight3
 	}
 	if !present {
+		if m.disk != nil {
+			m.disk.unsaved = true
+		}
 		m.session++
 		clear(m.open)
 		clear(m.exchanges)
@@ -661,14 +694,19 @@ func (m *outModel) cut() {
 	m.o.down(m.l, errors.New("cut"))
 	m.l = nil
 	m.pending = m.pending[:0]
-	for id, x := range m.open {
-		if x == any(codec.SUBSCRIBE) {
-			delete(m.open, id)
-		}
-	}
+	m.cutControls()
 	if m.rng.IntN(4) == 0 && !m.calm {
 		if _, id, found := m.o.suspect(1); found {
 			m.logf("set aside %d", id)
+		}
+	}
+}
+
+// cutControls frees the identifiers of SUBSCRIBEs, which end with the link.
+func (m *outModel) cutControls() {
+	for id, x := range m.open {
+		if x == any(codec.SUBSCRIBE) {
+			delete(m.open, id)
 		}
 	}
 }
@@ -679,7 +717,11 @@ func (m *outModel) check() {
 	if w.quota < 0 || w.quota > w.limit {
 		m.failf("quota %d of %d", w.quota, w.limit)
 	}
-	if m.o.accepted < 0 || m.o.bytes < 0 || m.o.accepted > m.o.cfg.messages || m.o.bytes > m.o.cfg.bytes {
+	over := m.o.accepted > m.o.cfg.messages || m.o.bytes > m.o.cfg.bytes
+	if m.disk != nil && m.disk.crashes > 0 {
+		over = false // what was not yet deleted came back
+	}
+	if m.o.accepted < 0 || m.o.bytes < 0 || over {
 		m.failf("accepted %d, %d bytes, limits %d and %d", m.o.accepted, m.o.bytes, m.o.cfg.messages, m.o.cfg.bytes)
 	}
 	if n := w.order.n + w.released.n + w.aside.n; w.ids.n < n {
@@ -756,19 +798,20 @@ func (m *outModel) resolvedNow(p *modelPub) {
 func (m *outModel) quiesce() {
 	m.logf("quiesce")
 	for range 1000 {
+		busy := m.disk != nil && m.disk.work(m)
 		m.turn()
 		m.wrote()
 		m.write()
 		if m.l != nil && m.l.killed() {
 			m.cut()
 		}
-		if m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.wake) == 0) {
+		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.wake) == 0) {
 			break
 		}
 	}
 	m.check()
 	o := m.o
-	if h := o.waiters.head; h != nil && o.fits(h.size) {
+	if h := o.waiters.head; h != nil && o.fits(h.cost) {
 		m.failf("a publisher waits though there is room")
 	}
 	if len(o.resolved) > 0 || len(o.inbox) > 0 {
@@ -784,7 +827,7 @@ func (m *outModel) quiesce() {
 		m.failf("QoS 0 left")
 	case o.win.rerel != nil || o.win.resend != nil && o.win.quota > 0:
 		m.failf("resends left")
-	case o.q12.n > 0 && o.win.canAdmit():
+	case o.q12.n > 0 && o.numbered.n == 0 && o.win.canAdmit(), o.due() != nil && o.win.canSend() && o.numbered.n > 0:
 		m.failf("QoS 1 or 2 left")
 	case len(o.ctlWait) > 0 && o.win.freeID():
 		m.failf("control left")
@@ -835,11 +878,14 @@ func (m *outModel) endWell() {
 		m.failf("%d identifiers taken, %d set aside", m.o.win.ids.n, m.o.win.aside.n)
 	}
 	m.checkEmpty()
+	if m.disk != nil {
+		m.disk.check(m)
+	}
 }
 
 func (m *outModel) checkEmpty() {
 	o := m.o
-	if o.accepted != 0 || o.bytes != 0 || o.q0.n+o.q12.n+o.waiters.n+o.ending.n+o.win.inflight() != 0 || len(o.ctlWait) != 0 {
+	if o.accepted != 0 || o.bytes != 0 || o.q0.n+o.numbered.n+o.q12.n+o.waiters.n+o.ending.n+o.win.inflight() != 0 || len(o.ctlWait) != 0 {
 		m.failf("left: accepted %d, %d bytes, queues %d %d, waiting %d, ending %d, inflight %d, controls %d",
 			o.accepted, o.bytes, o.q0.n, o.q12.n, o.waiters.n, o.ending.n, o.win.inflight(), len(o.ctlWait))
 	}
