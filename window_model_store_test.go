@@ -200,6 +200,7 @@ func (d *modelDisk) crash(m *outModel) {
 	for _, p := range m.live {
 		p.stored = p.fut.kept
 		p.resolved = true
+		p.told = p.nacked // the process died before it could pass that on
 		for _, r := range m.o.resolved {
 			p.told = p.told || r.fut == p.fut // decided, and about to be told
 		}
