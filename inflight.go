@@ -117,9 +117,6 @@ func (w *window) resending() bool { return w.resend != nil || w.rerel != nil }
 // there is none or the quota is spent. PUBRELs come first: they take no quota,
 // so nothing may hold them back (section 4.9).
 func (w *window) nextResend() *record {
-	for w.rerel != nil && w.rerel.wire == w.link {
-		w.rerel = w.rerel.next // its PUBREC came on this link: PUBREL was not sent before
-	}
 	if r := w.rerel; r != nil {
 		if r.unsaved() {
 			return nil

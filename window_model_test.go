@@ -865,7 +865,7 @@ func (m *outModel) endWell() {
 		}
 		m.deliver(1000)
 		m.quiesce()
-		if m.l != nil && m.o.accepted == 0 && len(m.pending) == 0 && m.o.win.ids.n == m.o.win.aside.n && m.o.waiters.n == 0 {
+		if m.l != nil && m.o.accepted == 0 && len(m.pending) == 0 && m.o.win.ids.n == m.o.win.aside.n && m.o.waiters.n+len(m.o.ctlWait) == 0 {
 			break
 		}
 		// Identifiers all set aside, a window full of them: only a new session helps.
