@@ -14,7 +14,7 @@ type cutter struct {
 	url    string // for the client
 	target string
 	ln     net.Listener
-	wire   wire
+	wire   *wire          // the proxies of a cluster share one
 	work   sync.WaitGroup // accept, and two copies for each connection
 
 	mu    sync.Mutex
@@ -24,6 +24,12 @@ type cutter struct {
 // startCutter listens in front of the broker at brokerURL until the test ends.
 func startCutter(t *testing.T, brokerURL string) *cutter {
 	t.Helper()
+	return startCutterOn(t, brokerURL, &wire{})
+}
+
+// startCutterOn is startCutter with what passes noted in w.
+func startCutterOn(t *testing.T, brokerURL string, w *wire) *cutter {
+	t.Helper()
 	u, err := url.Parse(brokerURL)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func startCutter(t *testing.T, brokerURL string) *cutter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{url: "mqtt://" + ln.Addr().String(), target: u.Host, ln: ln, conns: map[net.Conn]struct{}{}}
+	c := &cutter{url: "mqtt://" + ln.Addr().String(), target: u.Host, ln: ln, wire: w, conns: map[net.Conn]struct{}{}}
 	c.work.Go(c.accept)
 	t.Cleanup(func() {
 		ln.Close()

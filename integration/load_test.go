@@ -113,19 +113,7 @@ func (l *lane) publish(ctx context.Context, conn *mqtt.Conn) {
 // receive counts what comes until the subscription ends.
 func (l *lane) receive(messages <-chan mqtt.Message) {
 	for m := range messages {
-		n, _ := strconv.Atoi(string(m.Payload))
-		if l.seen[n]++; l.seen[n] == 1 {
-			l.order = append(l.order, n)
-		}
-		switch {
-		case l.seen[n] > 1:
-		case n == endMark:
-			close(l.end)
-		case n < l.highest:
-			l.disorder++
-		default:
-			l.highest = n
-		}
+		l.take(m)
 		if len(l.seen)%beatEvery == 0 {
 			select {
 			case l.beat <- struct{}{}:
@@ -133,6 +121,25 @@ func (l *lane) receive(messages <-chan mqtt.Message) {
 			}
 		}
 	}
+}
+
+// take counts a message, and tells its number and whether it came for the first time.
+func (l *lane) take(m mqtt.Message) (n int, first bool) {
+	n, _ = strconv.Atoi(string(m.Payload))
+	l.seen[n]++
+	if l.seen[n] > 1 {
+		return n, false
+	}
+	l.order = append(l.order, n)
+	switch {
+	case n == endMark:
+		close(l.end)
+	case n < l.highest:
+		l.disorder++
+	default:
+		l.highest = n
+	}
+	return n, true
 }
 
 // flows waits until messages that were not there before arrive on every lane.

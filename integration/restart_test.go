@@ -37,7 +37,7 @@ func disturbed(t *testing.T, b *broker.Broker, v mqtt.Version, disturb func(c *c
 		disturb(c)
 	}
 	l.flows(t)
-	result := l.finish(t, &c.wire, held)
+	result := l.finish(t, c.wire, held)
 	t.Logf("disturbed %d times\n%s", rounds(), result)
 	if got := int(result.links) - 1; got < rounds() {
 		t.Errorf("%d links lost, want %d: not every disturbance was one", got, rounds())

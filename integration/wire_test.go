@@ -83,10 +83,89 @@ func (w *wire) inbound(t *testing.T, clientID string) inbound {
 // decode adds a link, if it is one of the client's.
 func (in *inbound) decode(t *testing.T, l *wireLink, clientID string) {
 	t.Helper()
+	var sent []wireMessage
+	mine := l.replay(t, clientID, func(down bool, v codec.Version, f codec.Frame) {
+		switch {
+		case down && f.Type == codec.PUBLISH:
+			m, qos, id := numbered(t, v, f)
+			sent = append(sent, m)
+			if in.open[id] != m {
+				in.begun[m]++
+			}
+			if qos > 0 {
+				in.open[id] = m
+			}
+		case down && f.Type == codec.PUBREL:
+			delete(in.open, ackedID(t, v, f)) // what comes now is new [MQTT-4.3.3-12]
+		case !down && (f.Type == codec.PUBACK || f.Type == codec.PUBREC):
+			id := ackedID(t, v, f)
+			in.acked[in.open[id]]++
+			if f.Type == codec.PUBACK {
+				delete(in.open, id) // what comes now is new [MQTT-4.3.2-5]
+			}
+		}
+	})
+	if mine {
+		in.sent = append(in.sent, sent)
+	}
+}
+
+// outbound is what one client sent to the broker.
+type outbound struct {
+	sent  [][]wireMessage     // by link, in order, resends too
+	acked map[wireMessage]int // how often the broker acknowledged it: PUBACK
+}
+
+// outbound decodes the links of the client with an identifier.
+func (w *wire) outbound(t *testing.T, clientID string) outbound {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := outbound{acked: map[wireMessage]int{}}
+	for _, l := range w.links {
+		var sent []wireMessage
+		open := map[uint16]wireMessage{} // the broker answers on the link that asked
+		mine := l.replay(t, clientID, func(down bool, v codec.Version, f codec.Frame) {
+			switch {
+			case !down && f.Type == codec.PUBLISH:
+				m, _, id := numbered(t, v, f)
+				sent, open[id] = append(sent, m), m
+			case down && f.Type == codec.PUBACK:
+				out.acked[open[ackedID(t, v, f)]]++
+			}
+		})
+		if mine {
+			out.sent = append(out.sent, sent)
+		}
+	}
+	return out
+}
+
+// disorder counts the messages of a topic that a link carried after a later one.
+func (out outbound) disorder(topic string) int {
+	n := 0
+	for _, sent := range out.sent {
+		highest := -1
+		for _, m := range sent {
+			if m.topic != topic || m.n == endMark {
+				continue
+			}
+			if m.n < highest {
+				n++
+			}
+			highest = max(highest, m.n)
+		}
+	}
+	return n
+}
+
+// replay decodes what a link carried after CONNECT, and reports whether the
+// client with an identifier made it; the links of others are not shown.
+func (l *wireLink) replay(t *testing.T, clientID string, visit func(down bool, v codec.Version, f codec.Frame)) (mine bool) {
+	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var sent []wireMessage
-	version, mine := codec.V5, false
+	version := codec.V5
 	up, down := codec.NewFramer(version, 0), codec.NewFramer(version, 0)
 	for _, chunk := range l.chunks {
 		framer := up
@@ -101,33 +180,29 @@ func (in *inbound) decode(t *testing.T, l *wireLink, clientID string) {
 				version, mine = p.Version, p.ClientID == clientID
 				up.SetVersion(version)
 				down.SetVersion(version)
-			case !mine: // the other client's
-			case chunk.down && f.Type == codec.PUBLISH:
-				var p codec.PublishView
-				decoded(t, f, p.Decode(version, f.Flags, f.Body))
-				n, _ := strconv.Atoi(string(p.Payload))
-				m := wireMessage{string(p.Topic), n}
-				sent = append(sent, m)
-				if in.open[p.PacketID] != m {
-					in.begun[m]++
-				}
-				if p.QoS > 0 {
-					in.open[p.PacketID] = m
-				}
-			case chunk.down && f.Type == codec.PUBREL:
-				var p codec.Ack
-				decoded(t, f, p.Decode(version, f.Type, f.Body))
-				delete(in.open, p.PacketID) // what comes now is new [MQTT-4.3.3-12]
-			case !chunk.down && (f.Type == codec.PUBACK || f.Type == codec.PUBREC):
-				var p codec.Ack
-				decoded(t, f, p.Decode(version, f.Type, f.Body))
-				in.acked[in.open[p.PacketID]]++
+			case mine:
+				visit(chunk.down, version, f)
 			}
 		})
 	}
-	if mine {
-		in.sent = append(in.sent, sent)
-	}
+	return mine
+}
+
+// numbered decodes a PUBLISH of a lane.
+func numbered(t *testing.T, v codec.Version, f codec.Frame) (m wireMessage, qos byte, id uint16) {
+	t.Helper()
+	var p codec.PublishView
+	decoded(t, f, p.Decode(v, f.Flags, f.Body))
+	n, _ := strconv.Atoi(string(p.Payload))
+	return wireMessage{string(p.Topic), n}, p.QoS, p.PacketID
+}
+
+// ackedID decodes an acknowledgement.
+func ackedID(t *testing.T, v codec.Version, f codec.Frame) uint16 {
+	t.Helper()
+	var p codec.Ack
+	decoded(t, f, p.Decode(v, f.Type, f.Body))
+	return p.PacketID
 }
 
 // frames gives a framer bytes and calls f for each packet that is whole.
