@@ -192,9 +192,14 @@ func (f *failover) finish(t *testing.T) {
 		t.Errorf("%d of %d messages came; no other within %v", f.came.Load(), len(f.began), failoverPatience)
 	}
 	publish(t, f.pub.conn, mqtt.Message{Topic: f.lane.topic, Payload: mqtt.Int(endMark), QoS: 1})
-	within(t, "the last message", f.lane.end)
+	timer := time.NewTimer(failoverPatience)
+	defer timer.Stop()
+	select {
+	case <-f.lane.end:
+	case <-timer.C:
+		t.Errorf("the last message did not come within %v", failoverPatience)
+	}
 	for _, l := range []*follower{f.pub, f.sub} {
-		t.Logf("%+v", l.conn.Stats())
 		if err := l.conn.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -224,6 +229,7 @@ func (f *failover) check(t *testing.T, outages []outage) {
 	}
 	t.Logf("longest without a link: publisher %v, subscriber %v; longest from Publish to arrival: %v",
 		f.pub.longest, f.sub.longest, f.slowest())
+	t.Logf("the publisher's links ended by %q, the subscriber's by %q", f.pub.losses, f.sub.losses)
 	if c.lost > 0 || c.published > c.succeeded || c.received < c.published {
 		t.Errorf("%d lost, %d Futures failed, %d did not come", c.lost, c.published-c.succeeded, c.published-c.received)
 	}
@@ -265,6 +271,7 @@ type follower struct {
 	server  string        // guarded by mu; of the last link
 	links   int           // guarded by mu
 	longest time.Duration // guarded by mu; from the end of a link to the next one
+	losses  []error       // guarded by mu; why links ended
 }
 
 // run ends with the Conn.
@@ -274,6 +281,9 @@ func (l *follower) run() {
 		switch ev := ev.(type) {
 		case mqtt.Disconnected:
 			lost = ev.Time
+			l.mu.Lock()
+			l.losses = append(l.losses, ev.Err)
+			l.mu.Unlock()
 		case mqtt.Connected:
 			l.mu.Lock()
 			l.server = ev.Server
