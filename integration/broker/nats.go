@@ -76,6 +76,9 @@ func newNATSNode(tb TB, name string, opts NATSOptions) *natsNode {
 		MQTT: server.MQTTOpts{
 			Host: "127.0.0.1", Port: n.port,
 			AckWait: opts.AckWait, MaxAckPending: opts.MaxAckPending,
+			// A message of some MiB takes longer than the default 5 s to store on a busy
+			// machine, and the server closes the connection that waits for it.
+			JSAPITimeout: time.Minute,
 		},
 		Websocket: server.WebsocketOpts{Host: "127.0.0.1", Port: n.ws, NoTLS: !opts.TLS},
 	}
