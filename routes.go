@@ -105,8 +105,35 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
 		}
 	}
+	dst = withoutRelays(dst, topic)
 	markTargets(dst)
 	return dst, t.gen.Load(), len(all)
+}
+
+// withoutRelays takes out the holders that would hand topic on to one of the
+// other targets, who has it already: a holder of several filters loses one of
+// them to a new subscription, and still matches by another.
+func withoutRelays(dst []target, topic string) []target {
+	for i := 0; i < len(dst); i++ {
+		if h := dst[i].sub; h.holder && slices.ContainsFunc(dst, h.handsOn(topic)) {
+			dst = slices.Delete(dst, i, i+1)
+			i--
+		}
+	}
+	return dst
+}
+
+// handsOn returns whether a target is the one that takes over a message on topic
+// from s, in the end.
+func (s *Subscription) handsOn(topic string) func(target) bool {
+	m, last := Message{Topic: topic}, s
+	for next := s; next != nil; {
+		last = next
+		last.mu.Lock()
+		next = last.successor(&m)
+		last.mu.Unlock()
+	}
+	return func(tg target) bool { return last != s && tg.sub == last }
 }
 
 // markTargets marks, for each subscription, the target whose copy it takes when

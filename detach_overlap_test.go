@@ -1,0 +1,30 @@
+package mqtt_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/mqtttest/server"
+)
+
+// B26, B46: a subscription that takes over one of several filters that were
+// detached together gets a message once, although it matches the others too.
+func TestB46_ClaimedFromSeveralOnce(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
+		ctx, cancel := context.WithCancel(t.Context())
+		old, err := conn.SubscribeMany(ctx, []mqtt.Filter{{Filter: "a/b", QoS: 1}, {Filter: "a/#", QoS: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		<-old.Done()
+		s := subscribe(t, conn, "a/b")
+		publish(t, srv, "a/b", 0, "0")
+		publish(t, srv, "a/b", 1, "1")
+		expect(t, s.C(), "0", "1")
+		idle(t, s.C())
+	})
+}
