@@ -15,7 +15,8 @@ type asking struct {
 
 // ask sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
 // on MQTT 5, filters that overlap in packets of their own, since an identifier
-// names a whole packet. mu is held.
+// names a whole packet. A filter asked for again keeps its identifier: messages
+// that carry it may wait at the server. mu is held.
 func (t *routes) ask(rs []*route) {
 	for _, r := range rs {
 		r.state = routeWanted
@@ -51,7 +52,7 @@ func (t *routes) packets(rs []*route) [][]*route {
 	size := 0
 	for _, r := range rs {
 		n := filterSize(r.filter)
-		if len(cur) > 0 && (len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r)) {
+		if len(cur) > 0 && (len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID) {
 			all = append(all, cur)
 			cur, size = nil, 0
 		}
@@ -80,17 +81,18 @@ func (t *routes) subscribe(packet []*route) *control {
 	v := t.limits.version
 	p := codec.Subscribe{}
 	asked := make([]asking, 0, len(packet))
+	var id uint32
 	if v == V5 && !t.limits.noSubID {
-		t.lastID = t.lastID%268_435_455 + 1
-		p.Props = &codec.Properties{SubscriptionIDs: []uint32{t.lastID}}
+		if id = packet[0].subID; id == 0 {
+			t.lastID = t.lastID%268_435_455 + 1
+			id = t.lastID
+		}
+		p.Props = &codec.Properties{SubscriptionIDs: []uint32{id}}
 	}
 	now := time.Now()
 	for _, r := range packet {
 		t.tickets++
-		r.ticket, r.state, r.asked, r.subID = t.tickets, routeAsked, now, 0
-		if p.Props != nil {
-			r.subID = t.lastID
-		}
+		r.ticket, r.state, r.asked, r.subID = t.tickets, routeAsked, now, id
 		p.Subscriptions = append(p.Subscriptions, r.wire(v))
 		asked = append(asked, asking{r, r.ticket})
 		for _, m := range r.members {
@@ -283,6 +285,9 @@ func (t *routes) due(resumed, all bool) []*route {
 			// What retained copies come now are for everyone, and nobody's first.
 			r.replay = r.replay || r.state == routeGranted || r.newcomers
 			r.newcomers = false
+		}
+		if !resumed {
+			r.subID = 0 // nothing waits that carries it
 		}
 		r.state = routeWanted
 		due = append(due, r)

@@ -143,7 +143,7 @@ func TestB05_UnansweredAndRemovedOffline(t *testing.T) {
 			}
 			s.next(connack(v, true))
 			s.ExpectBytes(rawUnsubscribe(v, 6, "gone", "off"))
-			s.ExpectBytes(rawSubscribe(v, 7, 5, "new", 1))
+			s.ExpectBytes(rawSubscribe(v, 7, 4, "new", 1))
 			s.suback(0xB0, 6, 0, 0)
 			s.suback(0x90, 7, 1)
 			s.recut(connack(v, true))
