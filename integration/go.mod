@@ -10,10 +10,13 @@ require (
 	go.uber.org/goleak v1.3.0
 )
 
+require go.etcd.io/bbolt v1.5.0 // indirect
+
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/millrace/mqtt/store/bolt v0.0.0
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
@@ -28,3 +31,5 @@ require (
 )
 
 replace github.com/millrace/mqtt => ../
+
+replace github.com/millrace/mqtt/store/bolt => ../store/bolt

@@ -1,0 +1,174 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// proxy stands between one client and the broker. What it does to a link is
+// drawn when the link begins, see plan, or told by cut and stall.
+type proxy struct {
+	name   string
+	target string // the broker's address
+	dir    string // where the wire is recorded
+	ln     net.Listener
+	ctx    context.Context // ends with the proxy
+	cancel context.CancelFunc
+	work   sync.WaitGroup // accept, and two pumps for each link
+
+	cuts, stalls, slowed atomic.Int64 // links, by what was done to them
+
+	mu    sync.Mutex
+	rng   *rand.Rand         // guarded by mu
+	calm  bool               // guarded by mu; links are left alone
+	links map[*link]struct{} // guarded by mu
+	count int                // guarded by mu; links so far
+}
+
+func startProxy(name, brokerURL, dir string, rng *rand.Rand) (*proxy, error) {
+	u, err := url.Parse(brokerURL)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{name: name, target: u.Host, dir: dir, ln: ln, rng: rng, links: map[*link]struct{}{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.work.Go(p.accept)
+	return p, nil
+}
+
+// url returns the address of the proxy in place of the broker's.
+func (p *proxy) url(brokerURL string) string {
+	u, err := url.Parse(brokerURL)
+	if err != nil {
+		return "" // startProxy has parsed it
+	}
+	u.Host = p.ln.Addr().String()
+	return u.String()
+}
+
+func (p *proxy) close() {
+	p.cancel()
+	p.ln.Close()
+	p.each((*link).reset)
+	p.work.Wait()
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			client.Close() // the broker is down
+			continue
+		}
+		if err := p.begin(client, server); err != nil {
+			client.Close()
+			server.Close()
+		}
+	}
+}
+
+func (p *proxy) begin(client, server net.Conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count++
+	record, err := createRecord(filepath.Join(p.dir, fmt.Sprintf("wire-%s-%05d", p.name, p.count)))
+	if err != nil {
+		return err
+	}
+	l := &link{proxy: p, client: client, server: server, record: record, plan: p.draw()}
+	l.ctx, l.cancel = context.WithCancel(p.ctx)
+	p.links[l] = struct{}{}
+	var pumps sync.WaitGroup
+	pumps.Go(func() { l.pump(server, client, false) })
+	pumps.Go(func() { l.pump(client, server, true) })
+	p.work.Go(func() {
+		pumps.Wait()
+		record.Close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.links, l)
+	})
+	return nil
+}
+
+// plan is what is done to a link from its beginning.
+type plan struct {
+	latency time.Duration // of each piece
+	rate    int           // bytes a second in each direction, 0 for no limit
+	cut     [2]int        // up and down: bytes after which it is cut; 0 for never
+}
+
+// draw draws a plan. Most links are cut after some bytes in one direction, from
+// within CONNECT to some thousand packets later. p.mu is held.
+func (p *proxy) draw() plan {
+	var d plan
+	if p.calm {
+		return d
+	}
+	if p.rng.IntN(2) == 0 {
+		d.latency = time.Duration(p.rng.Int64N(int64(20 * time.Millisecond)))
+	}
+	if p.rng.IntN(4) == 0 {
+		d.rate = 20_000 << p.rng.IntN(5)
+		p.slowed.Add(1)
+	}
+	if p.rng.IntN(4) > 0 {
+		// Each size as likely as its double.
+		d.cut[p.rng.IntN(2)] = 1 + p.rng.IntN(16<<p.rng.IntN(18))
+	}
+	return d
+}
+
+// cut ends every link: in the orderly way, or by a reset that drops what is
+// under way.
+func (p *proxy) cut(orderly bool) {
+	p.each(func(l *link) {
+		p.cuts.Add(1)
+		if orderly {
+			l.close()
+		} else {
+			l.reset()
+		}
+	})
+}
+
+// stall lets nothing through for d, and nobody learns of it. A link that its
+// client gives up meanwhile is still there for the broker.
+func (p *proxy) stall(d time.Duration) {
+	until := time.Now().Add(d).UnixNano()
+	p.each(func(l *link) {
+		p.stalls.Add(1)
+		l.until.Store(until)
+	})
+}
+
+// soothe ends all faults, and the links that have some.
+func (p *proxy) soothe() {
+	p.mu.Lock()
+	p.calm = true
+	p.mu.Unlock()
+	p.each((*link).reset)
+}
+
+func (p *proxy) each(f func(*link)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		f(l)
+	}
+}

@@ -1,0 +1,55 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/store/bolt"
+)
+
+// receive notes what it is handed until stop ends. The body of the loop notes a
+// message before its end acknowledges it.
+func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
+	conn, err := s.connect(sessions,
+		mqtt.WithSubscription(topic(0), lanes[0]), mqtt.WithSubscription(topic(1), lanes[1]))
+	if err != nil {
+		return err
+	}
+	var work sync.WaitGroup
+	errs := make([]error, len(lanes))
+	for lane := range lanes {
+		work.Go(func() { errs[lane] = s.receiveLane(conn.Subscription(topic(lane)), lane) })
+	}
+	select {
+	case <-stop.Done():
+	case <-conn.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = conn.Drain(ctx)
+	work.Wait()
+	for _, failed := range errs {
+		if failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+func (s *settings) receiveLane(sub *mqtt.Subscription, lane int) error {
+	received, err := createNote(s.Dir, "received", lane, s.Incarnation)
+	if err != nil {
+		return err
+	}
+	defer received.Close()
+	for m := range sub.All() {
+		n, sound := parse(m.Payload)
+		if !sound || m.QoS != lanes[lane] {
+			return fmt.Errorf("not a message of this lane: QoS %d, %q", m.QoS, m.Payload)
+		}
+		received.write(n)
+	}
+	return nil
+}

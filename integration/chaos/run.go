@@ -1,0 +1,185 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/millrace/mqtt/integration/broker"
+	"github.com/millrace/mqtt/store"
+	"github.com/millrace/mqtt/store/bolt"
+)
+
+// run is one run of the whole thing.
+type run struct {
+	config  Config
+	broker  *broker.Broker
+	proxies [2]*proxy // the publisher's and the receiver's
+	pub     *process
+	rec     *process
+	witness *witness
+	watch   *watch
+	result  Report
+}
+
+// Run publishes and receives under faults, and returns what became of it all. An
+// error says that the run itself went wrong; what was lost is in the Report.
+func Run(ctx context.Context, tb broker.TB, c Config) (Report, error) {
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	r := &run{config: c}
+	r.broker = broker.StartMosquitto(tb, broker.MosquittoOptions{
+		MaxInflight: inflight,
+		Extra:       []string{"autosave_interval 5"},
+	})
+	defer r.closeProxies()
+	if err := r.prepare(ctx); err != nil {
+		return r.result, err
+	}
+	watched := make(chan error, 1)
+	watching, stopWatching := context.WithCancel(context.Background())
+	go func() { watched <- r.watch.follow(watching) }() // ends with watching, which is waited for
+	err := r.rage(ctx, tb)
+	if err == nil {
+		err = r.settle()
+	}
+	stopWatching()
+	err = errors.Join(err, <-watched, r.witness.close())
+	r.pub.kill() // if it went wrong; else they have ended
+	r.rec.kill()
+	r.count()
+	return r.result, err
+}
+
+// prepare starts everything but the faults.
+func (r *run) prepare(ctx context.Context) (err error) {
+	url := r.broker.URL(r.config.Over)
+	if r.witness, err = startWitness(ctx, r.broker.URL(broker.TCP), r.config.Version); err != nil {
+		return err
+	}
+	processes := make([]*process, 2)
+	for i, role := range []string{"publisher", "receiver"} {
+		if r.proxies[i], err = startProxy(role, url, r.config.Dir, r.rng(uint64(i))); err != nil {
+			return err
+		}
+		processes[i] = &process{settings: settings{
+			Role: role, Version: r.config.Version, URL: r.proxies[i].url(url), Dir: r.config.Dir,
+		}}
+		if r.config.Over != broker.TCP {
+			processes[i].settings.CAFile = r.broker.Certificates().CAFile
+		}
+	}
+	r.pub, r.rec = processes[0], processes[1]
+	// The broker keeps nothing for a receiver that it does not know yet.
+	if err := r.introduceReceiver(ctx); err != nil {
+		return err
+	}
+	r.watch = newWatch(r)
+	if err := r.rec.start(); err != nil {
+		return err
+	}
+	return r.pub.start()
+}
+
+func (r *run) rng(n uint64) *rand.Rand { return rand.New(rand.NewPCG(r.config.Seed, n)) }
+
+// rage lets the faults loose for as long as was asked for.
+func (r *run) rage(ctx context.Context, tb broker.TB) error {
+	ctx, cancel := context.WithTimeout(ctx, r.config.Duration)
+	defer cancel()
+	var work sync.WaitGroup
+	errs := make([]error, 2)
+	for i, p := range []*process{r.pub, r.rec} {
+		work.Go(func() { r.proxies[i].disturb(ctx, r.rng(uint64(2+i))) })
+		work.Go(func() {
+			if errs[i] = p.disturb(ctx, r.rng(uint64(4+i))); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	r.result.Restarts = disturbBroker(ctx, tb, r.broker, r.rng(6))
+	work.Wait()
+	return errors.Join(errs...)
+}
+
+// settle ends the faults and waits until everything is through.
+func (r *run) settle() error {
+	for _, p := range r.proxies {
+		p.soothe()
+	}
+	if err := r.pub.stop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for lane := range lanes {
+		for r.watch.last(lane) != endMark || r.witness.last(lane) != endMark {
+			if !pause(ctx, pollEvery) {
+				return fmt.Errorf("the end of lane %d did not come within %v: receiver at %d, witness at %d",
+					lanes[lane], patience, r.watch.last(lane), r.witness.last(lane))
+			}
+		}
+	}
+	if err := r.rec.stop(); err != nil {
+		return err
+	}
+	return r.checkStores()
+}
+
+// checkStores checks that the publisher's store holds nothing any more, and that
+// both are sound.
+func (r *run) checkStores() error {
+	for _, p := range []*process{r.pub, r.rec} {
+		left, err := storeContents(p.settings.Dir, p.settings.Role)
+		if err != nil {
+			return err
+		}
+		if p == r.pub {
+			r.result.Left = left
+		}
+	}
+	return nil
+}
+
+// storeContents counts the records of a client in its store, Meta apart.
+func storeContents(dir, role string) (records int, err error) {
+	sessions, err := bolt.Open(storePath(dir, role))
+	if err != nil {
+		return 0, err
+	}
+	defer sessions.Close()
+	session, err := sessions.Session(clientID(role))
+	if err != nil {
+		return 0, err
+	}
+	defer session.Close()
+	err = session.Load(func(e store.Entry) error {
+		if e.Key.Kind != store.Meta {
+			records++
+		}
+		return e.Err
+	})
+	return records, err
+}
+
+func (r *run) closeProxies() {
+	for _, p := range r.proxies {
+		if p != nil {
+			p.close()
+		}
+	}
+}
+
+// progressLine says how far the run is.
+func (r *run) progressLine(since time.Time) string {
+	s := r.watch.figures()
+	return fmt.Sprintf("%5.0fs  promised %d, received %d, kills %d, cuts %d, stalls %d, longest recovery %v",
+		time.Since(since).Seconds(), s.promised, s.received, r.kills(),
+		r.proxies[0].cuts.Load()+r.proxies[1].cuts.Load(),
+		r.proxies[0].stalls.Load()+r.proxies[1].stalls.Load(), s.longest.Round(time.Millisecond))
+}

@@ -1,0 +1,100 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// watch follows what the processes note.
+type watch struct {
+	run *run
+
+	mu       sync.Mutex
+	promised [len(lanes)]notes // guarded by mu
+	failed   [len(lanes)]notes // guarded by mu
+	received [len(lanes)]notes // guarded by mu
+	longest  time.Duration     // guarded by mu; in which the receiver noted nothing
+}
+
+func newWatch(r *run) *watch {
+	w := &watch{run: r}
+	for lane := range lanes {
+		for kind, f := range map[string]*notes{"promised": &w.promised[lane], "failed": &w.failed[lane], "received": &w.received[lane]} {
+			*f = notes{dir: r.config.Dir, kind: kind, lane: lane, incarnation: 1}
+		}
+	}
+	return w
+}
+
+// follow follows the notes until ctx ends, and then to their end.
+func (w *watch) follow(ctx context.Context) error {
+	begin := time.Now()
+	fresh, told := begin, begin
+	for going := true; going; {
+		going = pause(ctx, pollEvery)
+		before := w.figures().received
+		if err := w.poll(); err != nil {
+			return err
+		}
+		now := time.Now()
+		if w.figures().received > before {
+			w.silent(now.Sub(fresh))
+			fresh = now
+		}
+		if now.Sub(told) >= progressEvery {
+			fmt.Fprintln(w.run.config.Progress, w.run.progressLine(begin))
+			told = now
+		}
+	}
+	return nil
+}
+
+func (w *watch) poll() error {
+	pub, rec := w.run.pub.latest(), w.run.rec.latest()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for lane := range lanes {
+		for _, err := range []error{w.promised[lane].follow(pub), w.failed[lane].follow(pub), w.received[lane].follow(rec)} {
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// silent notes a time in which the receiver noted nothing.
+func (w *watch) silent(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.longest = max(w.longest, d)
+}
+
+// figures is what progress shows.
+type figures struct {
+	promised, received int
+	longest            time.Duration
+}
+
+func (w *watch) figures() figures {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := figures{longest: w.longest}
+	for lane := range lanes {
+		f.promised += len(w.promised[lane].sights)
+		f.received += len(w.received[lane].sights)
+	}
+	return f
+}
+
+// last returns the number that the receiver noted last on a lane.
+func (w *watch) last(lane int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.received[lane].sights; len(s) > 0 {
+		return s[len(s)-1].n
+	}
+	return 0
+}

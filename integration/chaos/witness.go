@@ -1,0 +1,79 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/backoff"
+)
+
+// witness sees what the broker hands to a subscriber that nothing happens to but
+// the broker's restarts.
+type witness struct {
+	conn *mqtt.Conn
+	work sync.WaitGroup // one loop for each lane
+
+	mu     sync.Mutex
+	sights [len(lanes)][]sight // guarded by mu
+	err    error               // guarded by mu; what it could not make sense of
+}
+
+// startWitness returns when the broker has the subscriptions.
+func startWitness(ctx context.Context, url string, v mqtt.Version) (*witness, error) {
+	conn, err := mqtt.Connect(context.Background(), url,
+		mqtt.WithVersions(v), mqtt.WithClientID("chaos-witness"), mqtt.WithSession(time.Hour),
+		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}))
+	if err != nil {
+		return nil, err
+	}
+	w := &witness{conn: conn}
+	for lane, qos := range lanes {
+		sub, err := conn.Subscribe(ctx, topic(lane), qos)
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		w.work.Go(func() { w.watch(sub, lane) })
+	}
+	return w, nil
+}
+
+func (w *witness) watch(sub *mqtt.Subscription, lane int) {
+	for m := range sub.All() {
+		n, sound := parse(m.Payload)
+		w.mu.Lock()
+		w.sights[lane] = append(w.sights[lane], sight{n: n})
+		if !sound {
+			w.err = fmt.Errorf("the witness got %q on %s", m.Payload, m.Topic)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// seen returns what came on a lane so far.
+func (w *witness) seen(lane int) []sight {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sights[lane])
+}
+
+// last returns the number that came last on a lane.
+func (w *witness) last(lane int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.sights[lane]); n > 0 {
+		return w.sights[lane][n-1].n
+	}
+	return 0
+}
+
+// close ends the witness and says what was wrong with what it saw.
+func (w *witness) close() error {
+	w.conn.Close()
+	w.work.Wait()
+	return w.err
+}
