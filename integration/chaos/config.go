@@ -22,8 +22,6 @@ type Config struct {
 const (
 	// patience is how long what must happen may take once the faults are over.
 	patience = 90 * time.Second
-	// inflight is how many messages Mosquitto has under way to one client.
-	inflight = 100
 	// progressEvery is the time between lines of progress.
 	progressEvery = 5 * time.Second
 	// pollEvery is the time between looks at what the processes noted, and with

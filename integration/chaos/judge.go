@@ -5,42 +5,34 @@ type tally struct {
 	promised, received int // different messages
 
 	lost    int // promised, and not received
-	doubled int // received more than once, and not because a receiver was killed
+	doubled int // received more than once by one process
 	reorder int // received for the first time after a later one
-	again   int // received again, possibly because the receiver was killed before its acknowledgement
+	again   int // received again by a later process: the earlier was killed before its acknowledgement left
 
-	examples []int // numbers of what is wrong, some
+	examples []int // numbers of what was lost or out of order, some
+	twice    []int // numbers of what was doubled, some
 }
 
 // judge compares promises with the sights of a subscriber, whose processes each
 // may have been killed with messages in hand.
 func judge(promised, sights []sight) tally {
 	var t tally
-	type last struct {
-		incarnation int
-		at          int // position among the sights of that process
-	}
-	seen := map[int]last{}
-	position, highest := map[int]int{}, 0 // position: sights by process
+	seen, highest := map[int]int{}, 0 // seen: by which process last
 	for _, s := range sights {
 		if s.n == endMark {
 			continue
 		}
-		at := position[s.incarnation]
-		position[s.incarnation]++
 		before, again := seen[s.n]
-		seen[s.n] = last{s.incarnation, at}
+		seen[s.n] = s.incarnation
 		switch {
 		case !again && s.n < highest:
 			t.reorder++
-			t.example(s.n)
+			t.examples = example(t.examples, s.n)
 		case !again:
 			highest = s.n
-		case before.incarnation == s.incarnation, position[before.incarnation]-before.at > inflight:
-			// Within one process, or when the one before had been given so many more
-			// that the broker must have had its acknowledgement.
+		case before == s.incarnation:
 			t.doubled++
-			t.example(s.n)
+			t.twice = example(t.twice, s.n)
 		default:
 			t.again++
 		}
@@ -54,14 +46,16 @@ func judge(promised, sights []sight) tally {
 	for n := range made {
 		if _, ok := seen[n]; !ok {
 			t.lost++
-			t.example(n)
+			t.examples = example(t.examples, n)
 		}
 	}
 	return t
 }
 
-func (t *tally) example(n int) {
-	if len(t.examples) < 10 {
-		t.examples = append(t.examples, n)
+// example adds a number as long as there are few.
+func example(few []int, n int) []int {
+	if len(few) < 10 {
+		few = append(few, n)
 	}
+	return few
 }

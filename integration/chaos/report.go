@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,11 +29,11 @@ type Lane struct {
 	Received int // messages that the receiver got
 	Failed   int // Futures that failed
 	Lost     int // promised, and never received by the receiver or the witness
-	Doubled  int // received twice without a reason that the receiver could not help
+	Doubled  int // received twice by one process or by the witness, which QoS 1 permits
 	Disorder int // received for the first time after a later one
 	Again    int // received again after a kill of the receiver
 
-	// Examples are numbers of what was lost, doubled or out of order.
+	// Examples are numbers of what was lost, doubled at QoS 2 or out of order.
 	Examples []int
 }
 
@@ -112,5 +113,8 @@ func (r *run) count() {
 			Disorder: got.reorder + seen.reorder, Again: got.again,
 			Examples: append(got.examples, seen.examples...),
 		})
+		if qos == 2 {
+			c.Lanes[lane].Examples = slices.Concat(c.Lanes[lane].Examples, got.twice, seen.twice)
+		}
 	}
 }

@@ -34,12 +34,12 @@ func Run(ctx context.Context, tb broker.TB, c Config) (Report, error) {
 	}
 	r := &run{config: c}
 	r.broker = broker.StartMosquitto(tb, broker.MosquittoOptions{
-		MaxInflight: inflight,
+		MaxInflight: -1, // see receiveMaximum
 		Extra:       []string{"autosave_interval 5"},
 	})
 	defer r.closeProxies()
 	if err := r.prepare(ctx); err != nil {
-		return r.result, err
+		return r.result, errors.Join(err, r.abandon())
 	}
 	watched := make(chan error, 1)
 	watching, stopWatching := context.WithCancel(context.Background())
@@ -165,6 +165,19 @@ func storeContents(dir, role string) (records int, err error) {
 		return e.Err
 	})
 	return records, err
+}
+
+// abandon ends what prepare started before it failed.
+func (r *run) abandon() error {
+	for _, p := range []*process{r.pub, r.rec} {
+		if p != nil && p.cmd != nil {
+			p.kill()
+		}
+	}
+	if r.witness != nil {
+		return r.witness.close()
+	}
+	return nil
 }
 
 func (r *run) closeProxies() {

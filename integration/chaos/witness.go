@@ -25,7 +25,7 @@ type witness struct {
 // startWitness returns when the broker has the subscriptions.
 func startWitness(ctx context.Context, url string, v mqtt.Version) (*witness, error) {
 	conn, err := mqtt.Connect(context.Background(), url,
-		mqtt.WithVersions(v), mqtt.WithClientID("chaos-witness"), mqtt.WithSession(time.Hour),
+		mqtt.WithVersions(v), mqtt.WithClientID("chaos-witness"), mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(receiveMaximum),
 		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}))
 	if err != nil {
 		return nil, err
