@@ -85,6 +85,9 @@ func (p *proxy) accept() {
 func (p *proxy) begin(client, server net.Conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return p.ctx.Err() // close has reset the links that it found
+	}
 	p.count++
 	record, err := createRecord(filepath.Join(p.dir, fmt.Sprintf("wire-%s-%05d", p.name, p.count)))
 	if err != nil {

@@ -1,0 +1,35 @@
+package chaos
+
+import "testing"
+
+func TestJudge(t *testing.T) {
+	in := func(incarnation int, numbers ...int) (s []sight) {
+		for _, n := range numbers {
+			s = append(s, sight{n, incarnation})
+		}
+		return s
+	}
+	for _, c := range []struct {
+		name             string
+		promised, sights []sight
+		lost, doubled    int
+		reorder, again   int
+	}{
+		{"in order", in(1, 1, 2), append(in(1, 1, 2), in(1, endMark)...), 0, 0, 0, 0},
+		{"not promised, and arrived", in(1, 1), in(1, 1, 2), 0, 0, 0, 0},
+		{"lost", in(1, 1, 2, 3), in(1, 1, 3), 1, 0, 0, 0},
+		{"doubled", in(1, 1, 2), in(1, 1, 2, 1), 0, 1, 0, 0},
+		{"again after a kill", in(1, 1, 2), append(in(1, 1, 2), in(2, 2)...), 0, 0, 0, 1},
+		{"again after two kills", in(1, 1, 2), append(append(in(1, 1, 2), in(2, 2)...), in(3, 2)...), 0, 0, 0, 2},
+		{"again and doubled", in(1, 1), append(in(1, 1), in(2, 1, 1)...), 0, 1, 0, 1},
+		{"out of order", in(1, 1, 2, 3), in(1, 1, 3, 2), 0, 0, 1, 0},
+		{"out of order over a kill", in(1, 1, 2), append(in(1, 2), in(2, 1)...), 0, 0, 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := judge(c.promised, c.sights)
+			if got.lost != c.lost || got.doubled != c.doubled || got.reorder != c.reorder || got.again != c.again {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,76 @@
+package chaos
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// startEcho starts a server that sends back what it gets.
+func startEcho(t *testing.T) (url string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(conn, conn)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return "mqtt://" + ln.Addr().String()
+}
+
+// TestProxyCutsAtAnyByte checks that what comes before the cut arrives, what
+// comes behind it does not, and the record tells what was passed on.
+func TestProxyCutsAtAnyByte(t *testing.T) {
+	url, dir := startEcho(t), t.TempDir()
+	p, err := startProxy("test", url, dir, rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	sent := bytes.Repeat([]byte("0123456789"), 10)
+	cut := 0
+	for range 50 {
+		conn, err := net.Dial("tcp", p.ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(sent))
+		n, err := io.ReadFull(conn, got)
+		if err != nil {
+			cut++
+		}
+		if !bytes.Equal(got[:n], sent[:n]) {
+			t.Fatalf("got %q", got[:n])
+		}
+		conn.Close()
+	}
+	if cut == 0 || cut == 50 {
+		t.Errorf("%d of 50 links cut", cut)
+	}
+	records, err := filepath.Glob(filepath.Join(dir, "wire-test-*"))
+	if err != nil || len(records) != 50 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	text, err := os.ReadFile(records[0])
+	if err != nil || len(text) < 6 || text[5] != '0' {
+		t.Errorf("record %q, %v", text, err)
+	}
+}

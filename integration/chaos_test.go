@@ -1,0 +1,50 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/integration/broker"
+	"github.com/millrace/mqtt/integration/chaos"
+	"github.com/millrace/mqtt/internal/chance"
+)
+
+// chaosTime is shared by the runs of TestChaos.
+func chaosTime() time.Duration {
+	switch {
+	case testing.Short():
+		return 8 * time.Second
+	case chance.Long():
+		return 10 * time.Minute
+	}
+	return time.Minute
+}
+
+// TestChaos is the command cmd/chaos for a minute: B6, B7 and B27 between
+// processes that are killed, over links that are cut, with a broker that stops.
+func TestChaos(t *testing.T) {
+	runs := []struct {
+		v    mqtt.Version
+		over broker.Transport
+	}{
+		{mqtt.V311, broker.TCP}, {mqtt.V5, broker.TCP}, {mqtt.V5, broker.TLS}, {mqtt.V311, broker.WS},
+	}
+	seed := chance.Seed(t)
+	for i, c := range runs {
+		t.Run(fmt.Sprintf("%v over %s", c.v, c.over), func(t *testing.T) {
+			report, err := chaos.Run(t.Context(), t, chaos.Config{
+				Version: c.v, Over: c.over, Duration: chaosTime() / time.Duration(len(runs)),
+				Seed: seed + uint64(i), Dir: t.TempDir(),
+			})
+			t.Logf("\n%s", &report)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !report.OK() {
+				t.Error("a promise was broken; cmd/chaos keeps the wire and the stores of such a run")
+			}
+		})
+	}
+}

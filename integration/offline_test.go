@@ -1,0 +1,189 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/integration/broker"
+	"github.com/millrace/mqtt/internal/chance"
+	"github.com/millrace/mqtt/store/bolt"
+)
+
+const (
+	// offlineEnv tells a process that it is one of TestOfflinePublishesOutliveProcess.
+	offlineEnv = "MILLRACE_OFFLINE"
+	// offlineMemory is how many bytes of payloads stay in memory.
+	offlineMemory = 256 << 10
+	offlineSize   = 512 // bytes of a payload
+)
+
+// offlineTask is what such a process is to do.
+type offlineTask struct {
+	Version  mqtt.Version
+	URL      string
+	Path     string // of the store
+	Messages int    // to publish; 0 to deliver what is there
+}
+
+// serveOffline is the process's half of the test, and nothing elsewhere.
+func serveOffline() {
+	text := os.Getenv(offlineEnv)
+	if text == "" {
+		return
+	}
+	var task offlineTask
+	err := json.Unmarshal([]byte(text), &task)
+	if err == nil {
+		err = task.run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// run publishes, says how much heap that took and waits to be killed; or it
+// delivers and ends.
+func (o *offlineTask) run() error {
+	// The store's limits take the place of the queue's 65,536 messages and 64 MiB.
+	sessions, err := bolt.Open(o.Path, bolt.WithLimits(1_000_000, 1<<30))
+	if err != nil {
+		return err
+	}
+	conn, err := mqtt.Connect(context.Background(), o.URL,
+		mqtt.WithVersions(o.Version), mqtt.WithClientID("offline"), mqtt.WithSession(time.Hour),
+		mqtt.WithStore(sessions), mqtt.WithStoreMemory(offlineMemory),
+		mqtt.WithFirstConnect(mqtt.FirstConnectBackground))
+	if err != nil {
+		return err
+	}
+	if o.Messages == 0 {
+		fmt.Println(heap())
+		if err := conn.Flush(context.Background()); err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	var last *mqtt.Future
+	for n := range o.Messages {
+		last = conn.Publish(context.Background(), offlineMessage(n))
+	}
+	// Commits are in the order of acceptance, so the last one speaks for all.
+	if err := last.WaitStored(context.Background()); err != nil {
+		return err
+	}
+	fmt.Println(heap())
+	select {}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// offlineMessage is of QoS 1 and QoS 2 in turn, each on a topic of its own.
+func offlineMessage(n int) mqtt.Message {
+	qos := mqtt.QoS(1 + n%2)
+	payload := fmt.Appendf(nil, "%d ", n)
+	payload = append(payload, bytes.Repeat([]byte("."), offlineSize-len(payload))...)
+	return mqtt.Message{Topic: fmt.Sprintf("offline/%d", qos), Payload: payload, QoS: qos}
+}
+
+// TestOfflinePublishesOutliveProcess publishes without a server, kills the process once the last
+// message is stored, and starts another: all arrive, in order, once. Beyond the
+// budget payloads are on disk alone.
+func TestOfflinePublishesOutliveProcess(t *testing.T) {
+	inRestartVersions(t, func(t *testing.T, v mqtt.Version) {
+		messages := chance.Rounds(20_000, 200_000)
+		b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: -1})
+		conn := connect(t, b, broker.Version(v), broker.TCP)
+		sub := subscribe(t, conn, "offline/#", mqtt.QoS(2))
+		task := offlineTask{Version: v, URL: nobody(t), Path: filepath.Join(t.TempDir(), "sessions.db"), Messages: messages}
+
+		begin := time.Now()
+		first, storedHeap := task.start(t)
+		t.Logf("%d x %d bytes stored in %v, heap %d KiB", messages, offlineSize, time.Since(begin).Round(time.Millisecond), storedHeap>>10)
+		if err := first.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = first.Wait() // says that it was killed
+
+		task.URL, task.Messages = b.URL(broker.TCP), 0
+		begin = time.Now()
+		second, restoredHeap := task.start(t)
+		next := [3]int{1: 0, 2: 1}
+		for range messages {
+			m := receive(t, sub)
+			text, _, _ := bytes.Cut(m.Payload, []byte(" "))
+			if n, err := strconv.Atoi(string(text)); err != nil || n != next[m.QoS] {
+				t.Fatalf("QoS %d: got %q, want %d", m.QoS, text, next[m.QoS])
+			}
+			next[m.QoS] += 2
+		}
+		if err := second.Wait(); err != nil {
+			t.Errorf("the delivering process: %v", err)
+		}
+		t.Logf("delivered in %v, heap after the restart %d KiB", time.Since(begin).Round(time.Millisecond), restoredHeap>>10)
+		// What a record costs beside its payload is about 600 bytes of heap.
+		if limit := uint64(messages*700 + offlineMemory + 16<<20); max(storedHeap, restoredHeap) > limit {
+			t.Errorf("heap above %d KiB: payloads were to live on disk alone", limit>>10)
+		}
+	})
+}
+
+// start starts the process, and returns the heap that it tells of.
+func (o *offlineTask) start(t *testing.T) (cmd *exec.Cmd, heap uint64) {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), offlineEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil {
+		_, err = fmt.Sscan(line, &heap)
+	}
+	if err != nil {
+		t.Fatalf("the process said nothing: %v", err)
+	}
+	return cmd, heap
+}
+
+// nobody returns an address where nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return "mqtt://" + ln.Addr().String()
+}
