@@ -4,20 +4,25 @@ package chaos
 type tally struct {
 	promised, received int // different messages
 
-	lost    int // promised, and not received
-	doubled int // received more than once by one process
-	reorder int // received for the first time after a later one
-	again   int // received again by a later process: the earlier was killed before its acknowledgement left
+	lost     int // promised, and not received
+	doubled  int // received more than once by one process
+	byBroker int // of these, what the broker began anew after its PUBREL
+	reorder  int // received for the first time after a later one
+	again    int // received again by a later process: the earlier was killed before its acknowledgement left
 
 	examples []int // numbers of what was lost or out of order, some
 	twice    []int // numbers of what was doubled, some
 }
 
 // judge compares promises with the sights of a subscriber, whose processes each
-// may have been killed with messages in hand.
-func judge(promised, sights []sight) tally {
+// may have been killed with messages in hand. anew is what the broker doubled.
+func judge(promised, sights, anew []sight) tally {
 	var t tally
 	seen, highest := map[int]int{}, 0 // seen: by which process last
+	excused := map[sight]int{}
+	for _, s := range anew {
+		excused[s]++
+	}
 	for _, s := range sights {
 		if s.n == endMark {
 			continue
@@ -32,6 +37,11 @@ func judge(promised, sights []sight) tally {
 			highest = s.n
 		case before == s.incarnation:
 			t.doubled++
+			if excused[s] > 0 {
+				excused[s]--
+				t.byBroker++
+				break
+			}
 			t.twice = example(t.twice, s.n)
 		default:
 			t.again++

@@ -12,8 +12,16 @@ import (
 // receive notes what it is handed until stop ends. The body of the loop notes a
 // message before its end acknowledges it.
 func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
-	conn, err := s.connect(sessions,
-		mqtt.WithSubscription(topic(0), lanes[0]), mqtt.WithSubscription(topic(1), lanes[1]))
+	anew, err := createNote(s.Dir, "anew", 1, s.Incarnation) // of the lane of QoS 2
+	if err != nil {
+		return err
+	}
+	defer anew.Close()
+	opts := newExchanges(anew.write).options()
+	for lane, qos := range lanes {
+		opts = append(opts, mqtt.WithSubscription(topic(lane), qos))
+	}
+	conn, err := s.connect(sessions, opts...)
 	if err != nil {
 		return err
 	}

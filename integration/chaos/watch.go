@@ -15,11 +15,12 @@ type watch struct {
 	promised [len(lanes)]notes // guarded by mu
 	failed   [len(lanes)]notes // guarded by mu
 	received [len(lanes)]notes // guarded by mu
+	anew     notes             // guarded by mu; what the broker doubled at QoS 2
 	longest  time.Duration     // guarded by mu; in which the receiver noted nothing
 }
 
 func newWatch(r *run) *watch {
-	w := &watch{run: r}
+	w := &watch{run: r, anew: notes{dir: r.config.Dir, kind: "anew", lane: 1, incarnation: 1}}
 	for lane := range lanes {
 		for kind, f := range map[string]*notes{"promised": &w.promised[lane], "failed": &w.failed[lane], "received": &w.received[lane]} {
 			*f = notes{dir: r.config.Dir, kind: kind, lane: lane, incarnation: 1}
@@ -55,6 +56,9 @@ func (w *watch) poll() error {
 	pub, rec := w.run.pub.latest(), w.run.rec.latest()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := w.anew.follow(rec); err != nil {
+		return err
+	}
 	for lane := range lanes {
 		for _, err := range []error{w.promised[lane].follow(pub), w.failed[lane].follow(pub), w.received[lane].follow(rec)} {
 			if err != nil {

@@ -19,18 +19,20 @@ type witness struct {
 
 	mu     sync.Mutex
 	sights [len(lanes)][]sight // guarded by mu
+	anew   []sight             // guarded by mu; what the broker doubled
 	err    error               // guarded by mu; what it could not make sense of
 }
 
 // startWitness returns when the broker has the subscriptions.
 func startWitness(ctx context.Context, url string, v mqtt.Version) (*witness, error) {
-	conn, err := mqtt.Connect(context.Background(), url,
+	w := new(witness)
+	conn, err := mqtt.Connect(context.Background(), url, append(newExchanges(w.noteAnew).options(),
 		mqtt.WithVersions(v), mqtt.WithClientID("chaos-witness"), mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(receiveMaximum),
-		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}))
+		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}))...)
 	if err != nil {
 		return nil, err
 	}
-	w := &witness{conn: conn}
+	w.conn = conn
 	for lane, qos := range lanes {
 		sub, err := conn.Subscribe(ctx, topic(lane), qos)
 		if err != nil {
@@ -40,6 +42,12 @@ func startWitness(ctx context.Context, url string, v mqtt.Version) (*witness, er
 		w.work.Go(func() { w.watch(sub, lane) })
 	}
 	return w, nil
+}
+
+func (w *witness) noteAnew(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.anew = append(w.anew, sight{n: n})
 }
 
 func (w *witness) watch(sub *mqtt.Subscription, lane int) {
