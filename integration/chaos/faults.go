@@ -50,8 +50,11 @@ func (p *process) disturb(ctx context.Context, rng *rand.Rand) error {
 
 // disturbBroker stops and starts the broker until ctx ends, and leaves it
 // running. It is called on the goroutine that may call tb.Fatalf.
-func disturbBroker(ctx context.Context, tb broker.TB, b *broker.Broker, rng *rand.Rand) (restarts int) {
+func (r *run) disturbBroker(ctx context.Context, tb broker.TB, rng *rand.Rand) (restarts int) {
+	b := r.broker
 	for pause(ctx, between(rng, 4*time.Second, 20*time.Second)) {
+		for r.proxies[0].sheltering() && pause(ctx, pollEvery) {
+		}
 		b.Stop(tb) // by SIGTERM: it saves what it has
 		pause(ctx, between(rng, 0, time.Second))
 		b.Restart(tb)

@@ -13,10 +13,14 @@ type link struct {
 	client, server net.Conn
 	record         *record
 	plan           plan
+	began          time.Time
+	sheltered      bool            // not to end young
 	until          atomic.Int64    // stalled until then, in Unix nanoseconds
 	ctx            context.Context // ends with the link
 	cancel         context.CancelFunc
 }
+
+func (l *link) inShelter() bool { return l.sheltered && time.Since(l.began) < youngTime }
 
 // pump copies one direction until either end ends, the plan cuts the link or
 // somebody else does.

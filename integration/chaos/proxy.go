@@ -30,6 +30,7 @@ type proxy struct {
 	calm  bool               // guarded by mu; links are left alone
 	links map[*link]struct{} // guarded by mu
 	count int                // guarded by mu; links so far
+	young int                // guarded by mu; links in a row that ended young
 }
 
 func startProxy(name, brokerURL, dir string, rng *rand.Rand) (*proxy, error) {
@@ -93,7 +94,7 @@ func (p *proxy) begin(client, server net.Conn) error {
 	if err != nil {
 		return err
 	}
-	l := &link{proxy: p, client: client, server: server, record: record, plan: p.draw()}
+	l := &link{proxy: p, client: client, server: server, record: record, began: time.Now(), plan: p.draw(), sheltered: p.young >= youngLimit}
 	l.ctx, l.cancel = context.WithCancel(p.ctx)
 	p.links[l] = struct{}{}
 	var pumps sync.WaitGroup
@@ -105,9 +106,22 @@ func (p *proxy) begin(client, server net.Conn) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.links, l)
+		p.young++
+		if time.Since(l.began) > youngTime {
+			p.young = 0
+		}
 	})
 	return nil
 }
+
+const (
+	// After three links in a row that ended within a second with one message
+	// alone under way, the client takes that for the reason and sets it aside.
+	// That is no loss without a word, but not what is tested here: after two links
+	// that ended so young the next is left to get older.
+	youngLimit = 2
+	youngTime  = 1500 * time.Millisecond
+)
 
 // plan is what is done to a link from its beginning.
 type plan struct {
@@ -120,7 +134,7 @@ type plan struct {
 // within CONNECT to some thousand packets later. p.mu is held.
 func (p *proxy) draw() plan {
 	var d plan
-	if p.calm {
+	if p.calm || p.young >= youngLimit {
 		return d
 	}
 	if p.rng.IntN(2) == 0 {
@@ -141,6 +155,9 @@ func (p *proxy) draw() plan {
 // under way.
 func (p *proxy) cut(orderly bool) {
 	p.each(func(l *link) {
+		if l.inShelter() {
+			return
+		}
 		p.cuts.Add(1)
 		if orderly {
 			l.close()
@@ -165,7 +182,17 @@ func (p *proxy) soothe() {
 	p.mu.Lock()
 	p.calm = true
 	p.mu.Unlock()
-	p.each((*link).reset)
+	p.each(func(l *link) {
+		if !l.sheltered {
+			l.reset()
+		}
+	})
+}
+
+// sheltering reports whether a link must not be the next to end young.
+func (p *proxy) sheltering() (yes bool) {
+	p.each(func(l *link) { yes = yes || l.inShelter() })
+	return yes
 }
 
 func (p *proxy) each(f func(*link)) {

@@ -102,7 +102,7 @@ func (r *run) rage(ctx context.Context, tb broker.TB) error {
 			}
 		})
 	}
-	r.result.Restarts = disturbBroker(ctx, tb, r.broker, r.rng(6))
+	r.result.Restarts = r.disturbBroker(ctx, tb, r.rng(6))
 	work.Wait()
 	return errors.Join(errs...)
 }
