@@ -11,7 +11,7 @@ import (
 
 // Config says what Run is to do.
 type Config struct {
-	Version  mqtt.Version
+	Version  mqtt.Version     // the only one that both children speak
 	Over     broker.Transport // TCP, TLS, WS or WSS
 	Duration time.Duration    // of the faults; what is under way then is waited for
 	Seed     uint64           // of the faults

@@ -12,7 +12,7 @@ import (
 
 // Report is what a run showed.
 type Report struct {
-	Lanes    []Lane
+	Lanes    []Lane        // QoS 1, then QoS 2
 	Cuts     int           // links cut
 	Stalls   int           // links stalled
 	Slowed   int           // links with a limited bandwidth
@@ -24,15 +24,15 @@ type Report struct {
 
 // Lane is what became of the messages of one QoS.
 type Lane struct {
-	QoS      mqtt.QoS
-	Promised int // messages that were stored
-	Received int // messages that the receiver got
-	Failed   int // Futures that failed
-	Lost     int // promised, and never received by the receiver or the witness
-	Doubled  int // received twice by one process or by the witness, which QoS 1 permits
-	ByBroker int // of these, what the broker sent again after its PUBREL, see exchanges
-	Disorder int // received for the first time after a later one
-	Again    int // received again after a kill of the receiver
+	QoS      mqtt.QoS // of every message of the lane
+	Promised int      // messages that were stored
+	Received int      // messages that the receiver got
+	Failed   int      // Futures that failed
+	Lost     int      // promised, and never received by the receiver or the witness
+	Doubled  int      // received twice by one process or by the witness, which QoS 1 permits
+	ByBroker int      // of these, what the broker sent again after its PUBREL, see exchanges
+	Disorder int      // received for the first time after a later one
+	Again    int      // received again after a kill of the receiver
 
 	// Examples are numbers of what was lost, doubled at QoS 2 or out of order.
 	Examples []int
