@@ -46,6 +46,9 @@ func StartNATSCluster(tb TB, opts NATSOptions) *Cluster {
 		node.opts.Cluster = server.ClusterOpts{Name: "millrace", Host: "127.0.0.1", Port: port}
 		node.opts.Routes = slices.Clone(routes)
 		node.opts.MQTT.StreamReplicas = clusterSize
+		// A request made while there is no leader is never answered: a CONNECT that
+		// waits for one longer than the default 5 s would outlast WaitReady.
+		node.opts.MQTT.JSAPITimeout = 0
 		c.nodes = append(c.nodes, node)
 		c.brokers = append(c.brokers, node.broker(fmt.Sprintf("nats node %d", i)))
 	}
