@@ -3,6 +3,8 @@ package mqtt
 import (
 	"errors"
 	"time"
+
+	"github.com/millrace/mqtt/codec"
 )
 
 const (
@@ -29,15 +31,24 @@ func (s *supervisor) learn(l *link, err error) {
 	}
 }
 
-// learnInbound counts links that died of the same protocol error in a row.
+// learnInbound counts links that died of the same protocol error in a row. A
+// server that goes beyond our Receive Maximum, again and again, delivers all the
+// same as long as each link brings some exchange further.
 func (s *supervisor) learnInbound(err error) {
 	p, ok := errors.AsType[*ProtocolError](err)
 	switch {
-	case !ok, errors.Is(err, errDisconnect3):
+	case !ok, errors.Is(err, errDisconnect3), exceededMaximum(err) && s.c.ledger.progress():
 		s.poison, s.poisoned = "", 0
 	case p.Error() == s.poison:
 		s.poisoned++
 	default:
 		s.poison, s.poisoned = p.Error(), 1
 	}
+}
+
+// exceededMaximum reports whether a link ended because the server sent more than
+// our Receive Maximum allows [MQTT-3.3.4-9].
+func exceededMaximum(err error) bool {
+	p, ok := errors.AsType[*ProtocolError](err)
+	return ok && p.Code == codec.ReceiveMaximumExceeded
 }

@@ -33,6 +33,7 @@ type ledger struct {
 	version Version
 	open    int       // entries of this link not through: what Receive Maximum counts
 	maximum int       // our Receive Maximum on this link; 0 for none (3.x)
+	moved   bool      // an exchange of this link went on
 	gen     uint32    // of the newest entry, within refShift's room
 	epoch   uint32    // the first generation of the session
 	began   time.Time // of the first arrival
@@ -58,7 +59,7 @@ const genMask = 1<<(32-refShift) - 1
 func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.link, g.version, g.maximum, g.open = link, v, maximum, 0
+	g.link, g.version, g.maximum, g.open, g.moved = link, v, maximum, 0, false
 	for i := range g.orders {
 		g.orders[i].drain(func(e *entry) {
 			e.queued = false
@@ -131,7 +132,7 @@ func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Su
 	var stale uint32
 	if e := g.table.get(m.id); e != nil {
 		if g.same(e, m.QoS, m.Dup(), hash) {
-			if !e.counted && g.full() {
+			if !e.counted && g.exceeded() {
 				return arrivedOver, 0
 			}
 			g.again(e)
@@ -142,7 +143,7 @@ func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Su
 		}
 		g.drop(e)
 	}
-	if g.full() {
+	if g.exceeded() {
 		return arrivedOver, 0
 	}
 	if g.gen = (g.gen + 1) & genMask; g.gen == 0 {
@@ -158,8 +159,26 @@ func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Su
 	return arrivedNew, e.gen
 }
 
+// exceeded reports whether one message more is beyond our Receive Maximum. What
+// counts is what we "have not sent a PUBACK or PUBCOMP" for (section 3.3.4), so
+// those that are due are sent first.
+func (g *ledger) exceeded() bool {
+	if g.full() {
+		g.settleAll()
+	}
+	return g.full()
+}
+
 // full reports whether the server has used up our Receive Maximum.
 func (g *ledger) full() bool { return g.maximum > 0 && g.open >= g.maximum }
+
+// progress reports whether the exchange of any message of the current link went
+// on: its PUBACK, PUBREC or PUBCOMP was sent.
+func (g *ledger) progress() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.moved
+}
 
 // same reports whether a PUBLISH is the message of e sent again.
 func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
@@ -313,6 +332,11 @@ func (g *ledger) owes(sub *Subscription) bool {
 func (g *ledger) settle() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.settleAll()
+}
+
+// settleAll is settle under the lock.
+func (g *ledger) settleAll() {
 	g.settleOrder(&g.orders[0], codec.PUBACK)
 	g.settleOrder(&g.orders[1], codec.PUBREC)
 }
@@ -341,6 +365,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 	if len(g.scratch) > 0 && !g.pay(g.link, g.scratch) {
 		return // the link is gone; they are owed on the next
 	}
+	g.moved = g.moved || len(g.scratch) > 0
 	for ; n > 0; n-- {
 		e := q.pop()
 		e.queued = false
@@ -377,6 +402,7 @@ func (g *ledger) released(id uint16) {
 	if !g.reply(codec.PUBCOMP, id, codec.Success) {
 		return // the server asks again on the next link
 	}
+	g.moved = true
 	g.drop(e)
 }
 
@@ -451,7 +477,9 @@ func (g *ledger) committed(facts []inFact, err error) {
 // left ends e, whose record is gone.
 func (g *ledger) left(e *entry) {
 	e.key = 0
-	g.reply(codec.PUBCOMP, e.id, codec.Success) // else the server asks again
+	if g.reply(codec.PUBCOMP, e.id, codec.Success) { // else the server asks again
+		g.moved = true
+	}
 	g.drop(e)
 }
 

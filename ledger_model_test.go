@@ -166,13 +166,14 @@ func (m *ledgerModel) arriveNew() {
 		}
 	}
 	x.had = slices.Clone(x.left)
-	full := m.maximum > 0 && m.counted()-replaced(old) >= m.maximum
-	kind, gen := m.g.arrive(inbound(id, qos, dup), x.hash, time.Time{}, x.left)
-	m.logf("new %d q%d dup %v for %d: %v", id, qos, dup, len(x.left), kind)
 	if old != nil {
 		old.void, old.over = true, true
 		delete(m.open, id)
 	}
+	full := m.exceeded()
+	kind, gen := m.g.arrive(inbound(id, qos, dup), x.hash, time.Time{}, x.left)
+	m.logf("new %d q%d dup %v for %d: %v", id, qos, dup, len(x.left), kind)
+	m.compare()
 	if full {
 		if kind != arrivedOver {
 			m.failf("arrival above our Receive Maximum was %v", kind)
@@ -195,11 +196,14 @@ func (m *ledgerModel) arriveNew() {
 	m.orders[qos-1] = append(m.orders[qos-1], x)
 }
 
-func replaced(x *modelMsg) int {
-	if x != nil && x.count {
-		return 1
+// exceeded reports whether one message more is beyond our Receive Maximum, with
+// everything acknowledged whose turn has come.
+func (m *ledgerModel) exceeded() bool {
+	over := func() bool { return m.maximum > 0 && m.counted() >= m.maximum }
+	if over() {
+		m.expectDue()
 	}
-	return 0
+	return over()
 }
 
 // pick picks an open message in a fixed order, nil when there is none.
@@ -220,13 +224,14 @@ func (m *ledgerModel) redeliver() {
 	}
 	bare := x.paid && m.v != V31 || !x.paid && x.qos == 2 && slices.Contains(m.orders[1], x)
 	dup := !(bare && m.rng.IntN(3) == 0)
-	full := m.maximum > 0 && !x.count && m.counted() >= m.maximum
+	full := !x.count && m.exceeded()
 	hash := x.hash
 	if x.paid {
 		hash++ // by identifier alone
 	}
 	kind, _ := m.g.arrive(inbound(x.id, x.qos, dup), hash, time.Time{}, x.had)
 	m.logf("again %d q%d: %v", x.id, x.qos, kind)
+	m.compare()
 	if full {
 		if kind != arrivedOver {
 			m.failf("redelivery above our Receive Maximum was %v", kind)
@@ -277,12 +282,16 @@ func (m *ledgerModel) ack() {
 func (m *ledgerModel) settle() {
 	m.logf("settle, dead %v", m.dead)
 	if !m.dead {
-		for i, t := range []codec.Type{codec.PUBACK, codec.PUBREC} {
-			m.expectOrder(i, t)
-		}
+		m.expectDue()
 	}
 	m.g.settle()
 	m.compare()
+}
+
+func (m *ledgerModel) expectDue() {
+	for i, t := range []codec.Type{codec.PUBACK, codec.PUBREC} {
+		m.expectOrder(i, t)
+	}
 }
 
 func (m *ledgerModel) expectOrder(i int, t codec.Type) {

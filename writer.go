@@ -59,6 +59,15 @@ func (l *link) writer() {
 			l.kill(errLocalClose)
 		}
 	}
+	if !broken && exceededMaximum(l.cause) {
+		// The acknowledgements that are due are how the server gets on next time.
+		if b := o.swap(l, spare); b != nil {
+			l.hookSent(b)
+			err := w.write(l, b)
+			o.wrote(l, b, err)
+			broken = err != nil
+		}
+	}
 	l.closeSocket(broken)
 }
 
