@@ -184,6 +184,7 @@ func TestB11_StoreLimits(t *testing.T) {
 			if !errors.Is(err, want) {
 				t.Errorf("%v: %v, want %v", policy, err, want)
 			}
+			synctest.Wait() // that "d" is stored says nothing of a's Future
 			kept := "abc"
 			if want == nil {
 				kept = "bcd"
