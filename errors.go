@@ -28,8 +28,8 @@ var (
 	ErrExpired = errors.New("mqtt: message expired before it was sent")
 	// ErrSessionLost says that the server lost the session that the exchange belonged to.
 	ErrSessionLost = errors.New("mqtt: session lost at the server")
-	// ErrSetAside says that the link died each time the message was sent, so
-	// that it is suspected to be the reason and is not sent again.
+	// ErrSetAside says that the link died each time the message was sent alone,
+	// so that it is taken for the reason and is not sent again; see [PublishSetAside].
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
 	// ErrKeyInUse says that a message with that key is still under way.
 	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")

@@ -135,6 +135,7 @@ type AckOverdue struct {
 type MessageDropped struct {
 	EventInfo
 	Topic string // of the message, or the filter of the subscription
+	Key   string // the application's for a message from the session store
 	Size  int    // in bytes, where it is known
 	Err   error
 	Total uint64 // dropped so far, for this reason
@@ -150,12 +151,17 @@ type MessageUnmatched struct {
 	Total uint64 // unmatched so far, this event's included
 }
 
-// PublishSetAside says that a message is suspected of making the server cut the
-// link, and is not sent again in this session.
+// PublishSetAside says that a message makes the server cut the link, it seems,
+// and is not sent again in this session: three links in a row, each of which had
+// been well for a second without any publish, ended within a second of being sent
+// this one alone. Its Future fails with [ErrSetAside]. A message of an earlier
+// process, whose Future nobody may hold, is told in a [MessageDropped] as well.
 type PublishSetAside struct {
 	EventInfo
 	Topic    string // of the message
+	Key      string // the application's, see [Properties]; empty when it gave none
 	PacketID uint16 // which stays taken
+	Err      error  // what the last of the links ended with
 }
 
 // StoreFailed says that the session store could not write. The Futures of the

@@ -35,6 +35,7 @@ type link struct {
 	closing  bool   // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
 	writing0 uint64 // acceptance number of the first QoS 0 message being written
 	probe    bool   // one publish at a time, to find the one that kills links
+	quiet    bool   // no publish yet: would the link die without?
 	suspects uint64 // acceptance number of the newest publish that may be the one
 	window   int    // the limit of the window when nothing is suspected
 

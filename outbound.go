@@ -364,7 +364,7 @@ func (o *outbound) pump() {
 		o.resend(r)
 	}
 	if l.probe && o.suspectsPassed() {
-		l.probe = false
+		l.probe, l.quiet = false, false
 		o.win.widen(l.window)
 	}
 	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 {
@@ -466,7 +466,7 @@ func (o *outbound) settle(r *record, err error) {
 		kept := r.saved > durNone && r.staged == durNone
 		if r.restored && !kept {
 			o.stats.dropped++
-			o.log(MessageDropped{Topic: r.topic, Err: err, Total: o.stats.dropped})
+			o.log(MessageDropped{Topic: r.topic, Key: r.appKey, Err: err, Total: o.stats.dropped})
 		}
 		err = &PublishError{Topic: r.topic, MayHaveArrived: r.mayHaveArrived(err), Kept: kept, Err: err}
 	}

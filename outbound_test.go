@@ -149,8 +149,9 @@ func TestWaitersAreAcceptedOffline(t *testing.T) {
 	if err != nil || w.ready == nil {
 		t.Fatal(err, "did not wait")
 	}
+	l.probe = true
 	o.down(l, errors.New("cut"))
-	if _, _, found := o.suspect(1); !found {
+	if v := o.weigh(l, true, 1); !v.aside {
 		t.Fatal("nothing was set aside")
 	}
 	turnAll(o)
@@ -207,6 +208,7 @@ func TestB11_WhatWasSentIsNotTakenBack(t *testing.T) {
 		t.Errorf("sent %v, first %v, second %v", sent.Err(), first.Err(), second.Err())
 	}
 	o.up(l, true, 0, func() {})
+	o.endQuiet(l)
 	if got := writeAll(o, l); got[0].payload != "sent" || got[0].dup {
 		t.Errorf("wrote %v", got)
 	}

@@ -103,6 +103,10 @@ func TestB10_TheLastSuspectIsProbed(t *testing.T) {
 	l.probe = true
 	o.up(l, true, 0, func() {})
 	publish(o, 1, "new") // no suspect
+	if sent := writeAll(o, l); len(sent) > 0 {
+		t.Fatalf("sent %v in the quiet", payloads(sent))
+	}
+	o.endQuiet(l)
 	for _, want := range [][]string{{"0000"}, {"0001"}, {"0002"}, {"new"}} {
 		sent := writeAll(o, l)
 		if got := payloads(sent); !slices.Equal(got, want) {

@@ -37,7 +37,7 @@ func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe f
 	}
 	l.window = limit
 	if l.probe {
-		limit, l.suspects = 1, o.seq
+		limit, l.quiet, l.suspects = 0, true, o.seq
 	}
 	o.tick = time.Now()
 	o.link = l
@@ -157,33 +157,6 @@ type lostError struct{ cause error }
 func (e *lostError) Error() string        { return "link lost: " + trimPrefix(e.cause) }
 func (e *lostError) Unwrap() error        { return e.cause }
 func (e *lostError) Is(target error) bool { return target == ErrLinkLost }
-
-// suspect notes that l died within a moment of sending, and returns the message
-// that was alone under way when it did so for the limit-th time; it is set aside.
-func (o *outbound) suspect(limit uint8) (topic string, id uint16, found bool) {
-	o.mu.Lock()
-	defer o.unlock()
-	var only *record
-	for r := o.win.order.head; r != nil; r = r.next {
-		if r.quota {
-			if only != nil {
-				return "", 0, false
-			}
-			only = r
-		}
-	}
-	if only == nil {
-		return "", 0, false
-	}
-	only.deaths++
-	if only.deaths < limit {
-		return "", 0, false
-	}
-	topic, id = only.topic, only.id
-	o.win.setAside(only)
-	o.settle(only, ErrSetAside)
-	return topic, id, true
-}
 
 // refuse makes every later publish fail with err. With it the waiting ones fail too.
 func (o *outbound) refuse(err error) {

@@ -19,7 +19,7 @@ type supervisor struct {
 	failures int                // attempts since the last stable link
 	links    uint32             // number of the last link
 	existed  bool               // a session may exist at the server: never start clean again on 5.0
-	flaps    int                // links in a row that died within a moment of sending
+	flaps    int                // links in a row that died young, or of a suspect
 	fresh    bool               // an earlier session was discarded at a 3.x server
 	poison   string             // protocol error of the last link
 	poisoned int                // how many links in a row died of it
@@ -268,7 +268,8 @@ func (s *supervisor) run(l *link) error {
 	c := s.c
 	s.links++
 	l.no = s.links
-	l.probe = s.flaps >= 2
+	probe := s.flaps >= flapProbe
+	l.probe = probe
 	c.stats.links.Add(1)
 	c.events.setLink(l.no)
 	first := s.links == 1 && !c.restored
@@ -276,6 +277,9 @@ func (s *supervisor) run(l *link) error {
 	if !c.linkUp(l, first && l.agreed.sessionPresent) {
 		l.nc.Close()
 		return context.Cause(c.ctx)
+	}
+	if probe {
+		c.later(flapTime, func() { c.out.endQuiet(l) })
 	}
 	select {
 	case <-c.nudge: // asked for while this link was being made

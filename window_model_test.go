@@ -680,6 +680,7 @@ func (m *outModel) up(present bool) {
 			m.o.sendControl(testControl(&m.answered, &m.ctlDropped))
 		}
 	})
+	m.o.endQuiet(m.l)
 }
 
 func (m *outModel) cut() {
@@ -691,13 +692,15 @@ func (m *outModel) cut() {
 		m.done(err)
 	}
 	m.logf("cut")
-	m.o.down(m.l, errors.New("cut"))
+	l := m.l
+	m.o.down(l, errors.New("cut"))
 	m.l = nil
 	m.pending = m.pending[:0]
 	m.cutControls()
 	if m.rng.IntN(4) == 0 && !m.calm {
-		if _, id, found := m.o.suspect(1); found {
-			m.logf("set aside %d", id)
+		l.probe = true
+		if v := m.o.weigh(l, true, 1); v.aside {
+			m.logf("set aside %d", v.id)
 		}
 	}
 }

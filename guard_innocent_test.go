@@ -1,0 +1,106 @@
+package mqtt_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/codec"
+)
+
+// leftBehind is a process that goes on with one message of QoS 1 of another one.
+func leftBehind(t *testing.T, v mqtt.Version) *storedScript {
+	t.Helper()
+	d := newDisk()
+	s := d.script(t, v, false)
+	s.conn.Publish(t.Context(), keyed("k", 1))
+	s.expectPublish(0x32, 1, "t", "k")
+	s.crash()
+	return d.script(t, v, true)
+}
+
+// B10: a network that cuts links while they are young sets no message aside, not
+// even the only one there is: a link that dies before it carries it clears it.
+func TestB10_CutsSetNoInnocentAside(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := leftBehind(t, v)
+		f := s.conn.Lookup("k")
+		for n := range 30 {
+			time.Sleep(time.Duration(n%10) * 90 * time.Millisecond)
+			s.Cut()
+			s.next(connack(v, true))
+		}
+		s.ExpectPacket()
+		pending(t, f)
+		s.sendAck(0x40, 1)
+		succeeded(t, f)
+		if evs := told[mqtt.PublishSetAside](s.conn); len(evs) > 0 {
+			t.Errorf("set aside: %+v", evs)
+		}
+	})
+}
+
+// B10: a server that says why it ends links, for reasons of its own, accuses no message.
+func TestB10_ServersOwnReasonsAccuseNobody(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		if v != mqtt.V5 {
+			return // 3.x says nothing
+		}
+		s := leftBehind(t, v)
+		f := s.conn.Lookup("k")
+		for range 20 {
+			time.Sleep(1100 * time.Millisecond)
+			s.ExpectPacket()
+			s.Send("E0 01 8B") // server shutting down
+			s.next(connack(v, true))
+		}
+		time.Sleep(2 * time.Second)
+		s.ExpectPacket()
+		s.sendAck(0x40, 1)
+		succeeded(t, f)
+	})
+}
+
+// B10: a message of an earlier process that is set aside, whose Future nobody
+// holds, is named by events, with the reason.
+func TestB10_RestoredMessageSetAsideIsTold(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := leftBehind(t, v)
+		for link := range 5 {
+			if link > 0 {
+				s.next(connack(v, true))
+			}
+			if link >= 2 {
+				s.ExpectNothing(990 * time.Millisecond) // it probes
+			}
+			s.expectPublish(0x3A, 1, "t", "k")
+			if v == mqtt.V5 {
+				s.Send("E0 01 99")
+				synctest.Wait()
+			}
+			s.Cut()
+		}
+		s.next(connack(v, true))
+		s.ExpectNothing(time.Minute)
+		var aside *mqtt.PublishSetAside
+		var dropped *mqtt.MessageDropped
+		for range len(s.conn.Events()) {
+			switch ev := (<-s.conn.Events()).(type) {
+			case mqtt.PublishSetAside:
+				aside = &ev
+			case mqtt.MessageDropped:
+				dropped = &ev
+			}
+		}
+		if aside == nil || aside.Topic != "t" || aside.Key != "k" || aside.PacketID != 1 || aside.Err == nil {
+			t.Errorf("%+v", aside)
+		} else if e, ok := errors.AsType[*mqtt.ReasonError](aside.Err); v == mqtt.V5 && (!ok || e.Code != codec.PayloadFormatInvalid) {
+			t.Errorf("reason %v", aside.Err)
+		}
+		if dropped == nil || dropped.Topic != "t" || dropped.Key != "k" || !errors.Is(dropped.Err, mqtt.ErrSetAside) {
+			t.Errorf("%+v", dropped)
+		}
+	})
+}
