@@ -144,7 +144,7 @@ func TestB03_DistinctErrors(t *testing.T) {
 		{"set aside", mqtt.ErrSetAside, true, func(t *testing.T) *mqtt.Future {
 			s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
 			f := s.conn.Publish(t.Context(), msg(1))
-			for range 3 {
+			for range 5 { // two young links, then three that probe
 				s.ExpectPacket()
 				s.Cut()
 				s.next(server.ConnackPresent)
