@@ -234,8 +234,9 @@ type PublishError struct {
 	// MayHaveArrived says that the message, or a part of it, was handed to the
 	// network, so that the server may have it. When false the server has not.
 	MayHaveArrived bool
-	// Kept says that the session store holds the message: a Conn made later with
-	// the same store and client identifier goes on with it.
+	// Kept says that the session store holds the message, or may hold it since a
+	// commit hangs or its outcome is uncertain: a Conn made later with the same
+	// store and client identifier goes on with it. When false none will.
 	Kept bool
 	Err  error
 }

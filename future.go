@@ -35,7 +35,8 @@ func (s Stage) String() string {
 // Future is the outcome of one publish. It resolves exactly once, and with nil
 // only when the server has the message: for QoS 0 when its bytes were written to
 // the network, for QoS 1 at PUBACK, for QoS 2 at PUBCOMP. It survives
-// reconnects.
+// reconnects. With a session store it fails only once the message is gone from
+// there, so that no later process sends what was given up.
 //
 // The Futures of QoS 0 messages written together may be one object.
 type Future struct {
@@ -205,8 +206,12 @@ func (f *Future) PacketID() uint16 {
 	return f.id
 }
 
-// Cancel takes the message back if it is still queued, so that it is never
-// sent, and reports whether it did. The Future then fails with [ErrCanceled].
+// Cancel takes the message back if it is still queued, so that this Conn never
+// sends it, and reports whether it did. The Future then fails with [ErrCanceled].
+//
+// With a session store the Future stays pending until the message is gone from
+// there too. A process that dies before that leaves the message to the next one,
+// as [PublishError.Kept] says when the store does not let go of it.
 func (f *Future) Cancel() bool {
 	if f.out == nil {
 		return false

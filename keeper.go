@@ -35,6 +35,8 @@ type keeper struct {
 	left     bool          // nobody waits for the committer: it closes the session
 	resident int           // bytes of queued payloads in memory
 	failures int           // commits that failed since one went through
+	no       uint64        // of next
+	ends     []heldEnd     // in the order of their batches
 }
 
 // durability is how much of an outgoing message the store holds.
@@ -54,6 +56,7 @@ type storeBatch struct {
 	inbound []inFact
 	loads   []outFact
 	arena   []byte // what the ops' heads are cut from
+	no      uint64 // counts batches
 }
 
 // outFact is what is true of a record once a batch is committed. The record may
@@ -287,13 +290,16 @@ func (o *outbound) commitBatch(b *storeBatch) (again bool) {
 // anything; otherwise the committer has ended.
 func (o *outbound) nextBatch(b *storeBatch) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	k := o.keep
 	if !k.next.empty() {
 		*b, k.next = k.next, *b
+		b.no = k.no
+		k.no++
 		return true
 	}
 	k.running = false
+	o.durable(k.no)
 	if k.quiet != nil {
 		close(k.quiet)
 		k.quiet = nil
@@ -309,8 +315,9 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 // server recognises, or it doubles at QoS 1.
 func (o *outbound) giveUpStore() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	o.keep.next.reset()
+	o.undeleted()
 }
 
 // flushStore waits until everything gathered is written, at most for a time, and
@@ -366,6 +373,7 @@ var errStoreHangs = errors.New("a commit does not return")
 // committed applies that b is durable.
 func (o *outbound) committed(b *storeBatch) {
 	o.keep.failures = 0
+	o.durable(b.no)
 	for i := range b.facts {
 		f := &b.facts[i]
 		r := f.r
@@ -402,11 +410,15 @@ func (o *outbound) spill(r *record) {
 // ledger is told that they are not durable, and asks again.
 func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 	lost := map[uint64]bool{}
+	uncertain := errors.Is(err, store.ErrUncertain)
 	for i := range b.facts {
 		if f := &b.facts[i]; f.dur == durMessage {
 			lost[f.key] = true
 			if r := f.r; r.key == f.key && r.fut != nil {
 				r.staged = durNone // there is nothing to delete
+				if uncertain {
+					r.saved = durMessage
+				}
 				o.unqueue(r)
 				o.finish(r, &StoreError{Op: "write", Err: err})
 			}
@@ -420,6 +432,9 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 	b.inbound = slices.DeleteFunc(b.inbound, func(f inFact) bool { return !f.gone })
 	b.drop(func(op *store.Op) bool { return lost[op.Key.Seq] || op.Key.Kind == store.Incoming && !op.Delete }, lost)
 	o.keep.next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] }, lost)
+	if !uncertain {
+		o.neverThere(lost)
+	}
 	return refused
 }
 

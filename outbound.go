@@ -457,23 +457,30 @@ func (o *outbound) finish(r *record, err error) {
 	}
 }
 
-// settle hands the Future of r to the goroutine and frees its place.
+// settle hands the Future of r to the goroutine and frees its place. One that
+// fails is held until the session store has let go of the message.
 func (o *outbound) settle(r *record, err error) {
 	if r.fut == nil {
 		return
 	}
+	end := resolution{fut: r.fut}
+	hold := err != nil && o.keep != nil && (r.staged > durNone || r.ended && o.keep.running)
 	if err != nil {
 		kept := r.saved > durNone && r.staged == durNone
 		if r.restored && !kept {
 			o.stats.dropped++
 			o.log(MessageDropped{Topic: r.topic, Key: r.appKey, Err: err, Total: o.stats.dropped})
 		}
-		err = &PublishError{Topic: r.topic, MayHaveArrived: r.mayHaveArrived(err), Kept: kept, Err: err}
+		end.err = &PublishError{Topic: r.topic, MayHaveArrived: r.mayHaveArrived(err), Kept: kept, Err: err}
 	}
-	o.resolved = append(o.resolved, resolution{fut: r.fut, err: err})
 	o.accepted--
 	o.bytes -= r.cost
 	o.unkey(r)
+	if hold {
+		o.holdEnd(end, r.key)
+	} else {
+		o.resolved = append(o.resolved, end)
+	}
 	o.unkeep(r)
 	r.fut, r.payload, r.props = nil, nil, nil
 }

@@ -340,7 +340,7 @@ func (o *outbound) flush() <-chan struct{} {
 
 // checkFlush closes the channels of the flushers that have waited long enough.
 func (o *outbound) checkFlush() {
-	if len(o.flushers) == 0 || len(o.resolved) > 0 || o.inHand {
+	if len(o.flushers) == 0 || len(o.resolved) > 0 || o.inHand || o.keep != nil && len(o.keep.ends) > 0 {
 		return
 	}
 	oldest := o.oldest()

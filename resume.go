@@ -176,12 +176,19 @@ func (o *outbound) refuse(err error) {
 func (o *outbound) shutdown(err error) {
 	o.refuse(err)
 	o.mu.Lock()
+	hangs := o.keep != nil && o.keep.running
+	if hangs {
+		o.undeleted()
+	}
 	fail := func(r *record) {
 		if r.fut == nil {
 			o.recycle(r)
 			return
 		}
 		o.gaveUp = true
+		if hangs && r.staged > durNone {
+			r.saved = max(r.saved, durMessage) // its commit may still go through
+		}
 		r.staged = durNone // what the store holds stays there
 		o.finish(r, err)
 	}

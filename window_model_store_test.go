@@ -204,6 +204,9 @@ func (d *modelDisk) crash(m *outModel) {
 		for _, r := range m.o.resolved {
 			p.told = p.told || r.fut == p.fut // decided, and about to be told
 		}
+		for _, e := range m.o.keep.ends {
+			p.told = p.told || e.fut == p.fut // the same
+		}
 	}
 	d.crashes++
 	d.Session.Close()

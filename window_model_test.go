@@ -808,6 +808,7 @@ func (m *outModel) quiesce() {
 		if m.l != nil && m.l.killed() {
 			m.cut()
 		}
+		busy = busy || m.disk != nil && !m.o.keep.next.empty() // by the turn
 		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.wake) == 0) {
 			break
 		}
