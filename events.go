@@ -166,7 +166,8 @@ type PublishSetAside struct {
 
 // StoreFailed says that the session store could not write. The Futures of the
 // messages concerned have failed; what it had to note about messages that it
-// holds already is tried again.
+// holds already is tried again. Or it could not read a message that waits there,
+// ten times in a row: its Future has failed, and the message stays in the store.
 type StoreFailed struct {
 	EventInfo
 	Err error // a *StoreError
@@ -174,10 +175,15 @@ type StoreFailed struct {
 	Final bool
 }
 
-// StoreDamaged says that a record of the session store was damaged, and put aside.
+// StoreDamaged says that a record of the session store could not be used: it was
+// damaged, and put aside, or a later version of this package wrote it.
 type StoreDamaged struct {
 	EventInfo
 	Err error // a *store.DamageError
+	// Left says that the record is of a format or a kind that this version does
+	// not know. It stays in the store as it is, its packet identifier stays taken,
+	// and a version that knows it goes on with it.
+	Left bool
 }
 
 // Closed says that the Conn has ended. It is the last event.

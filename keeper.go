@@ -503,9 +503,43 @@ func (o *outbound) fetched(l *loadedPayload) {
 		return
 	}
 	if l.err != nil {
-		o.unqueue(r)
-		o.finish(r, &StoreError{Op: "read", Err: l.err})
+		o.notFetched(l)
 		return
 	}
 	r.payload, r.onDisk = l.payload, false
+}
+
+// notFetched gives up a message whose payload is damaged. What could not be read
+// this time is tried again with a rest, while others are committed, and in the end
+// left in the store: a later process may be able to.
+func (o *outbound) notFetched(l *loadedPayload) {
+	r := l.r
+	err := &StoreError{Op: "read", Err: l.err}
+	if r.reads++; !l.gone() && r.reads < storeFailures {
+		key := l.key
+		time.AfterFunc(storePause, func() { o.fetchAgain(r, key) })
+		return
+	}
+	o.unqueue(r)
+	if !l.gone() {
+		o.unkeepExchange(r)
+		r.staged = durNone
+		o.log(StoreFailed{Err: err})
+	}
+	o.finish(r, err)
+}
+
+// gone reports whether the record is not there any more, or not as it was written.
+func (l *loadedPayload) gone() bool {
+	_, damaged := errors.AsType[*store.DamageError](l.err)
+	return damaged || errors.Is(l.err, store.ErrNotFound) || errors.Is(l.err, errStoredValue) || errors.Is(l.err, errStoredFormat)
+}
+
+// fetchAgain is fetch after a rest, unless r has ended meanwhile.
+func (o *outbound) fetchAgain(r *record, key uint64) {
+	o.mu.Lock()
+	defer o.unlock()
+	if r.key == key && r.onDisk && !o.keep.closed {
+		o.fetch(r)
+	}
 }

@@ -57,6 +57,7 @@ type record struct {
 	staged   durability // what was handed to the committer
 	saved    durability // what is durable
 	onDisk   bool       // the payload is in the store alone
+	reads    uint8      // how often it could not be fetched from there
 	resident bool       // the payload counts towards what is kept in memory
 	restored bool       // of an earlier process: nobody here may hold its Future
 	resent   bool       // PUBREL was sent again on this link

@@ -21,7 +21,7 @@ type restored struct {
 	released map[*record]uint64
 	incoming []restoredIncoming
 	orphans  []*record // exchanges whose message is gone: only the identifier counts
-	damaged  []error
+	damaged  []StoreDamaged
 	stray    []store.Op // records of no use, to be deleted or corrected
 	bytes    int        // of the payloads kept in memory
 	budget   int        // for them
@@ -30,6 +30,7 @@ type restored struct {
 	byID    map[uint16]bool
 	topics  map[string]string // one string for all messages of a topic
 	missing map[uint64]bool   // messages known to be damaged
+	later   laterRecords
 }
 
 // restoredIncoming is an inbound QoS 2 exchange that waits for PUBREL.
@@ -48,6 +49,7 @@ func openSession(st store.Store, clientID string, budget int) (store.Session, *r
 	r := &restored{
 		budget: budget, released: map[*record]uint64{}, byKey: map[uint64]*record{}, byID: map[uint16]bool{},
 		topics: map[string]string{}, missing: map[uint64]bool{},
+		later: laterRecords{messages: map[uint64]bool{}, withheld: map[*record]bool{}},
 	}
 	if err := r.load(session); err != nil {
 		session.Close()
@@ -66,7 +68,10 @@ func (r *restored) load(session store.Session) error {
 		if err == nil {
 			err = r.entry(&e)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errStoredFormat), errors.Is(err, errStoredKind):
+			r.leave(&e, err)
+		case err != nil:
 			r.damage(e.Key, err)
 		}
 		return nil
@@ -74,13 +79,19 @@ func (r *restored) load(session store.Session) error {
 	if err != nil {
 		return err
 	}
+	r.withhold()
 	if err := r.fetchSent(session); err != nil {
 		return err
 	}
 	r.epoch++
-	meta := storedMeta{epoch: r.epoch}
-	ops := append(r.stray, store.Op{Key: store.Key{Kind: store.Meta}, Head: meta.append(nil)})
-	return session.Commit(ops)
+	if !r.later.meta {
+		meta := storedMeta{epoch: r.epoch}
+		r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Meta}, Head: meta.append(nil)})
+	}
+	if len(r.stray) == 0 {
+		return nil
+	}
+	return session.Commit(r.stray)
 }
 
 // damage notes that a record is of no use.
@@ -93,7 +104,7 @@ func (r *restored) damage(key store.Key, err error) {
 	if key.Kind == store.Outgoing {
 		r.missing[key.Seq] = true
 	}
-	r.damaged = append(r.damaged, err)
+	r.damaged = append(r.damaged, StoreDamaged{Err: err})
 }
 
 // entry takes in one record. Those of kind Outgoing come before the Exchanges.
@@ -125,7 +136,7 @@ func (r *restored) entry(e *store.Entry) error {
 		}
 		r.incoming = append(r.incoming, restoredIncoming{e.Key.Seq, x.id})
 	default:
-		return fmt.Errorf("of a kind that this version does not know")
+		return errStoredKind
 	}
 	return nil
 }
@@ -166,6 +177,10 @@ func (r *restored) exchange(x *storedExchange, key uint64) error {
 		return r.doubled(x, rec)
 	}
 	r.byID[x.id] = true
+	if r.later.messages[key] && x.state != exchangeReleased {
+		r.reserve(x.id)
+		return nil
+	}
 	if rec == nil {
 		rec = r.orphan(x, key)
 	} else if rec.resident {
@@ -211,7 +226,7 @@ func (r *restored) orphan(x *storedExchange, key uint64) *record {
 		x.state = exchangeAside
 		r.stray = append(r.stray, store.Op{Key: k, Head: x.append(nil)})
 		if !r.missing[key] {
-			r.damaged = append(r.damaged, &store.DamageError{Key: k, Problem: "its message is missing"})
+			r.damaged = append(r.damaged, StoreDamaged{Err: &store.DamageError{Key: k, Problem: "its message is missing"}})
 		}
 	}
 	return rec
@@ -227,7 +242,7 @@ func (r *restored) fetchSent(session store.Session) error {
 		k := keeper{session: session}
 		l := &k.load([]outFact{{r: rec, key: rec.key}})[0]
 		if _, ok := errors.AsType[*store.DamageError](l.err); ok {
-			r.damaged = append(r.damaged, l.err)
+			r.damaged = append(r.damaged, StoreDamaged{Err: l.err})
 			x := storedExchange{id: rec.id, qos: rec.qos, state: exchangeAside}
 			r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Exchange, Seq: rec.key}, Head: x.append(nil)})
 			rec.state = recAside
@@ -313,9 +328,9 @@ func (c *Conn) openStore() error {
 	c.out.restore(r)
 	c.ledger.keep = c.out.keepIncoming
 	c.ledger.restore(r.incoming)
-	for _, err := range r.damaged {
-		c.emit(StoreDamaged{Err: err})
-		c.log.Warn("mqtt: record of the session store set aside", "client", c.cfg.clientID, "error", err)
+	for _, d := range r.damaged {
+		c.emit(d)
+		c.log.Warn("mqtt: record of the session store set aside", "client", c.cfg.clientID, "error", d.Err, "left", d.Left)
 	}
 	return nil
 }

@@ -9,11 +9,29 @@ import (
 )
 
 // What the records of a session store hold. Each value begins with the number
-// of its format, so that a later version of this package can tell.
+// of its format, so that another version of this package can tell. Behind it every
+// format keeps in place what an older version must not use again: the number of
+// the process in Meta, the packet identifier in Exchange and Incoming.
 const storedFormat = 1
 
-// errStoredFormat says that a value is not one that this package wrote.
-var errStoredFormat = errors.New("written in a format that this version does not know")
+var (
+	// errStoredFormat and errStoredKind are of a later version: the record stays.
+	errStoredFormat = errors.New("written in a format that this version does not know")
+	errStoredKind   = errors.New("of a kind that this version does not know")
+	// errStoredValue says that a value is not one that this package wrote.
+	errStoredValue = errors.New("not what this version writes")
+)
+
+// checkFormat returns why the value b is not of our format, or nil.
+func checkFormat(b []byte) error {
+	switch {
+	case len(b) == 0:
+		return errStoredValue
+	case b[0] != storedFormat:
+		return errStoredFormat
+	}
+	return nil
+}
 
 // storedMeta is the record of kind Meta.
 type storedMeta struct {
@@ -25,8 +43,11 @@ func (m *storedMeta) append(dst []byte) []byte {
 }
 
 func (m *storedMeta) decode(b []byte) error {
-	if len(b) != 9 || b[0] != storedFormat {
-		return errStoredFormat
+	if err := checkFormat(b); err != nil {
+		return err
+	}
+	if len(b) != 9 {
+		return errStoredValue
 	}
 	m.epoch = binary.BigEndian.Uint64(b[1:])
 	return nil
@@ -70,20 +91,23 @@ func (m *storedMessage) size() int {
 
 // decode reads a value, whose bytes it refers to for the payload alone.
 func (m *storedMessage) decode(b []byte) error {
-	if len(b) < storedHead || b[0] != storedFormat {
-		return errStoredFormat
+	if err := checkFormat(b); err != nil {
+		return err
+	}
+	if len(b) < storedHead {
+		return errStoredValue
 	}
 	if at := binary.BigEndian.Uint64(b[1:]); at != 0 {
 		m.expires = time.Unix(0, int64(at))
 	}
 	n := int(binary.BigEndian.Uint16(b[9:]))
 	if b = b[storedHead:]; len(b) < n {
-		return errStoredFormat
+		return errStoredValue
 	}
 	m.key, b = string(b[:n]), b[n:]
 	t, flags, rest, n, err := codec.ParseHeader(b)
 	if err != nil || n == 0 || t != codec.PUBLISH || len(b) != n+rest {
-		return errStoredFormat
+		return errStoredValue
 	}
 	var p codec.PublishView
 	if err := p.Decode(codec.V5, flags, b[n:]); err != nil {
@@ -115,6 +139,18 @@ type storedExchange struct {
 	state   exchangeState
 }
 
+// exchangeID is where the packet identifier stands in an Exchange of any format,
+// incomingID where in an Incoming.
+const exchangeID, incomingID = 3, 1
+
+// idAt returns the packet identifier at a place of b, 0 when there is none.
+func idAt(b []byte, at int) uint16 {
+	if len(b) < at+2 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b[at:])
+}
+
 func (x *storedExchange) append(dst []byte) []byte {
 	dst = append(dst, storedFormat, byte(x.state), byte(x.qos))
 	dst = binary.BigEndian.AppendUint16(dst, x.id)
@@ -122,13 +158,16 @@ func (x *storedExchange) append(dst []byte) []byte {
 }
 
 func (x *storedExchange) decode(b []byte) error {
-	if len(b) != 13 || b[0] != storedFormat || b[2] != 1 && b[2] != 2 {
-		return errStoredFormat
+	if err := checkFormat(b); err != nil {
+		return err
+	}
+	if len(b) != 13 || b[2] != 1 && b[2] != 2 {
+		return errStoredValue
 	}
 	x.state, x.qos = exchangeState(b[1]), QoS(b[2])
 	x.id, x.release = binary.BigEndian.Uint16(b[3:]), binary.BigEndian.Uint64(b[5:])
 	if x.id == 0 || x.state < exchangeSent || x.state > exchangeAside {
-		return errStoredFormat
+		return errStoredValue
 	}
 	return nil
 }
@@ -142,11 +181,14 @@ func (x *storedIncoming) append(dst []byte) []byte {
 }
 
 func (x *storedIncoming) decode(b []byte) error {
-	if len(b) != 3 || b[0] != storedFormat {
-		return errStoredFormat
+	if err := checkFormat(b); err != nil {
+		return err
+	}
+	if len(b) != 3 {
+		return errStoredValue
 	}
 	if x.id = binary.BigEndian.Uint16(b[1:]); x.id == 0 {
-		return errStoredFormat
+		return errStoredValue
 	}
 	return nil
 }

@@ -1,0 +1,154 @@
+package mqtt_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/store"
+)
+
+// B22: what a later version of this package wrote is left as it is by this one,
+// and goes on when the later one is back: the message, its exchange, both.
+func TestB22_DowngradeLosesNothing(t *testing.T) {
+	for name, kinds := range map[string][]store.Kind{
+		"message": {store.Outgoing}, "exchange": {store.Exchange}, "both": {store.Outgoing, store.Exchange}, "all": {store.Meta, store.Outgoing, store.Exchange},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storedVersions(t, func(t *testing.T, v mqtt.Version) {
+				d := written(t, v)
+				format := func(n byte) {
+					for _, k := range kinds {
+						i := 2 // "c"
+						if k == store.Meta {
+							i = 0
+						}
+						if n == 1 && k != store.Meta {
+							i = 0 // all that is left
+						}
+						key, value := d.value(t, k, i)
+						value[0] = n
+						d.put(t, k, key.Seq, value)
+					}
+				}
+				format(2)
+				s := d.script(t, v, true)
+				expectResent(s, "dab")
+				s.sendAck(0x70, 4)
+				s.sendAck(0x40, 1)
+				s.sendAck(0x50, 2)
+				s.ExpectBytes(rawAck(0x62, 2))
+				s.sendAck(0x70, 2)
+				f := s.conn.Publish(t.Context(), keyed("new", 1))
+				s.expectPublish(0x32, 4, "t", "new") // free again; 3 is not
+				s.sendAck(0x40, 4)
+				succeeded(t, f)
+				s.conn.Close()
+				format(1)
+				s = d.script(t, v, true)
+				s.expectPublish(0x3A, 3, "t", "c")
+				s.sendAck(0x40, 3)
+				s.conn.Close()
+				checkEmpty(t, d)
+			})
+		})
+	}
+}
+
+// faulty is a store whose reads fail for as long as it says.
+type faulty struct {
+	store.Store
+	fails int // reads; negative for ever
+	err   error
+}
+
+func (f *faulty) Session(id string) (store.Session, error) {
+	s, err := f.Store.Session(id)
+	return &faultySession{s, f}, err
+}
+
+type faultySession struct {
+	store.Session
+	f *faulty
+}
+
+func (s *faultySession) Read(keys []store.Key, visit func(int, []byte) error) error {
+	if s.f.fails != 0 {
+		s.f.fails--
+		return s.f.err
+	}
+	return s.Session.Read(keys, visit)
+}
+
+// B22: a payload that cannot be read now is read later, in its turn.
+func TestB22_ReadFailsForAWhile(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s, _ := spilled(t, v, 3, syscall.EIO)
+		s.expectPublish(0x32, 1, "t", "a")
+		s.expectPublish(0x32, 2, "t", "b")
+		if evs := told[mqtt.StoreFailed](s.conn); len(evs) > 0 {
+			t.Errorf("%+v", evs)
+		}
+	})
+}
+
+// B22: a payload that cannot be read at all fails its Future, which says that the
+// store keeps the message: a later process sends it.
+func TestB22_ReadFailsForGood(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s, fs := spilled(t, v, -1, syscall.EIO)
+		for _, f := range fs {
+			p := keptError(t, f, syscall.EIO)
+			e, ok := errors.AsType[*mqtt.StoreError](p)
+			if !p.Kept || p.MayHaveArrived || !ok || e.Op != "read" {
+				t.Errorf("%v", p)
+			}
+		}
+		if evs := told[mqtt.StoreFailed](s.conn); len(evs) != 2 || evs[0].Final {
+			t.Errorf("%+v", evs)
+		}
+		s.ExpectNothing(time.Minute)
+		s.crash()
+		s = s.p.d.script(t, v, true)
+		s.expectPublish(0x32, 1, "t", "a")
+		s.expectPublish(0x32, 2, "t", "b")
+		s.sendAck(0x40, 1)
+		s.sendAck(0x40, 2)
+		s.conn.Close()
+		checkEmpty(t, s.p.d)
+	})
+}
+
+// A damaged payload is given up at once, as ever.
+func TestB22_ReadFindsDamage(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s, fs := spilled(t, v, 1, &store.DamageError{Problem: "checksum"})
+		evs := told[mqtt.MessageDropped](s.conn)
+		if len(evs) != 1 || evs[0].Key != "a" || fs[0] != nil {
+			t.Fatalf("%+v", evs)
+		}
+		if _, ok := errors.AsType[*store.DamageError](evs[0].Err); !ok {
+			t.Errorf("%v", evs[0].Err)
+		}
+		s.expectPublish(0x32, 2, "t", "b")
+	})
+}
+
+// spilled is a process that gets its link with the messages "a" and "b", whose
+// payloads are on a disk that fails so many reads.
+func spilled(t *testing.T, v mqtt.Version, fails int, err error) (*storedScript, []*mqtt.Future) {
+	t.Helper()
+	d := newDisk()
+	s := d.script(t, v, false)
+	s.offline()
+	for _, key := range []string{"a", "b"} {
+		if err := s.conn.Publish(t.Context(), keyed(key, 1)).WaitStored(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.crash()
+	s = d.script(t, v, true, mqtt.WithStoreMemory(0), mqtt.WithStore(&faulty{d.mem, fails, err}))
+	return s, []*mqtt.Future{s.conn.Lookup("a"), s.conn.Lookup("b")}
+}
