@@ -123,6 +123,7 @@ type entryQueue struct {
 	ring []*entry
 	head int
 	n    int
+	kept int // of the first: those whose records were asked for, or are not needed
 }
 
 func (q *entryQueue) len() int { return q.n }
@@ -146,6 +147,7 @@ func (q *entryQueue) pop() *entry {
 	q.ring[q.head] = nil
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.n--
+	q.kept = max(q.kept-1, 0)
 	return e
 }
 

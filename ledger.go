@@ -419,10 +419,11 @@ func (g *ledger) mustWait(e *entry) bool {
 
 // keepBehind writes the exchanges from the n-th on whose PUBREC is due but for
 // that. The record of an exchange is made when its PUBREC is released, never at
-// arrival ("decided" 12).
+// arrival ("decided" 12). It goes on where it stopped, so that a window of 65,535
+// that waits for the disk is looked through once.
 func (g *ledger) keepBehind(q *entryQueue, n int) {
-	for ; n < q.len(); n++ {
-		e := q.at(n)
+	for q.kept = max(q.kept, n); q.kept < q.len(); q.kept++ {
+		e := q.at(q.kept)
 		if e.dead {
 			continue
 		}
@@ -464,6 +465,7 @@ func (g *ledger) committed(facts []inFact, err error) {
 			g.left(e)
 		case err != nil:
 			e.key = 0 // written when its PUBREC is due again
+			g.orders[1].kept = 0
 		default:
 			e.saved = true
 		}
