@@ -269,10 +269,11 @@ func WithMaxInflight(n int) ConnectOption {
 // without acknowledgement on MQTT 5, 1 to 65,535. The default is 1,024.
 //
 // A server that sends more is told so by DISCONNECT 0x93 and the link ends
-// (section 3.3.4); what it sent beyond comes again on the next. The Conn goes on
-// for as long as each link brings an exchange further, and ends with the
+// (section 3.3.4); with [WithSession] what it sent beyond comes again on the next,
+// after the backoff, and without it the server forgets that. The Conn goes on for
+// as long as each link brings an exchange further, and ends with the
 // *[ProtocolError] after three in a row that bring none. For such a server, as
-// Mosquitto 2.0.11 is with a long backlog, set 65,535.
+// Mosquitto 2.0.11 is with a long backlog, set 65,535: nothing is then beyond.
 func WithReceiveMaximum(n int) ConnectOption {
 	return func(c *config) {
 		if n < 1 || n > 65535 {
