@@ -1,0 +1,475 @@
+package mqtt_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millrace/mqtt"
+)
+
+var (
+	simTopics  = []string{"in/a", "in/b", "in/a/x", "in"}
+	simFilters = []string{"in/#", "in/+", "in/a", "in/b", "in/a/#", "+/a", "in/a/x"}
+)
+
+// simSub is one subscription; world.mu guards what changes.
+type simSub struct {
+	p       *simProcess
+	number  int
+	sub     *mqtt.Subscription
+	filters []string
+	slow    mqtt.SlowPolicy
+	since   int // messages from here on are later than it
+	limit   int // messages; 0: the default
+	manual  bool
+	live    bool
+	hands   []int          // times Conn.Unsubscribe was called for the filters, when it was asked for
+	due     map[int]bool   // messages that must come
+	got     map[int]int    // how often each came
+	last    [2]int         // the newest of QoS 0, and of QoS 1 and 2
+	unacked []mqtt.Message // under manual acknowledgement
+}
+
+// serverPublishes lets messages arrive until stop.
+func (w *world) serverPublishes(rng *rand.Rand, stop <-chan struct{}) {
+	for {
+		d := []int{1, 100, 2000}[rng.IntN(3)]
+		select {
+		case <-time.After(time.Duration(rng.IntN(d)) * time.Millisecond):
+			for range 1 + rng.IntN(4)*rng.IntN(4) {
+				w.publishIn(simTopics[rng.IntN(len(simTopics))], mqtt.QoS(rng.IntN(3)))
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// publishIn publishes one message, and notes who must get it.
+func (w *world) publishIn(topic string, qos mqtt.QoS) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.in
+	w.in++
+	w.lossesAt = append(w.lossesAt, w.losses)
+	info, _ := w.srv.Session("c")
+	granted, lowest := map[string]byte{}, byte(2)
+	var highest byte
+	for _, s := range info.Subscriptions {
+		if simMatch(s.Filter, topic) {
+			granted[s.Filter] = s.QoS
+			highest, lowest = max(highest, s.QoS), min(lowest, s.QoS)
+		}
+	}
+	if w.plan.copies {
+		highest = lowest // which copy is whose is not told everywhere
+	}
+	if len(granted) > 0 && min(highest, byte(qos)) > 0 {
+		for _, s := range w.subs {
+			if s.live && s.slow != mqtt.SlowLatest && slices.ContainsFunc(s.filters, func(f string) bool { _, ok := granted[f]; return ok }) {
+				s.due[n] = true
+			}
+		}
+	}
+	if err := w.srv.Publish(topic, []byte(strconv.Itoa(n)), byte(qos), false); err != nil {
+		w.t.Error(err)
+	}
+	return n
+}
+
+// simMatch is section 4.7 for the filters of the simulation.
+func simMatch(filter, topic string) bool {
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	for i, level := range f {
+		switch {
+		case level == "#":
+			return true
+		case i >= len(t):
+			return false
+		case level != "+" && level != t[i]:
+			return false
+		}
+		if i == len(t)-1 && i+2 == len(f) && f[i+1] == "#" {
+			return true
+		}
+	}
+	return len(f) == len(t)
+}
+
+// voidAll forgets what must come: the session is lost, or the process. mu is held.
+func (w *world) voidAll() {
+	for _, s := range w.subs {
+		clear(s.due)
+	}
+}
+
+// slot subscribes, reads and ends subscriptions, one after the other. The one it
+// has when the process stops being busy lives on.
+func (p *simProcess) slot(rng *rand.Rand) {
+	for p.pause(rng, 3*time.Second) {
+		ctx, cancel := context.WithCancel(p.w.t.Context())
+		s := p.subscribe(ctx, cancel, rng)
+		if s == nil {
+			cancel()
+			continue
+		}
+		if !p.pauseOrEnd(rng, s) {
+			p.actors.Go(func() { <-s.sub.Done(); cancel() })
+			return
+		}
+		p.endSub(ctx, cancel, s, rng)
+		cancel()
+	}
+}
+
+// pauseOrEnd lets s live for a while; false: for ever.
+func (p *simProcess) pauseOrEnd(rng *rand.Rand, s *simSub) bool {
+	for range 1 + rng.IntN(6) {
+		if !p.pause(rng, 15*time.Second) {
+			return false
+		}
+		switch rng.IntN(4) {
+		case 0:
+			s.sub.Pause()
+		case 1:
+			s.sub.Resume()
+		}
+		p.checkHeld(s)
+	}
+	return true
+}
+
+// checkHeld is I6. A pump's handful and the reader's run are on their way.
+func (p *simProcess) checkHeld(s *simSub) {
+	if s.limit == 0 {
+		return
+	}
+	window := p.w.plan.receiveMax
+	if p.w.plan.version != mqtt.V5 {
+		window = max(20, p.w.plan.serverWindow)
+	}
+	// What a lost session left un-acked is held beside the next session's window;
+	// the limit in bytes bounds them all.
+	if st := s.sub.Stats(); st.Pending > s.limit+window*p.w.sessions()+32 {
+		p.w.fail("I6: subscription %d holds %d messages, its limit is %d, the window %d", s.number, st.Pending, s.limit, window)
+	}
+}
+
+// subscribe makes a subscription at random; nil when that failed, for a reason.
+func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, rng *rand.Rand) *simSub {
+	w := p.w
+	s := &simSub{p: p, due: map[int]bool{}, got: map[int]int{}, last: [2]int{-1, -1}}
+	var filters []mqtt.Filter
+	for _, i := range rng.Perm(len(simFilters))[:1+rng.IntN(2)*rng.IntN(2)] {
+		filters = append(filters, mqtt.Filter{Filter: simFilters[i], QoS: mqtt.QoS(rng.IntN(3))})
+		s.filters = append(s.filters, simFilters[i])
+	}
+	s.slow, s.manual = mqtt.SlowPolicy(rng.IntN(5)), rng.IntN(3) == 0
+	opts := []mqtt.SubscribeOption{mqtt.WithSlowPolicy(s.slow), mqtt.WithBuffer(rng.IntN(8))}
+	if rng.IntN(2) == 0 {
+		s.limit = 5 + rng.IntN(50)
+		opts = append(opts, mqtt.WithPendingLimit(s.limit, 0))
+	}
+	if s.manual {
+		opts = append(opts, mqtt.WithManualAck())
+	}
+	if rng.IntN(4) == 0 {
+		opts = append(opts, mqtt.WithUnsubscribeAtEnd())
+	}
+	impatient := rng.IntN(5) == 0
+	if impatient {
+		time.AfterFunc(time.Duration(rng.IntN(3000))*time.Millisecond, cancel)
+	}
+	w.mu.Lock()
+	for _, f := range s.filters {
+		s.hands = append(s.hands, w.byHand[f])
+	}
+	w.mu.Unlock()
+	sub, err := p.conn.SubscribeMany(ctx, filters, opts...)
+	if err != nil {
+		var timeout interface{ Timeout() bool }
+		known := impatient && errors.Is(err, context.Canceled) || errors.As(err, &timeout) ||
+			errors.Is(err, mqtt.ErrClosed) && p.ended() || errors.Is(err, mqtt.ErrUnsubscribed) ||
+			errors.Is(err, mqtt.ErrSlowConsumer)
+		if _, store := errors.AsType[*mqtt.StoreError](err); !known && !(store && p.ended()) {
+			w.fail("Subscribe: %v", err)
+		}
+		return nil
+	}
+	s.sub = sub
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.number = len(w.subs)
+	s.live = !impatient && !s.byHand()
+	s.since = w.in
+	w.subs = append(w.subs, s)
+	w.note("subscription %d: %v, slow policy %d, limit %d, manual %t", s.number, filters, s.slow, s.limit, s.manual)
+	p.read(s, rng.IntN(3), branch(rng))
+	return s
+}
+
+// byHand reports whether Conn.Unsubscribe has taken filters from s. mu is held.
+func (s *simSub) byHand() bool {
+	for i, f := range s.filters {
+		if s.p.w.byHand[f] != s.hands[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// endSub ends s in one of the ways of the application.
+func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *simSub, rng *rand.Rand) {
+	w := p.w
+	w.mu.Lock()
+	w.note("subscription %d ends", s.number)
+	s.live = false
+	clear(s.due)
+	w.mu.Unlock()
+	if rng.IntN(2) == 0 {
+		cancel()
+	} else {
+		timeout, done := context.WithTimeout(ctx, 5*time.Second)
+		if err := s.sub.Unsubscribe(timeout); err != nil && timeout.Err() == nil {
+			w.fail("Unsubscribe: %v", err)
+		}
+		done()
+	}
+	<-s.sub.Done()
+}
+
+// unsubscribeByHand is Conn.Unsubscribe of a filter, whoever has it.
+func (p *simProcess) unsubscribeByHand(rng *rand.Rand) {
+	w, f := p.w, simFilters[rng.IntN(len(simFilters))]
+	w.mu.Lock()
+	w.note("unsubscribe %s", f)
+	w.byHand[f]++
+	for _, s := range w.subs {
+		if slices.Contains(s.filters, f) {
+			s.live = false
+			clear(s.due)
+		}
+	}
+	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
+	defer cancel()
+	if _, err := p.conn.Unsubscribe(ctx, f); err != nil && ctx.Err() == nil && !p.ended() {
+		w.fail("Conn.Unsubscribe: %v", err)
+	}
+}
+
+// read consumes s in one of its forms until its end. mu is held.
+func (p *simProcess) read(s *simSub, form int, rng *rand.Rand) {
+	if s.manual {
+		acks := branch(rng)
+		p.actors.Go(func() { p.acknowledge(s, acks) })
+	}
+	pace := []time.Duration{0, 0, 20 * time.Millisecond, time.Second}[rng.IntN(4)]
+	stops := rng.IntN(3) == 0
+	body := func(m mqtt.Message) {
+		p.got(s, m)
+		d := time.Duration(rng.Int64N(int64(pace + 1)))
+		if stops && rng.IntN(30) == 0 {
+			d = time.Duration(rng.IntN(45)) * time.Second
+		}
+		if d > 0 {
+			select {
+			case <-time.After(d):
+			case <-p.hurry:
+			case <-s.sub.Done():
+			}
+		}
+	}
+	switch form {
+	case 0:
+		p.actors.Go(func() {
+			for m := range s.sub.C() {
+				body(m)
+			}
+			p.checkEnd(s)
+		})
+	case 1:
+		p.actors.Go(func() {
+			for m := range s.sub.All() {
+				body(m)
+			}
+			p.checkEnd(s)
+		})
+	case 2:
+		if err := s.sub.Handle(body); err != nil {
+			p.w.t.Errorf("Handle: %v", err)
+		}
+		p.actors.Go(func() { <-s.sub.Done(); p.checkEnd(s) })
+	}
+}
+
+// checkEnd is I5.
+func (p *simProcess) checkEnd(s *simSub) {
+	<-s.sub.Done()
+	err := s.sub.Err()
+	if err == nil || errors.Is(err, mqtt.ErrSlowConsumer) && s.slow == mqtt.SlowBlock {
+		p.w.fail("I5: subscription %d ended with %v", s.number, err)
+	}
+	if errors.Is(err, mqtt.ErrSlowConsumer) {
+		p.w.mu.Lock()
+		defer p.w.mu.Unlock()
+		p.w.note("subscription %d is evicted", s.number)
+		s.live = false
+		clear(s.due)
+	}
+}
+
+// got takes one message in: I2 and I3.
+func (p *simProcess) got(s *simSub, m mqtt.Message) {
+	w := p.w
+	n, err := strconv.Atoi(string(m.Payload))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil || n >= w.in || !slices.ContainsFunc(s.filters, func(f string) bool { return simMatch(f, m.Topic) }) {
+		w.t.Errorf("subscription %d got %q on %q", s.number, m.Payload, m.Topic)
+		return
+	}
+	delete(s.due, n)
+	w.note("subscription %d gets message %d on %s, QoS %d, DUP %t", s.number, n, m.Topic, m.QoS, m.Dup())
+	if s.manual && m.QoS > 0 {
+		s.unacked = append(s.unacked, m)
+	}
+	told := !w.plan.copies && n >= s.since
+	if s.got[n]++; s.got[n] > 1 {
+		if told && (m.QoS != 1 || !m.Dup()) {
+			w.broken("I2: subscription %d got message %d at QoS %d %d times, DUP %t", s.number, n, m.QoS, s.got[n], m.Dup())
+		}
+		return
+	}
+	class := min(int(m.QoS), 1)
+	if n < s.last[class] && s.slow != mqtt.SlowLatest && told {
+		w.broken("I3: subscription %d got message %d at QoS %d after %d", s.number, n, m.QoS, s.last[class])
+	}
+	s.last[class] = max(s.last[class], n)
+}
+
+// broken is fail with mu held.
+func (w *world) broken(format string, args ...any) {
+	w.note("FAIL "+format, args...)
+	w.t.Errorf(format, args...)
+}
+
+// acknowledge acknowledges what s got, in random order: I4.
+func (p *simProcess) acknowledge(s *simSub, rng *rand.Rand) {
+	for {
+		select {
+		case <-time.After(p.ackPause(rng)):
+		case <-s.sub.Done():
+			return
+		}
+		p.w.mu.Lock()
+		all := s.unacked
+		s.unacked = nil
+		p.w.mu.Unlock()
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, m := range all {
+			err := m.Ack()
+			p.w.mu.Lock()
+			must := s.live && !p.over && p.w.plan.durable && p.w.lossesAt[atoi(m)] == p.w.losses && p.w.plan.version != mqtt.V31
+			p.w.mu.Unlock()
+			if must && err != nil {
+				p.w.fail("I4: Ack of message %s by subscription %d: %v", m.Payload, s.number, err)
+			}
+			if m.Ack() == nil && atoi(m) >= s.since {
+				p.w.fail("I4: the second Ack of message %s by subscription %d returned nil", m.Payload, s.number)
+			}
+		}
+	}
+}
+
+// filtersAgree reports whether the server has what the subscriptions that live
+// wish for, and nothing else unless a former process left it.
+func (p *simProcess) filtersAgree() bool {
+	w := p.w
+	info, _ := w.srv.Session("c")
+	have := map[string]bool{}
+	for _, s := range info.Subscriptions {
+		have[s.Filter] = true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wished := map[string]bool{}
+	for _, s := range w.subs {
+		for i, f := range s.filters {
+			if s.p == p && s.sub.Err() == nil && w.byHand[f] == s.hands[i] {
+				if wished[f] = true; !have[f] {
+					return false
+				}
+			}
+		}
+	}
+	return w.deaths > 0 || len(wished) == len(have)
+}
+
+// lastMessages is the end of C2: everybody who lives gets them, QoS 0 too.
+func (w *world) lastMessages(p *simProcess) {
+	for qos := range mqtt.QoS(3) {
+		for _, topic := range simTopics {
+			n := w.publishIn(topic, qos)
+			w.mu.Lock()
+			for _, s := range w.subs {
+				if s.got[n] == 0 && s.p == p && s.sub.Err() == nil && !s.byHand() &&
+					slices.ContainsFunc(s.filters, func(f string) bool { return simMatch(f, topic) }) {
+					s.due[n] = true
+				}
+			}
+			w.mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+}
+
+// checkSubscriptions ends I1 before the Conn does.
+func (p *simProcess) checkSubscriptions() {
+	w := p.w
+	hidden := w.hidden()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.subs {
+		if hidden {
+			clear(s.due)
+		}
+		if len(s.due) > 0 && s.sub.Err() == nil {
+			w.broken("I1: subscription %d (%v) never got %v", s.number, s.filters, fmt.Sprint(s.due))
+		}
+		clear(s.due)
+	}
+}
+
+// checkIn looks at what is left once all has ended.
+func (w *world) checkIn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.subs {
+		if s.sub.Err() == nil {
+			w.broken("I5: subscription %d lives on", s.number)
+		}
+	}
+}
+
+// atoi is the number of a message of the server.
+func atoi(m mqtt.Message) int {
+	n, _ := strconv.Atoi(string(m.Payload))
+	return n
+}
+
+// ackPause is how long messages wait for their acknowledgement.
+func (p *simProcess) ackPause(rng *rand.Rand) time.Duration {
+	select {
+	case <-p.hurry:
+		return time.Millisecond
+	default:
+		return time.Duration(rng.IntN(2000)) * time.Millisecond
+	}
+}
