@@ -20,9 +20,10 @@ func (o *outbound) holdEnd(r resolution, key uint64) {
 	o.keep.ends = append(o.keep.ends, heldEnd{r, key, o.keep.no})
 }
 
-// durable resolves what waited for the batches up to number no.
+// durable resolves what waited for the batches up to number no, and closes gaps.
 func (o *outbound) durable(no uint64) {
 	k := o.keep
+	k.closeGaps(no)
 	n := 0
 	for ; n < len(k.ends) && k.ends[n].batch <= no; n++ {
 		o.resolved = append(o.resolved, k.ends[n].resolution)

@@ -37,6 +37,7 @@ type keeper struct {
 	failures int           // commits that failed since one went through
 	no       uint64        // of next
 	ends     []heldEnd     // in the order of their batches
+	gaps     []gap         // in the order of their batches
 }
 
 // durability is how much of an outgoing message the store holds.
@@ -292,6 +293,11 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 	o.mu.Lock()
 	defer o.unlock()
 	k := o.keep
+	if k.next.empty() {
+		o.durable(k.no)
+		k.no++
+		o.pump()
+	}
 	if !k.next.empty() {
 		*b, k.next = k.next, *b
 		b.no = k.no
@@ -299,7 +305,6 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 		return true
 	}
 	k.running = false
-	o.durable(k.no)
 	if k.quiet != nil {
 		close(k.quiet)
 		k.quiet = nil
@@ -520,7 +525,7 @@ func (o *outbound) notFetched(l *loadedPayload) {
 		time.AfterFunc(storePause, func() { o.fetchAgain(r, key) })
 		return
 	}
-	o.unqueue(r)
+	o.passOver(r)
 	if !l.gone() {
 		o.unkeepExchange(r)
 		r.staged = durNone

@@ -372,9 +372,12 @@ func (o *outbound) pump() {
 	}
 	for r := o.due(); r != nil && !l.out.full(windowMark) && (o.win.canAdmit() || r.id != 0 && o.win.canSend()); r = o.due() {
 		if err := o.unfit(r); err != nil {
-			o.unqueue(r)
+			o.passOver(r)
 			o.finish(r, err)
 			continue
+		}
+		if o.behindGap(r) {
+			break
 		}
 		o.leave(r)
 		o.admit(r)

@@ -322,7 +322,7 @@ func (o *outbound) cancel(f *Future) bool {
 	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.numbered || r.wire != 0 {
 		return false
 	}
-	o.unqueue(r)
+	o.passOver(r)
 	o.finish(r, ErrCanceled)
 	o.admitWaiters()
 	return true
