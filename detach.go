@@ -184,6 +184,9 @@ func (s *Subscription) inherit(estates ...estate) {
 	for _, e := range estates {
 		all = inOrder(all, e.from.bequeath(e.filters, s))
 	}
+	if len(estates) > 1 {
+		all = onlyOnce(all)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -192,6 +195,18 @@ func (s *Subscription) inherit(estates ...estate) {
 	}
 	s.startPumps()
 	s.wakeIterators()
+}
+
+// onlyOnce takes out what several estates held: one message whose topic the
+// filters of each match. At QoS 0 nothing tells it from another.
+func onlyOnce(all []Message) []Message {
+	seen := map[uint32]bool{}
+	return slices.DeleteFunc(all, func(m Message) bool {
+		gen := m.ref >> refShift
+		again := m.QoS > 0 && seen[gen]
+		seen[gen] = true
+		return again
+	})
 }
 
 // bequeath makes to the heir of filters, and returns what s has for them. s.mu

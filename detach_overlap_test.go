@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
@@ -26,5 +27,37 @@ func TestB46_ClaimedFromSeveralOnce(t *testing.T) {
 		publish(t, srv, "a/b", 1, "1")
 		expect(t, s.C(), "0", "1")
 		idle(t, s.C())
+	})
+}
+
+// B26, B46: what two detached subscriptions held comes once to the one that takes
+// over from both, and needs one acknowledgement.
+func TestB46_ClaimedFromTwoOnce(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
+		ctx, cancel := context.WithCancel(t.Context())
+		filters := []mqtt.Filter{{Filter: "a/b", QoS: 1}, {Filter: "a/#", QoS: 1}}
+		for _, f := range filters {
+			if _, err := conn.SubscribeMany(ctx, []mqtt.Filter{f}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		synctest.Wait()
+		publish(t, srv, "a/b", 1, "1")
+		synctest.Wait()
+		s, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithManualAck())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := <-s.C()
+		idle(t, s.C())
+		if err := m.Ack(); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if owed := conn.Stats().AcksOwed; owed > 0 {
+			t.Errorf("%d acknowledgements are owed", owed)
+		}
 	})
 }

@@ -87,9 +87,12 @@ func (o *owners) remove(s *Subscription) bool {
 	return at >= 0
 }
 
-// replace puts to in the place of s, if that is there.
+// replace puts to in the place of s, if that is there; to has to finish with the
+// message once, whoever leaves it.
 func (o *owners) replace(s, to *Subscription) {
-	if o.first == s {
+	if o.has(to) {
+		o.remove(s)
+	} else if o.first == s {
 		o.first = to
 	} else if at := slices.Index(o.more, s); at >= 0 {
 		o.more[at] = to
