@@ -46,10 +46,14 @@ func TestB18_AttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
 	for _, tt := range stalls {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := dialURL(t, t.Context(), tt.url, tt.opts...)
+				// Told before Connect, which dials at once.
+				unanswered, opts := &server.Network{}, tt.opts
+				unanswered.RefuseDials(-1, server.ErrUnanswered)
 				if tt.play == nil {
-					d.net.OnDial(func(int, string) error { return server.ErrUnanswered })
-				} else {
+					opts = append(slices.Clone(opts), mqtt.WithDialer(unanswered.Dial))
+				}
+				d := dialURL(t, t.Context(), tt.url, opts...)
+				if tt.play != nil {
 					go func() {
 						w := d.Accept(t.Context())
 						tt.play(w)
@@ -73,7 +77,7 @@ func TestB18_AttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
 				}
 				await[mqtt.Connecting](t, d.conn.Events())
 				synctest.Wait()
-				if n := d.net.Dials(); n < 2 {
+				if n := d.net.Dials() + unanswered.Dials(); n < 2 {
 					t.Errorf("%d dials, want a second one", n)
 				}
 			})
