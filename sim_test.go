@@ -65,7 +65,7 @@ import (
 //	I5 The channel is closed once, by the end of the subscription, and Err is set.
 //	   Policy "block" never ends a subscription.
 //	I6 A subscription holds no more than its limit, and of each session our Receive
-//	   Maximum, or the server's window.
+//	   Maximum, or the server's window. What comes before its SUBACK is beside that.
 //
 // The Conn.
 //
