@@ -100,9 +100,12 @@ func TestSimulation(t *testing.T) {
 
 // simulateOne runs one seed; what fails or hangs names it.
 func simulateOne(t *testing.T, seed uint64) {
-	hang := time.AfterFunc(20*time.Second, func() { panic(fmt.Sprintf("MILLRACE_SEED=%d hangs", seed)) })
-	defer hang.Stop()
 	var w *world
+	hang := time.AfterFunc(20*time.Second, func() {
+		fmt.Fprintln(os.Stderr, w.history())
+		panic(fmt.Sprintf("MILLRACE_SEED=%d hangs", seed))
+	})
+	defer hang.Stop()
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(os.Stderr, "MILLRACE_SEED=%d\n%s\n", seed, w.history())
