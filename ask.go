@@ -212,6 +212,17 @@ func (t *routes) note(s *Subscription, filter string, code codec.ReasonCode, err
 	return false
 }
 
+// awaits reports whether the server has not answered for filter. The routes' mu
+// is held.
+func (s *Subscription) awaits(filter string) bool {
+	for i := range s.results {
+		if s.results[i].Filter == filter {
+			return s.open[i]
+		}
+	}
+	return false
+}
+
 // lostRoute is a filter that a subscription was refused and nobody waits for.
 type lostRoute struct {
 	sub    *Subscription

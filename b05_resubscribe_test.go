@@ -316,3 +316,67 @@ func TestConnUnsubscribe(t *testing.T) {
 		expect(t, two.C(), "1")
 	})
 }
+
+// B5, B20: Subscribe does not wait for the answer to a filter that is unsubscribed
+// by hand meanwhile, with or without a link, and the rest of it lives on.
+func TestB05_UnsubscribeByHandWhileSubscribing(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		byHand  []string
+		cut     bool
+		refused bool // what is left is
+		partial bool
+		want    error
+	}{
+		{name: "one of two", byHand: []string{"x"}},
+		{name: "one of two, and the link lost", byHand: []string{"x"}, cut: true},
+		{name: "both", byHand: []string{"y", "x"}, want: mqtt.ErrUnsubscribed},
+		{name: "one, the other refused", byHand: []string{"x"}, refused: true, partial: true, want: mqtt.ErrNotAuthorized},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := script(t, mqtt.V5)
+				var opts []mqtt.SubscribeOption
+				if tt.partial {
+					opts = append(opts, mqtt.WithPartial())
+				}
+				type outcome struct {
+					sub *mqtt.Subscription
+					err error
+				}
+				done := make(chan outcome, 1)
+				go func() {
+					sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "x"}, {Filter: "y"}}, opts...)
+					done <- outcome{sub, err}
+				}()
+				ids := []byte{s.ExpectPacket()[3]}
+				answer := byte(0)
+				if tt.refused {
+					answer = 0x87
+				}
+				go s.conn.Unsubscribe(t.Context(), tt.byHand...)
+				ids = append(ids, s.ExpectPacket()[3])
+				if tt.cut {
+					s.recut(connack(mqtt.V5, false))
+					p := s.ExpectPacket()
+					s.suback(0x90, uint16(p[3]), answer)
+				} else {
+					s.suback(0x90, uint16(ids[0]), 0, answer)
+					s.suback(0xB0, uint16(ids[1]), make([]byte, len(tt.byHand))...)
+				}
+				got := take(t, done)
+				if !errors.Is(got.err, tt.want) {
+					t.Fatalf("Subscribe: %v, want %v", got.err, tt.want)
+				}
+				if tt.want != nil {
+					return
+				}
+				if r := got.sub.Results(); !errors.Is(r[0].Err, mqtt.ErrUnsubscribed) || r[1].Err != nil {
+					t.Errorf("results %v", r)
+				}
+				s.message(0x30, 0, "y", "1")
+				expect(t, got.sub.C(), "1")
+			})
+		})
+	}
+}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -129,17 +130,21 @@ func (c *Conn) retire(s *Subscription, err error, keep bool) {
 	})
 }
 
-// verdict returns why s as a whole failed, nil when it did not.
+// verdict returns why s as a whole failed, nil when it did not. A filter that
+// the application took from it meanwhile is missing, not refused.
 func (t *routes) verdict(s *Subscription) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	refused := 0
+	refused, missing := 0, 0
 	for _, r := range s.results {
-		if r.Err != nil {
+		switch {
+		case errors.Is(r.Err, ErrUnsubscribed):
+			missing++
+		case r.Err != nil:
 			refused++
 		}
 	}
-	if refused == 0 || s.opts.partial && refused < len(s.results) {
+	if refused == 0 || s.opts.partial && refused+missing < len(s.results) {
 		return nil
 	}
 	return &SubscribeError{Results: slices.Clone(s.results)}

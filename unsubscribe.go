@@ -22,7 +22,8 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error {
 // Unsubscribe removes filters from the server, also filters that this Conn did
 // not subscribe itself, in as few packets as the server takes. A Subscription of
 // this Conn loses these filters, and ends with [ErrUnsubscribed] when it has no
-// other. It returns one result for each filter, when a link is up; without one
+// other; a filter that the server has not answered for has that error as its
+// result. It returns one result for each filter, when a link is up; without one
 // the server is told on the next.
 func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeResult, error) {
 	if len(filters) == 0 {
@@ -40,10 +41,11 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 	if err := c.routes.unsubscribable(filters); err != nil {
 		return nil, err
 	}
-	p, ended := c.routes.removeFilters(slices.Clone(filters))
+	p, settled, ended := c.routes.removeFilters(slices.Clone(filters))
 	for _, s := range ended {
 		c.retire(s, ErrUnsubscribed, false)
 	}
+	c.tellSubscribed(settled, nil)
 	err := p.wait(ctx)
 	if p == nil || err != nil && ctx.Err() != nil {
 		return nil, err
@@ -103,11 +105,10 @@ func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
 }
 
 // removeFilters takes filters out, whoever has them, and returns the
-// subscriptions that have none left.
-func (t *routes) removeFilters(filters []string) (*pendingUnsubscribe, []*Subscription) {
+// subscriptions that waited for nothing else, and those that have none left.
+func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled, ended []*Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var ended []*Subscription
 	for _, f := range filters {
 		r := t.filters[f]
 		if r == nil {
@@ -115,14 +116,18 @@ func (t *routes) removeFilters(filters []string) (*pendingUnsubscribe, []*Subscr
 		}
 		for _, m := range slices.Clone(r.members) {
 			t.leave(m.sub, r)
-			if !t.hasRoute(m.sub) {
+			last := m.sub.awaits(f) && t.note(m.sub, f, codec.UnspecifiedError, ErrUnsubscribed)
+			switch {
+			case !t.hasRoute(m.sub):
 				m.sub.routed = false
 				ended = append(ended, m.sub)
+			case last:
+				settled = append(settled, m.sub)
 			}
 		}
 	}
 	t.changed()
-	return t.unsubscribe(filters), ended
+	return t.unsubscribe(filters), settled, ended
 }
 
 // pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
