@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/store"
 	"github.com/millrace/mqtt/store/bolt"
 )
@@ -64,10 +65,10 @@ func crashOps(n uint64) []store.Op {
 // The committing process is killed at random moments: every batch that was
 // reported is there, none is there in part.
 func TestB06_KilledProcess(t *testing.T) {
-	rnd, path := seeded(t), tempPath(t)
+	rnd, path := chance.Rand(t), tempPath(t)
 	var done [crashSessions]uint64 // batches known to be there
 	total := uint64(0)
-	for round := range tries(5, 50) {
+	for round := range chance.Rounds(5, 50) {
 		args := []string{path}
 		for _, n := range done {
 			args = append(args, fmt.Sprint(n))

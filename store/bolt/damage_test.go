@@ -3,15 +3,14 @@ package bolt_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
 
+	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/store"
 	"github.com/millrace/mqtt/store/bolt"
 )
@@ -288,30 +287,12 @@ func removeAll(t testing.TB, dir string) {
 	}
 }
 
-// tries is how many damages a test tries: few in CI, many with MILLRACE_LONG=1.
-func tries(few, many int) int {
-	if os.Getenv("MILLRACE_LONG") == "1" {
-		return many
-	}
-	return few
-}
-
-// seeded returns random numbers; MILLRACE_SEED replays those of a logged seed.
-func seeded(t testing.TB) *rand.Rand {
-	seed := rand.Uint64()
-	if n, err := strconv.ParseUint(os.Getenv("MILLRACE_SEED"), 0, 64); err == nil {
-		seed = n
-	}
-	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
-
 // A file cut anywhere.
 func TestB22_TruncatedFile(t *testing.T) {
 	file, want := image(t)
-	rnd, dir := seeded(t), t.TempDir()
+	rnd, dir := chance.Rand(t), t.TempDir()
 	outcomes := make(map[string]int)
-	for range tries(15, 500) {
+	for range chance.Rounds(15, 500) {
 		n := rnd.IntN(len(file))
 		if rnd.IntN(2) == 0 {
 			n = n / 512 * 512
@@ -328,13 +309,13 @@ func TestB22_TruncatedFile(t *testing.T) {
 // A bit flipped, or a stretch overwritten, anywhere in the pages in use.
 func TestB22_FlippedBits(t *testing.T) {
 	file, want := image(t)
-	rnd, dir := seeded(t), t.TempDir()
+	rnd, dir := chance.Rand(t), t.TempDir()
 	outcomes := make(map[string]int)
 	used := len(file)
 	for used > 0 && file[used-1] == 0 {
 		used--
 	}
-	for range tries(40, 3000) {
+	for range chance.Rounds(40, 3000) {
 		damaged := []byte(string(file))
 		at := rnd.IntN(used)
 		if rnd.IntN(3) == 0 {
