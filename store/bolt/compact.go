@@ -4,6 +4,7 @@ package bolt
 
 import (
 	"errors"
+	"os"
 	"runtime"
 
 	"go.etcd.io/bbolt"
@@ -46,6 +47,7 @@ func (c *config) compactFile(path string) error {
 	if err != nil {
 		return c.explained(path, err)
 	}
+	defer os.Remove(temp)
 	if runtime.GOOS == "windows" {
 		err = closeOld() // an open file cannot be replaced there
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/millrace/mqtt/store"
 )
 
 // create makes an empty store at path unless a file is there. A crash leaves no
@@ -31,13 +33,19 @@ func (c *config) create(path string) error {
 	if err != nil { // a file system without links
 		err = os.Rename(temp, path)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// Another process made the file meanwhile, opened it and swept ours away.
+		if _, gone := os.Stat(path); gone == nil {
+			return nil
+		}
+	}
 	return errors.Join(err, syncDir(path))
 }
 
 // build makes a store beside path with what fill puts into it, on disk when it
 // returns, and returns its name.
 func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newInfix)
 	if err != nil {
 		return "", err
 	}
@@ -72,10 +80,30 @@ func replace(temp, path string) error {
 	return errors.Join(os.Rename(temp, path), syncDir(path))
 }
 
+// unreplaced returns an error that wraps ErrInUse when the open file has not, or
+// no longer, the name path, or is not the one that was seen before: another process
+// put a new one in its place.
+func unreplaced(path string, file *os.File, seen ...fs.FileInfo) error {
+	held, err := file.Stat()
+	now, err2 := os.Stat(path)
+	if err := errors.Join(err, err2); err != nil {
+		return fmt.Errorf("bolt: %w", err)
+	}
+	for _, other := range append(seen, now) {
+		if !os.SameFile(held, other) {
+			return fmt.Errorf("%w: the file %s, which was just replaced", store.ErrInUse, path)
+		}
+	}
+	return nil
+}
+
 // putAside gives the file a second name, and leaves it its own: a crash before it
 // is replaced must not look like a file that never was.
 func putAside(path string) (aside string, err error) {
-	aside = path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	if aside := asideBefore(path); aside != "" {
+		return aside, syncDir(path)
+	}
+	aside = path + damagedInfix + time.Now().UTC().Format("20060102T150405.000000000Z")
 	if os.Link(path, aside) == nil {
 		return aside, syncDir(path)
 	}

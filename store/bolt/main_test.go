@@ -10,9 +10,10 @@ import (
 // children are what this test binary does as a process of its own, by the value
 // of childEnv.
 var children = map[string]func(){
-	"hold":   childHold,
-	"commit": childCommit,
-	"limit":  childLimit,
+	"hold":    childHold,
+	"commit":  childCommit,
+	"limit":   childLimit,
+	"rewrite": childRewrite,
 }
 
 const childEnv = "MILLRACE_BOLT_CHILD"

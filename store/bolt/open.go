@@ -45,13 +45,18 @@ func Open(path string, opts ...Option) (*Store, error) {
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err
 	}
+	sweep(path)
 	return s, nil
 }
 
 // prepare checks the file, and salvages or compacts it where that is due and
 // asked for.
 func (c *config) prepare(path string) (*Salvage, error) {
-	im, err := c.inspect(path)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("bolt: %w", err)
+	}
+	im, err := c.inspect(path, info)
 	switch {
 	case err == nil:
 		if c.compact && im.wasteful() {
@@ -59,17 +64,13 @@ func (c *config) prepare(path string) (*Salvage, error) {
 		}
 		return nil, nil
 	case c.salvage && isCorrupt(err):
-		return c.salvageFile(path, err)
+		return c.salvageFile(path, info, err)
 	}
 	return nil, err
 }
 
 // inspect checks the file under a lock.
-func (c *config) inspect(path string) (*image, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("bolt: %w", err)
-	}
+func (c *config) inspect(path string, info fs.FileInfo) (*image, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &FormatError{Path: path, Problem: "it is not a regular file"}
 	}
@@ -148,15 +149,9 @@ func (c *config) openLocked(path string, readOnly bool) (db *bbolt.DB, file *os.
 		return nil, nil, err
 	}
 	db.AllocSize = c.growth()
-	held, err := file.Stat()
-	named, err2 := os.Stat(path)
-	if err := errors.Join(err, err2); err != nil {
+	if err := unreplaced(path, file); err != nil {
 		db.Close()
-		return nil, nil, fmt.Errorf("bolt: %w", err)
-	}
-	if !os.SameFile(held, named) {
-		db.Close()
-		return nil, nil, fmt.Errorf("%w: the file %s, which was just replaced", store.ErrInUse, path)
+		return nil, nil, err
 	}
 	return db, file, nil
 }

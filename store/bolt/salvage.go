@@ -3,7 +3,9 @@
 package bolt
 
 import (
+	"io/fs"
 	"os"
+	"runtime"
 
 	"go.etcd.io/bbolt"
 )
@@ -19,29 +21,37 @@ type Salvage struct {
 // sound.
 func (s *Store) Salvaged() *Salvage { return s.salvaged }
 
-// salvageFile puts the file at path aside and a new one in its place. Where the
-// file cannot be opened its lock cannot be taken, but then nobody has it open.
-func (c *config) salvageFile(path string, why error) (*Salvage, error) {
-	if old, _, err := c.openLocked(path, true); err == nil {
-		defer guard(path, old.Close)
+// salvageFile puts the file at path aside and a new one in its place, unless it
+// is no longer the one that was seen to be damaged: somebody else salvaged it. Its
+// lock is held until the new one has its name.
+func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage, error) {
+	old, err := os.Open(path)
+	if err != nil {
+		return nil, c.explained(path, err)
+	}
+	defer old.Close()
+	if err := lock(old, c.lockWait); err != nil {
+		return nil, c.explained(path, err)
+	}
+	if err := unreplaced(path, old, seen); err != nil {
+		return nil, err
 	}
 	result := &Salvage{Problem: why.Error()}
-	temp, err := c.build(path, func(db *bbolt.DB) error {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		result.Records, err = rescue(db, f)
+	temp, err := c.build(path, func(db *bbolt.DB) (err error) {
+		result.Records, err = rescue(db, old)
 		return err
 	})
 	if err != nil {
 		return nil, c.explained(path, err)
 	}
-	if result.Aside, err = putAside(path); err == nil {
-		err = replace(temp, path)
+	defer os.Remove(temp)
+	if result.Aside, err = putAside(path); err != nil {
+		return nil, c.explained(path, err)
 	}
-	return result, c.explained(path, err)
+	if runtime.GOOS == "windows" {
+		old.Close() // an open file cannot be replaced there
+	}
+	return result, c.explained(path, replace(temp, path))
 }
 
 // rescue copies the records of f that can be trusted, in one transaction.

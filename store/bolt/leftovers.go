@@ -1,0 +1,53 @@
+// Leftovers: what a process that was killed while it made or replaced a file left
+// beside it.
+
+package bolt
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Names beside a store's: its own, one of these, and what sets it apart.
+const (
+	newInfix     = ".new-"     // a file that is being made; digits
+	damagedInfix = ".damaged-" // a file that was put aside; the time
+)
+
+// sweep removes the files beside path that nobody goes on making. The caller has
+// path open: with its lock nobody else compacts it, and who was about to create
+// it copes with the loss, see create.
+func sweep(path string) {
+	for _, name := range beside(path, newInfix) {
+		if suffix := name[len(path)+len(newInfix):]; strings.Trim(suffix, "0123456789") == "" {
+			os.Remove(name) // one that stays takes room and does no harm
+		}
+	}
+}
+
+// asideBefore returns the name that path was given by a putAside whose process
+// did not get to replace it, "" if there is none.
+func asideBefore(path string) string {
+	file, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	for _, name := range beside(path, damagedInfix) {
+		if other, err := os.Stat(name); err == nil && os.SameFile(file, other) {
+			return name
+		}
+	}
+	return ""
+}
+
+// beside returns the names in path's directory that begin with path and infix.
+func beside(path, infix string) (names []string) {
+	entries, _ := os.ReadDir(filepath.Dir(path)) // what can be read of it
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+infix) {
+			names = append(names, filepath.Join(filepath.Dir(path), e.Name()))
+		}
+	}
+	return names
+}

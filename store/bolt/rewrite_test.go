@@ -1,0 +1,99 @@
+package bolt_test
+
+import (
+	"encoding/binary"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/millrace/mqtt/store"
+	"github.com/millrace/mqtt/store/bolt"
+)
+
+// rewriting is a file that Open makes anew, with all of its records.
+type rewriting struct {
+	name   string
+	file   []byte // nil for none
+	option bolt.Option
+	want   map[store.Key]string // of client c
+	aside  int                  // files that stay beside it
+}
+
+// rewritings are the ways to it.
+func rewritings(t *testing.T) []rewriting {
+	wasteful, left := wastefulImage(t)
+	damaged, records := image(t)
+	const pageSize, flagsAt, freelist = 4096, 8, 0x10
+	for page := range len(damaged) / pageSize {
+		// Without a list of free pages the trees are still sound.
+		if b := damaged[page*pageSize:][flagsAt:]; binary.NativeEndian.Uint16(b) == freelist {
+			b[0], b[1] = 0, 0
+		}
+	}
+	return []rewriting{
+		{"creation", nil, bolt.WithLimits(0, 0), nil, 0},
+		{"compaction", wasteful, bolt.WithCompaction(), left, 0},
+		{"salvage", damaged, bolt.WithSalvage(), records, 1},
+	}
+}
+
+// wastefulImage is a file that is due for compaction.
+func wastefulImage(t *testing.T) (file []byte, records map[store.Key]string) {
+	path := tempPath(t)
+	s := open(t, path)
+	sess := session(t, s, "c")
+	for i := range uint64(40) {
+		key := store.Key{Kind: store.Outgoing, Seq: i}
+		commit(t, sess, put(key.Kind, key.Seq, content(key, 40_000)), put(store.Exchange, i, nil))
+	}
+	for i := range uint64(30) {
+		commit(t, sess, del(store.Outgoing, i), del(store.Exchange, i))
+	}
+	records, _ = load(t, sess)
+	closed(t, s)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file, records
+}
+
+// start puts the file that is to be rewritten at path, in an empty directory.
+func (r *rewriting) start(t *testing.T, path string) {
+	t.Helper()
+	removeAll(t, filepath.Dir(path))
+	if r.file == nil {
+		return
+	}
+	if err := os.WriteFile(path, r.file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// finish opens the file, whatever state it was left in, and checks that the
+// records are there and nothing is left beside it. It reports whether it had been
+// rewritten before.
+func (r *rewriting) finish(t *testing.T, path string) (rewritten bool) {
+	t.Helper()
+	found, err := os.ReadFile(path)
+	rewritten = err == nil && string(found) != string(r.file)
+	s := open(t, path, r.option)
+	sound, bad := load(t, session(t, s, "c"))
+	if len(bad) > 0 || !maps.Equal(sound, r.want) {
+		t.Errorf("%d records and %d damaged, want %d", len(sound), len(bad), len(r.want))
+	}
+	closed(t, s)
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1+r.aside {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+	for _, e := range entries[1:] {
+		aside := filepath.Join(filepath.Dir(path), e.Name())
+		if b, err := os.ReadFile(aside); !strings.HasPrefix(e.Name(), "sessions.db.damaged-") || err != nil || string(b) != string(r.file) {
+			t.Errorf("%s is not the damaged file", aside)
+		}
+	}
+	return rewritten
+}
