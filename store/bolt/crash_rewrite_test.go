@@ -32,7 +32,7 @@ func TestB06_KilledRewriting(t *testing.T) {
 			path := tempPath(t)
 			r.start(t, path)
 			took := killedRewriting(t, path, time.Minute)
-			before, after, rounds := 0, 0, chance.Rounds(40, 500)
+			before, after, rounds := 0, 0, chance.Rounds(15, 500)
 			for round := range rounds {
 				r.start(t, path)
 				// Now and then over what the last one left.
