@@ -220,11 +220,38 @@ func (s *Subscription) bequeath(filters []string, to *Subscription) []Message {
 	cut := s.box.cutAll(func(m *Message) bool {
 		return slices.ContainsFunc(heirs, func(h heir) bool { return h.takes(m) })
 	})
+	if s.opts.slow == SlowLatest {
+		sortByArrival(cut) // they have the places of those that they replaced
+	}
 	for i := range cut {
 		s.pass(&cut[i], to)
 	}
 	s.madeRoom()
 	return cut
+}
+
+// sortByArrival sorts the messages of QoS 1 and 2 among themselves.
+func sortByArrival(msgs []Message) {
+	var kept []Message
+	for _, m := range msgs {
+		if m.QoS > 0 {
+			kept = append(kept, m)
+		}
+	}
+	slices.SortFunc(kept, func(a, b Message) int {
+		switch {
+		case a.ref>>refShift == b.ref>>refShift:
+			return 0
+		case older(&a, &b):
+			return -1
+		}
+		return 1
+	})
+	for i := range msgs {
+		if msgs[i].QoS > 0 {
+			msgs[i], kept = kept[0], kept[1:]
+		}
+	}
 }
 
 // inOrder merges two lists by arrival, which the ledger's generations tell at

@@ -61,3 +61,24 @@ func TestB46_ClaimedFromTwoOnce(t *testing.T) {
 		}
 	})
 }
+
+// B27: what a detached subscription held is handed out in the order of arrival,
+// although a newer message took the place of an older one in it.
+func TestB27_ClaimedFromLatestInOrder(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := conn.Subscribe(ctx, "a/+", mqtt.WithSlowPolicy(mqtt.SlowLatest)); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, srv, "a/x", 1, "1")
+		publish(t, srv, "a/y", 2, "2")
+		publish(t, srv, "a/z", 1, "3")
+		publish(t, srv, "a/x", 1, "4")
+		synctest.Wait()
+		cancel()
+		s := subscribe(t, conn, "a/+")
+		publish(t, srv, "a/z", 1, "5")
+		expect(t, s.C(), "2", "3", "4", "5")
+	})
+}
