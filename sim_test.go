@@ -54,11 +54,13 @@ import (
 //	   its slow policy, or keeps only the latest of a topic. A clean session is
 //	   lost with each link.
 //	I2 It comes at most once at QoS 0 and 2. At QoS 1 it comes again only with DUP,
-//	   since its PUBACK may be lost. Copies for overlapping filters excuse it.
+//	   since its PUBACK may be lost. Copies for overlapping filters excuse it, and
+//	   QoS 0 that is older than the subscription: two detached ones that it takes
+//	   the place of may both have held it, and nothing tells that it is the same.
 //	I3 First deliveries to one subscription are in the order of publishing, QoS 1
-//	   and 2 taken together, QoS 0 apart. "Keep the latest" excuses it, and so do
-//	   copies, and what the server sends again that is older than the subscription:
-//	   its PUBACK was lost when only others had the message.
+//	   and 2 taken together, QoS 0 apart. "Keep the latest" excuses it, and so does
+//	   what excuses I2, and what the server sends again that is older than the
+//	   subscription: the PUBACK of others is lost.
 //	I4 The first Ack of a message returns nil while its session and subscription
 //	   live; a second one never does.
 //	I5 The channel is closed once, by the end of the subscription, and Err is set.
