@@ -1,7 +1,7 @@
-// Package chaos publishes and receives through Mosquitto while links are cut and
-// stalled, processes killed and the broker restarted, and counts what became of
-// every message. The command in cmd/chaos runs it for as long as asked for, a
-// test of package integration for a minute.
+// Package chaos publishes and receives through a broker while links are cut,
+// stalled and slowed, processes killed and, where it is Mosquitto, the broker
+// restarted, and counts what became of every message. The command in cmd/chaos
+// runs it for as long as asked for, tests of package integration for a minute.
 //
 // The publisher and the receiver are processes of their own, the same program
 // started again, each with its session in store/bolt on disk and its link
@@ -15,4 +15,19 @@
 // happened between the broker and the receiver: a message handed over by a
 // receiver that was killed before its acknowledgement comes again to the next,
 // to the witness it does not.
+//
+// # Why a proxy of our own
+//
+// Shopify/toxiproxy 2.12 has most single faults: latency, bandwidth, a cut after
+// so many bytes (limit_data), and held latency that is taken away again makes a
+// stall. What it has not:
+//
+//   - a tape of what passed, in an order in which every packet stands before its
+//     answer, which is what tells whose fault a missing message is;
+//   - a reset of a link that lives: reset_peer drops what is under way only on
+//     links that began with it, any other link it ends in the orderly way;
+//   - a plan for each link: toxics belong to a proxy and hold for its links
+//     alike, and chance decides no more than whether a link gets one;
+//   - links that the one in charge of the faults can see and count: after two
+//     that ended young the next has to be spared, see youngLimit.
 package chaos

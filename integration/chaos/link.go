@@ -14,7 +14,7 @@ type link struct {
 	record         *record
 	plan           plan
 	began          time.Time
-	sheltered      bool            // not to end young
+	sheltered      bool            // left alone until it is older than youngTime
 	until          atomic.Int64    // stalled until then, in Unix nanoseconds
 	ctx            context.Context // ends with the link
 	cancel         context.CancelFunc
