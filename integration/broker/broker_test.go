@@ -6,6 +6,9 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/integration/tape"
 )
 
 func TestMosquitto(t *testing.T) {
@@ -61,6 +64,39 @@ func TestMochi(t *testing.T) {
 	b.Kill(t)
 	b.Restart(t)
 	handshake(t, b, V311, Unix)
+}
+
+// TestMochiTapes checks that a tape is in plain MQTT over every transport.
+func TestMochiTapes(t *testing.T) {
+	dir := t.TempDir()
+	b := StartMochi(t, MochiOptions{Tapes: dir})
+	made := handshakes(t, b)
+	b.Stop(t)
+	if d, err := ReadDrops(dir); err != nil || d != (Drops{}) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	tapes, err := Tapes(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connected, accepted := 0, 0
+	for _, path := range tapes { // those of waitAccepting and of failed handshakes are empty
+		err := tape.Replay(path, func(p tape.Packet) error {
+			switch {
+			case !p.Down && p.Frame.Type == codec.CONNECT:
+				connected++
+			case p.Down && p.Frame.Type == codec.CONNACK:
+				accepted++
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if connected != made || accepted != made {
+		t.Errorf("%d CONNECT and %d CONNACK on the tapes of %d handshakes", connected, accepted, made)
+	}
 }
 
 func TestMochiKillCutsLinks(t *testing.T) {

@@ -14,6 +14,9 @@ type MochiOptions struct {
 	// Journal, if set, is a file that gets a line with the topic, a space and the
 	// payload of each message that mochi takes, before mochi acknowledges it.
 	Journal string
+	// Tapes, if set, is a directory that gets a tape of every link (see Tapes and
+	// package tape) and, when mochi is stopped, what it dropped (see ReadDrops).
+	Tapes string
 }
 
 // StartMochi starts a mochi-mqtt broker as a process of its own: this program
@@ -30,7 +33,7 @@ func StartMochi(tb TB, opts MochiOptions) *Broker {
 	if err != nil {
 		tb.Fatalf("mochi: %v", err)
 	}
-	m := &mochi{settings: mochiSettings{Ports: ports, Dir: dir, Journal: opts.Journal}}
+	m := &mochi{settings: mochiSettings{Ports: ports, Dir: dir, Journal: opts.Journal, Tapes: opts.Tapes}}
 	b := &Broker{name: "mochi", versions: Versions(), urls: m.urls(), certs: certs, process: m}
 	b.launch(tb)
 	tb.Cleanup(func() { b.Stop(tb) })
@@ -48,6 +51,7 @@ type mochiSettings struct {
 	Ports   []int  // tcp, tls, mutual tls, ws, wss
 	Dir     string // with the certificates
 	Journal string
+	Tapes   string
 }
 
 // mochiEnv names the environment variable that makes a program a mochi.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,6 +64,11 @@ func serveMochi(file string) error {
 		return err
 	}
 	<-terminate
+	if settings.Tapes != "" {
+		if err := writeDrops(settings.Tapes, server); err != nil {
+			return err
+		}
+	}
 	return within(mochiGrace, "mochi", server.Close)
 }
 
@@ -111,7 +117,11 @@ func (s *mochiSettings) listen(server *mqtt.Server) error {
 			all = append(all, listeners.NewWebsocket(c))
 		}
 	}
+	var links atomic.Int64
 	for _, l := range all {
+		if s.Tapes != "" {
+			l = &taped{Listener: l, dir: s.Tapes, count: &links}
+		}
 		if err := server.AddListener(l); err != nil {
 			return fmt.Errorf("listen on %s: %w", l.Address(), err)
 		}

@@ -5,13 +5,15 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/mqtt/integration/tape"
 )
 
 // link is one connection through a proxy.
 type link struct {
 	proxy          *proxy
 	client, server net.Conn
-	record         *record
+	record         *tape.Recorder
 	plan           plan
 	began          time.Time
 	sheltered      bool            // left alone until it is older than youngTime
@@ -41,7 +43,7 @@ func (l *link) pump(to, from net.Conn, down bool) {
 			if !l.delay(pass) {
 				return
 			}
-			l.record.note(down, buf[:pass])
+			l.record.Note(down, buf[:pass])
 			if _, err := to.Write(buf[:pass]); err != nil {
 				return
 			}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/mqtt/integration/tape"
 )
 
 // proxy stands between one client and the broker. What it does to a link is
@@ -90,7 +92,7 @@ func (p *proxy) begin(client, server net.Conn) error {
 		return p.ctx.Err() // close has reset the links that it found
 	}
 	p.count++
-	record, err := createRecord(filepath.Join(p.dir, fmt.Sprintf("wire-%s-%05d", p.name, p.count)))
+	record, err := tape.Create(filepath.Join(p.dir, fmt.Sprintf("wire-%s-%05d", p.name, p.count)))
 	if err != nil {
 		return err
 	}
