@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/mqtt/internal/chance"
 )
 
-// chaosTime is shared by the runs of TestChaos.
+// chaosTime is shared by the runs with Mosquitto.
 func chaosTime() time.Duration {
 	switch {
 	case testing.Short():
@@ -22,20 +22,35 @@ func chaosTime() time.Duration {
 	return time.Minute
 }
 
+// chaosRun is one run of package chaos.
+type chaosRun struct {
+	v    mqtt.Version
+	over broker.Transport
+}
+
 // TestChaos is the command cmd/chaos for a minute: B6, B7 and B27 between
 // processes that are killed, over links that are cut, with a broker that stops.
 func TestChaos(t *testing.T) {
-	runs := []struct {
-		v    mqtt.Version
-		over broker.Transport
-	}{
+	inChaos(t, chaos.Mosquitto, chaosTime(), []chaosRun{
 		{mqtt.V311, broker.TCP}, {mqtt.V5, broker.TCP}, {mqtt.V5, broker.TLS}, {mqtt.V311, broker.WS},
-	}
+	})
+}
+
+// TestChaosMochi does the same with a broker that is not restarted, for a third of
+// the time: mochi does by itself what Mosquitto does not, see package chaos.
+func TestChaosMochi(t *testing.T) {
+	inChaos(t, chaos.Mochi, chaosTime()/3, []chaosRun{
+		{mqtt.V5, broker.TCP}, {mqtt.V311, broker.TCP}, {mqtt.V311, broker.TLS}, {mqtt.V5, broker.WS},
+	})
+}
+
+// inChaos runs package chaos once for each of runs, which share the time.
+func inChaos(t *testing.T, server chaos.Broker, total time.Duration, runs []chaosRun) {
 	seed := chance.Seed(t)
 	for i, c := range runs {
 		t.Run(fmt.Sprintf("%v over %s", c.v, c.over), func(t *testing.T) {
 			report, err := chaos.Run(t.Context(), t, chaos.Config{
-				Version: c.v, Over: c.over, Duration: chaosTime() / time.Duration(len(runs)),
+				Broker: server, Version: c.v, Over: c.over, Duration: total / time.Duration(len(runs)),
 				Seed: seed + uint64(i), Dir: t.TempDir(),
 			})
 			t.Logf("\n%s", &report)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/integration/tape"
 )
 
 // wire is what passed through a proxy: the judge between a client and a broker
@@ -232,61 +233,15 @@ func decoded(t *testing.T, f codec.Frame, err error) {
 	}
 }
 
-// follow walks through what the broker sent on a topic beside what the
-// subscription delivered for the first time, and returns how much of that the
-// wire explains. On every link the client got a beginning of what was sent, cut
-// off anywhere, and of that it delivers, in order, what it did not have. missed
-// is what came on the last link, which nothing cut, and was not delivered.
+// follow is tape.Follow for the messages of a topic.
 func (in inbound) follow(topic string, delivered []int) (explained, missed int) {
-	had := map[int]bool{}
-	for link, sent := range in.sent {
-		cut := false
-		for _, m := range sent {
-			switch {
-			case cut || m.topic != topic || had[m.n]:
-			case explained < len(delivered) && delivered[explained] == m.n:
-				had[m.n] = true
-				explained++
-			case link < len(in.sent)-1:
-				cut = true
-			default:
-				missed++
+	sent := make([][]int, len(in.sent))
+	for link, messages := range in.sent {
+		for _, m := range messages {
+			if m.topic == topic {
+				sent[link] = append(sent[link], m.n)
 			}
 		}
 	}
-	return explained, missed
-}
-
-// TestWireFollow tells the order of the client from that of the wire.
-func TestWireFollow(t *testing.T) {
-	for _, c := range []struct {
-		name              string
-		sent              [][]int // by link
-		delivered         []int
-		explained, missed int
-	}{
-		{"in order", [][]int{{1, 2, 3}}, []int{1, 2, 3}, 3, 0},
-		{"disordered by the broker", [][]int{{1, 3, 2}}, []int{1, 3, 2}, 3, 0},
-		{"disordered by the client", [][]int{{1, 2, 3}}, []int{1, 3, 2}, 2, 1},
-		{"cut and sent again", [][]int{{1, 2, 3}, {2, 3, 4}}, []int{1, 2, 3, 4}, 4, 0},
-		{"sent again in another order", [][]int{{1, 2, 3, 4}, {4, 3, 2}}, []int{1, 2, 4, 3}, 4, 0},
-		{"cut and forgotten", [][]int{{1, 2, 3}, {4}}, []int{1, 4}, 2, 0},
-		{"taken for a redelivery", [][]int{{1, 2, 3}, {4}}, []int{1, 3, 4}, 1, 1},
-		{"not delivered at the end", [][]int{{1, 2, 3}}, []int{1, 2}, 2, 1},
-		{"never sent", [][]int{{1, 2}}, []int{1, 2, 9}, 2, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var in inbound
-			for _, link := range c.sent {
-				var sent []wireMessage
-				for _, n := range link {
-					sent = append(sent, wireMessage{"t", n}, wireMessage{"other", n})
-				}
-				in.sent = append(in.sent, sent)
-			}
-			if explained, missed := in.follow("t", c.delivered); explained != c.explained || missed != c.missed {
-				t.Errorf("explained %d, missed %d; want %d, %d", explained, missed, c.explained, c.missed)
-			}
-		})
-	}
+	return tape.Follow(sent, delivered)
 }

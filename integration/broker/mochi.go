@@ -9,7 +9,8 @@ import (
 )
 
 // MochiOptions change mochi's settings. The zero value raises the limits at
-// which it drops messages; it keeps no sessions over a restart.
+// which it drops messages; it keeps no sessions over a restart. Two hooks, noQuota
+// and ownIDs, keep it from faults that would end every test with a backlog.
 type MochiOptions struct {
 	// Journal, if set, is a file that gets a line with the topic, a space and the
 	// payload of each message that mochi takes, before mochi acknowledges it.

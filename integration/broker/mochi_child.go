@@ -82,7 +82,7 @@ func mochiCapabilities() *mqtt.Capabilities {
 }
 
 func (s *mochiSettings) hook(server *mqtt.Server) error {
-	hooks := []mqtt.Hook{new(auth.AllowHook), new(noQuota)}
+	hooks := []mqtt.Hook{new(auth.AllowHook), new(noQuota), &ownIDs{given: map[*mqtt.Client]uint16{}}}
 	if s.Journal != "" {
 		file, err := os.OpenFile(s.Journal, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 // Config says what Run is to do.
 type Config struct {
+	Broker   Broker           // "" for Mosquitto
 	Version  mqtt.Version     // the only one that both children speak
 	Over     broker.Transport // TCP, TLS, WS or WSS
 	Duration time.Duration    // of the faults; what is under way then is waited for
@@ -19,11 +20,25 @@ type Config struct {
 	Progress io.Writer        // gets a line every 5 s; nil for none
 }
 
+// Broker is what the clients connect to.
+type Broker string
+
+const (
+	// Mosquitto is restarted now and then, and keeps what it has.
+	Mosquitto Broker = "mosquitto"
+	// Mochi would lose all sessions with a restart, so it has none. What it loses,
+	// doubles or puts out of order by itself is counted apart.
+	Mochi Broker = "mochi"
+)
+
 const (
 	// patience is how long what must happen may take once the faults are over.
 	patience = 90 * time.Second
 	// progressEvery is the time between lines of progress.
 	progressEvery = 5 * time.Second
+	// lull is how long nothing may arrive behind the end marks before it is over.
+	// mochi may send them again before what was published earlier.
+	lull = 500 * time.Millisecond
 	// pollEvery is the time between looks at what the processes noted, and with
 	// that how exact the longest recovery is.
 	pollEvery = 20 * time.Millisecond

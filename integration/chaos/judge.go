@@ -4,25 +4,22 @@ package chaos
 type tally struct {
 	promised, received int // different messages
 
-	lost     int // promised, and not received
 	doubled  int // received more than once by one process
-	byBroker int // of these, what the broker began anew after its PUBREL
+	byBroker int // of these, what the broker is to blame for
 	reorder  int // received for the first time after a later one
 	again    int // received again by a later process: the earlier was killed before its acknowledgement left
 
+	missing  []int // numbers promised, and not received
 	examples []int // numbers of what was lost or out of order, some
-	twice    []int // numbers of what was doubled, some
+	twice    []int // numbers of what was doubled and not by the broker, some
 }
 
 // judge compares promises with the sights of a subscriber, whose processes each
-// may have been killed with messages in hand. anew is what the broker doubled.
-func judge(promised, sights, anew []sight) tally {
+// may have been killed with messages in hand. excused is asked about each message
+// that was doubled, as often as it was.
+func judge(promised, sights []sight, excused func(sight) bool) tally {
 	var t tally
 	seen, highest := map[int]int{}, 0 // seen: by which process last
-	excused := map[sight]int{}
-	for _, s := range anew {
-		excused[s]++
-	}
 	for _, s := range sights {
 		if s.n == endMark {
 			continue
@@ -37,8 +34,7 @@ func judge(promised, sights, anew []sight) tally {
 			highest = s.n
 		case before == s.incarnation:
 			t.doubled++
-			if excused[s] > 0 {
-				excused[s]--
+			if excused(s) {
 				t.byBroker++
 				break
 			}
@@ -55,11 +51,23 @@ func judge(promised, sights, anew []sight) tally {
 	t.promised = len(made)
 	for n := range made {
 		if _, ok := seen[n]; !ok {
-			t.lost++
+			t.missing = append(t.missing, n)
 			t.examples = example(t.examples, n)
 		}
 	}
 	return t
+}
+
+// unless returns what judge asks where anew is what the broker doubled.
+func unless(anew []sight) func(sight) bool {
+	left := map[sight]int{}
+	for _, s := range anew {
+		left[s]++
+	}
+	return func(s sight) bool {
+		left[s]--
+		return left[s] >= 0
+	}
 }
 
 // example adds a number as long as there are few.

@@ -42,6 +42,7 @@ type notes struct {
 	dir, kind string
 	lane      int
 	sights    []sight // so far, in their order
+	ended     bool    // the end mark is among them
 
 	incarnation int // whose note is being read
 	offset      int64
@@ -89,6 +90,7 @@ func (f *notes) read() error {
 			return fmt.Errorf("%s: %w", file.Name(), err)
 		}
 		f.sights = append(f.sights, sight{n, f.incarnation})
+		f.ended = f.ended || n == endMark
 		f.offset += int64(len(line) + 1)
 		text = rest
 	}

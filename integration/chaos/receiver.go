@@ -33,6 +33,8 @@ func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
 	select {
 	case <-stop.Done():
 	case <-conn.Done():
+		work.Wait()
+		return fmt.Errorf("the Conn ended by itself: %w", conn.Err())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

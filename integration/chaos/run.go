@@ -32,11 +32,13 @@ func Run(ctx context.Context, tb broker.TB, c Config) (Report, error) {
 	if c.Progress == nil {
 		c.Progress = io.Discard
 	}
+	if c.Broker == "" {
+		c.Broker = Mosquitto
+	}
 	r := &run{config: c}
-	r.broker = broker.StartMosquitto(tb, broker.MosquittoOptions{
-		MaxInflight: -1, // see receiveMaximum
-		Extra:       []string{"autosave_interval 5"},
-	})
+	if err := r.startBroker(tb); err != nil {
+		return r.result, err
+	}
 	defer r.closeProxies()
 	if err := r.prepare(ctx); err != nil {
 		return r.result, errors.Join(err, r.abandon())
@@ -52,8 +54,23 @@ func Run(ctx context.Context, tb broker.TB, c Config) (Report, error) {
 	err = errors.Join(err, <-watched, r.witness.close())
 	r.pub.kill() // if it went wrong; else they have ended
 	r.rec.kill()
-	r.count()
-	return r.result, err
+	return r.result, errors.Join(err, r.count(tb))
+}
+
+// startBroker starts the broker that was asked for.
+func (r *run) startBroker(tb broker.TB) error {
+	switch r.config.Broker {
+	case Mosquitto:
+		r.broker = broker.StartMosquitto(tb, broker.MosquittoOptions{
+			MaxInflight: -1, // see receiveMaximum
+			Extra:       []string{"autosave_interval 5"},
+		})
+	case Mochi:
+		r.broker = broker.StartMochi(tb, broker.MochiOptions{Tapes: r.config.Dir})
+	default:
+		return fmt.Errorf("no broker %q", r.config.Broker)
+	}
+	return nil
 }
 
 // prepare starts everything but the faults.
@@ -102,33 +119,11 @@ func (r *run) rage(ctx context.Context, tb broker.TB) error {
 			}
 		})
 	}
-	r.result.Restarts = r.disturbBroker(ctx, tb, r.rng(6))
+	if r.config.Broker == Mosquitto { // on this goroutine, which may call tb.Fatalf
+		r.result.Restarts = r.disturbBroker(ctx, tb, r.rng(6))
+	}
 	work.Wait()
 	return errors.Join(errs...)
-}
-
-// settle ends the faults and waits until everything is through.
-func (r *run) settle() error {
-	for _, p := range r.proxies {
-		p.soothe()
-	}
-	if err := r.pub.stop(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for lane := range lanes {
-		for r.watch.last(lane) != endMark || r.witness.last(lane) != endMark {
-			if !pause(ctx, pollEvery) {
-				return fmt.Errorf("the end of lane %d did not come within %v: receiver at %d, witness at %d",
-					lanes[lane], patience, r.watch.last(lane), r.witness.last(lane))
-			}
-		}
-	}
-	if err := r.rec.stop(); err != nil {
-		return err
-	}
-	return r.checkStores()
 }
 
 // checkStores checks that the publisher's store holds nothing any more, and that

@@ -93,12 +93,25 @@ func (w *watch) figures() figures {
 	return f
 }
 
-// last returns the number that the receiver noted last on a lane.
-func (w *watch) last(lane int) int {
+// progress returns how much the receiver noted on a lane, and whether the end mark
+// was among it.
+func (w *watch) progress(lane int) (count int, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s := w.received[lane].sights; len(s) > 0 {
-		return s[len(s)-1].n
+	return len(w.received[lane].sights), w.received[lane].ended
+}
+
+// newest returns the latest number on a lane that the publisher promised and that
+// the receiver noted.
+func (w *watch) newest(lane int) (promised, received int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return newest(w.promised[lane].sights), newest(w.received[lane].sights)
+}
+
+func newest(sights []sight) int {
+	if len(sights) == 0 {
+		return 0
 	}
-	return 0
+	return sights[len(sights)-1].n
 }

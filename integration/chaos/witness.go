@@ -19,6 +19,7 @@ type witness struct {
 
 	mu     sync.Mutex
 	sights [len(lanes)][]sight // guarded by mu
+	ended  [len(lanes)]bool    // guarded by mu; the end mark came
 	anew   []sight             // guarded by mu; what the broker doubled
 	err    error               // guarded by mu; what it could not make sense of
 }
@@ -27,7 +28,7 @@ type witness struct {
 func startWitness(ctx context.Context, url string, v mqtt.Version) (*witness, error) {
 	w := new(witness)
 	conn, err := mqtt.Connect(context.Background(), url, append(newExchanges(w.noteAnew).options(),
-		mqtt.WithVersions(v), mqtt.WithClientID("chaos-witness"), mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(receiveMaximum),
+		mqtt.WithVersions(v), mqtt.WithClientID(clientID("witness")), mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(receiveMaximum),
 		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}))...)
 	if err != nil {
 		return nil, err
@@ -55,6 +56,7 @@ func (w *witness) watch(sub *mqtt.Subscription, lane int) {
 		n, sound := parse(m.Payload)
 		w.mu.Lock()
 		w.sights[lane] = append(w.sights[lane], sight{n: n})
+		w.ended[lane] = w.ended[lane] || n == endMark
 		if !sound {
 			w.err = fmt.Errorf("the witness got %q on %s", m.Payload, m.Topic)
 		}
@@ -69,14 +71,11 @@ func (w *witness) seen(lane int) []sight {
 	return slices.Clone(w.sights[lane])
 }
 
-// last returns the number that came last on a lane.
-func (w *witness) last(lane int) int {
+// progress returns how much came on a lane, and whether the end mark did.
+func (w *witness) progress(lane int) (count int, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := len(w.sights[lane]); n > 0 {
-		return w.sights[lane][n-1].n
-	}
-	return 0
+	return len(w.sights[lane]), w.ended[lane]
 }
 
 // close ends the witness and says what was wrong with what it saw.

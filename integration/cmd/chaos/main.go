@@ -1,6 +1,6 @@
-// Command chaos publishes and receives through Mosquitto with sessions on disk
-// while links are cut, processes killed and the broker restarted, and prints what
-// became of every message. It ends with 1 when one was lost or doubled or came
+// Command chaos publishes and receives through a broker with sessions on disk
+// while links are cut, processes killed and Mosquitto restarted (mochi would lose
+// its sessions), and prints what became of every message. It ends with 1 when one was lost or doubled or came
 // out of order, or a Future failed. See package chaos for how it judges.
 //
 //	go run ./integration/cmd/chaos -minutes 10
@@ -23,6 +23,7 @@ import (
 )
 
 func main() {
+	broker.ServeMochi()
 	chaos.Serve()
 	ok, err := run()
 	if err != nil {
@@ -38,6 +39,7 @@ func run() (ok bool, err error) {
 	minutes := flag.Float64("minutes", 0, "how long, in minutes")
 	seconds := flag.Float64("seconds", 0, "and in seconds")
 	seed := flag.Uint64("seed", rand.Uint64(), "of the faults")
+	server := flag.String("broker", "mosquitto", "mosquitto or mochi")
 	version := flag.String("version", "both", "3.1.1, 5.0, or both in turn, which share the time")
 	over := flag.String("over", "tcp", "tcp, tls, ws or wss")
 	dir := flag.String("dir", "", "where stores and records are kept, on a disk; default: the current directory's own")
@@ -54,7 +56,7 @@ func run() (ok bool, err error) {
 	var sum chaos.Report
 	for i, v := range versions {
 		config := chaos.Config{
-			Version: v, Over: broker.Transport(*over), Duration: total / time.Duration(len(versions)),
+			Broker: chaos.Broker(*server), Version: v, Over: broker.Transport(*over), Duration: total / time.Duration(len(versions)),
 			Seed: *seed + uint64(i), Dir: *dir, Progress: os.Stdout,
 		}
 		report, err := one(ctx, config)
@@ -82,7 +84,7 @@ func one(ctx context.Context, c chaos.Config) (report chaos.Report, err error) {
 	if c.Dir, err = filepath.Abs(dir); err != nil {
 		return report, err
 	}
-	fmt.Printf("\nMQTT %v over %s for %v\n", c.Version, c.Over, c.Duration)
+	fmt.Printf("\nMQTT %v through %s over %s for %v\n", c.Version, c.Broker, c.Over, c.Duration)
 	report, err = chaos.Run(ctx, t, c)
 	fmt.Print(&report)
 	if err != nil || !report.OK() {

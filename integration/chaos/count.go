@@ -1,0 +1,71 @@
+package chaos
+
+import (
+	"slices"
+
+	"github.com/millrace/mqtt/integration/broker"
+)
+
+// kills counts processes that were killed: all but the last of each role.
+func (r *run) kills() int { return r.pub.latest() + r.rec.latest() - 2 }
+
+// count fills in the figures, once everything but the broker has ended.
+func (r *run) count(tb broker.TB) error {
+	c := &r.result
+	c.Kills, c.Longest = r.kills(), r.watch.figures().longest
+	for _, p := range r.proxies {
+		c.Cuts += int(p.cuts.Load())
+		c.Stalls += int(p.stalls.Load())
+		c.Slowed += int(p.slowed.Load())
+	}
+	if r.config.Broker == Mochi {
+		return r.countMochi(tb)
+	}
+	for lane := range lanes {
+		c.Lanes = append(c.Lanes, r.countLane(lane))
+	}
+	return nil
+}
+
+// countLane counts a lane through a broker that keeps its word, but for what it
+// doubles.
+func (r *run) countLane(lane int) Lane {
+	promised := r.watch.promised[lane].sights
+	var anew, witnessed []sight
+	if lanes[lane] == 2 {
+		anew, witnessed = r.watch.anew.sights, r.witness.anew
+	}
+	got := judge(promised, r.watch.received[lane].sights, unless(anew))
+	seen := judge(promised, r.witness.seen(lane), unless(witnessed))
+	l := Lane{
+		QoS: lanes[lane], Promised: got.promised, Received: got.received, Failed: len(r.watch.failed[lane].sights),
+		Lost: max(len(got.missing), len(seen.missing)), Doubled: got.doubled + seen.doubled, ByBroker: got.byBroker + seen.byBroker,
+		Disorder: got.reorder + seen.reorder, Again: got.again,
+		Examples: append(got.examples, seen.examples...),
+	}
+	if lanes[lane] == 2 {
+		l.Examples = slices.Concat(l.Examples, got.twice, seen.twice)
+	}
+	return l
+}
+
+// countMochi counts the lanes by what mochi's tapes tell, and what it says that it
+// dropped.
+func (r *run) countMochi(tb broker.TB) error {
+	r.broker.Stop(tb) // it leaves its counters
+	drops, err := broker.ReadDrops(r.config.Dir)
+	if err != nil {
+		return err
+	}
+	r.result.Dropped = int(drops.Messages + drops.Inflight)
+	t, err := hear(r.config.Dir)
+	if err != nil {
+		return err
+	}
+	for lane := range lanes {
+		w := r.watch
+		r.result.Lanes = append(r.result.Lanes,
+			t.judge(lane, w.promised[lane].sights, w.failed[lane].sights, w.received[lane].sights, r.witness.seen(lane)))
+	}
+	return nil
+}
