@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -96,6 +97,31 @@ func TestMochiTapes(t *testing.T) {
 	}
 	if connected != made || accepted != made {
 		t.Errorf("%d CONNECT and %d CONNACK on the tapes of %d handshakes", connected, accepted, made)
+	}
+}
+
+// TestMochiTellsIdentifiersApart subscribes with the identifier that mochi gave a
+// message under way: without ownIDs it answers 0x91.
+func TestMochiTellsIdentifiersApart(t *testing.T) {
+	b := StartMochi(t, MochiOptions{})
+	conn := dialRaw(t, b, TCP)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	for _, step := range []struct{ send, want string }{
+		{connects[1].connect, "20 02 00 00"},
+		{"82 06 0001 0001 73 01", "90 03 0001 01"},                                // SUBSCRIBE 1
+		{"32 06 0001 73 0009 78", "40 02 0009" + "32 06 0001 73 0001 78"},         // PUBLISH 9 comes back as 1
+		{"82 06 0001 0001 73 01", "90 03 0001 01"},                                // SUBSCRIBE 1 again
+		{"40 02 0001" + "82 06 0007 0001 73 01" + "c0 00", "90 03 0007 01 d0 00"}, // PUBACK, and as ever
+	} {
+		if _, err := conn.Write(unhex(t, step.send)); err != nil {
+			t.Fatal(err)
+		}
+		want := unhex(t, step.want)
+		got := make([]byte, len(want))
+		if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("after %s: % x, want % x, %v", step.send, got[:n], want, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // startEcho starts a server that sends back what it gets.
@@ -75,5 +76,32 @@ func TestProxyCutsAtAnyByte(t *testing.T) {
 	text, err := os.ReadFile(records[0])
 	if err != nil || len(text) < 6 || text[5] != '0' {
 		t.Errorf("record %q, %v", text, err)
+	}
+}
+
+// TestProxySheltersBeforeAMessageIsSetAside lets links end and looks at which are
+// left alone: of three in a row that a client may take for probing ones, one.
+func TestProxySheltersBeforeAMessageIsSetAside(t *testing.T) {
+	young, old := youngTime/2, 2*youngTime
+	for _, c := range []struct {
+		name string
+		ages []time.Duration // of links that ended, the first unsheltered
+		want []bool          // whether the link behind each is sheltered
+	}{
+		{"two young", []time.Duration{young, young}, []bool{false, true}},
+		{"an old one between", []time.Duration{young, old, young, young}, []bool{false, false, false, true}},
+		{"sheltered and young", []time.Duration{young, young, young}, []bool{false, true, true}},
+		{"sheltered and old, then young", []time.Duration{young, young, old, young}, []bool{false, true, false, true}},
+		{"sheltered and old, then old", []time.Duration{young, young, old, old, young}, []bool{false, true, false, false, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, sheltered := &proxy{}, false
+			for i, age := range c.ages {
+				p.ended(&link{began: time.Now().Add(-age), sheltered: sheltered})
+				if sheltered = p.young >= youngLimit; sheltered != c.want[i] {
+					t.Errorf("behind link %d: sheltered is %v", i, sheltered)
+				}
+			}
+		})
 	}
 }
