@@ -110,18 +110,23 @@ func putAside(path string) (aside string, err error) {
 	return aside, copyFile(aside, path) // a file system without links
 }
 
+// copyFile makes the file to, whole or not at all.
 func copyFile(to, from string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, defaultMode)
+	out, err := os.CreateTemp(filepath.Dir(from), filepath.Base(from)+newInfix)
 	if err != nil {
 		return err
 	}
+	defer os.Remove(out.Name())
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close(), syncDir(to))
+	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return err
+	}
+	return replace(out.Name(), to)
 }
 
 // syncDir makes the names in path's directory durable. Windows has no such call

@@ -6,8 +6,7 @@ require (
 	github.com/millrace/mqtt v0.0.0
 	go.etcd.io/bbolt v1.5.0
 	go.uber.org/goleak v1.3.0
+	golang.org/x/sys v0.45.0
 )
-
-require golang.org/x/sys v0.45.0 // indirect
 
 replace github.com/millrace/mqtt => ../..

@@ -3,9 +3,11 @@
 package bolt
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -44,6 +46,10 @@ func Open(path string, opts ...Option) (*Store, error) {
 	s.idle.L = &s.mu
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err
+	}
+	if err := settle(s.file); err != nil {
+		s.db.Close()
+		return nil, c.explained(path, err)
 	}
 	sweep(path)
 	return s, nil
@@ -88,14 +94,13 @@ func (c *config) inspect(path string, info fs.FileInfo) (*image, error) {
 	if info, err = file.Stat(); err != nil {
 		return nil, fmt.Errorf("bolt: %w", err)
 	}
-	im, err := check(path, file, info.Size())
-	var format *FormatError
-	var system *fs.PathError
-	switch {
-	case err == nil, errors.As(err, &format):
+	src := &source{ReaderAt: file}
+	im, err := check(path, src, info.Size())
+	if src.err != nil {
+		return nil, c.explained(path, src.err)
+	}
+	if _, ok := errors.AsType[*FormatError](err); ok || err == nil {
 		return im, err
-	case errors.As(err, &system):
-		return nil, c.explained(path, err)
 	}
 	return nil, &CorruptError{Path: path, Problem: err.Error()}
 }
@@ -110,13 +115,20 @@ func foreign(path string) error {
 	defer f.Close()
 	var b [pageHeader + 8]byte
 	zero := b
-	if _, err := f.ReadAt(b[:], 0); err != nil || b == zero {
+	if _, err := f.ReadAt(b[:], 0); err != nil && err != io.EOF {
+		return fmt.Errorf("bolt: %w", err)
+	}
+	if b == zero {
 		return nil // what is wrong comes out later
 	}
 	if binary.NativeEndian.Uint32(b[pageHeader:]) == headMagic {
 		return nil
 	}
-	h, err := readHead(f)
+	src := &source{ReaderAt: f}
+	h, err := readHead(src)
+	if src.err != nil {
+		return fmt.Errorf("bolt: %w", src.err)
+	}
 	if err == nil && h.pages > 0 {
 		return nil
 	}
@@ -154,6 +166,26 @@ func (c *config) openLocked(path string, readOnly bool) (db *bbolt.DB, file *os.
 		return nil, nil, err
 	}
 	return db, file, nil
+}
+
+// settle makes what is in the file durable. The last commit may be one whose
+// process was killed before the flush at its end, or had an error from it: then
+// readers see it, but the system may count the head as written that is not on disk.
+// So the head is written again, as it is, before it is flushed.
+func settle(f *os.File) error {
+	src := &source{ReaderAt: f}
+	h, err := readHead(src)
+	if err := cmp.Or(src.err, err); err != nil {
+		return err
+	}
+	var b [pageHeader + headSize]byte
+	if _, err := f.ReadAt(b[:], h.at); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(b[:], h.at); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 func (c *config) bboltOptions() *bbolt.Options {

@@ -82,7 +82,8 @@ func WithLockTimeout(d time.Duration) Option {
 // WithSalvage lets Open put a damaged file aside, under its own name with
 // ".damaged-" and the time added, and go on with a new one that has the records
 // found on sound pages. [Store.Salvaged] tells. Without it Open returns a
-// [CorruptError].
+// [CorruptError]. A file that the system fails to read is not salvaged, as what
+// cannot be read now may be sound: Open returns the system's error.
 func WithSalvage() Option {
 	return func(c *config) { c.salvage = true }
 }

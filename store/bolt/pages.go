@@ -33,8 +33,25 @@ const (
 	maxKey   = 32 << 10
 )
 
+// source reads a file and keeps the first error of the system's: what cannot be
+// read now is not damaged, and may be read another time.
+type source struct {
+	io.ReaderAt
+	err error
+}
+
+// ReadAt is that of the file.
+func (s *source) ReadAt(b []byte, at int64) (int, error) {
+	n, err := s.ReaderAt.ReadAt(b, at)
+	if s.err == nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
 // head says where things are.
 type head struct {
+	at                        int64 // its page's offset
 	pageSize                  int64
 	root, freelist, pages, tx uint64
 }
@@ -50,6 +67,7 @@ func readHead(r io.ReaderAt) (newest head, err error) {
 		h, ok := parseHead(b[pageHeader:])
 		if ok && (!found || h.tx > newest.tx) {
 			newest, found = h, true
+			newest.at = offset
 		}
 		return ok
 	}

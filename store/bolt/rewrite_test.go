@@ -19,6 +19,7 @@ type rewriting struct {
 	option bolt.Option
 	want   map[store.Key]string // of client c
 	aside  int                  // files that stay beside it
+	copies bool                 // there may be more of those, one for each try
 }
 
 // rewritings are the ways to it.
@@ -33,9 +34,9 @@ func rewritings(t *testing.T) []rewriting {
 		}
 	}
 	return []rewriting{
-		{"creation", nil, bolt.WithLimits(0, 0), nil, 0},
-		{"compaction", wasteful, bolt.WithCompaction(), left, 0},
-		{"salvage", damaged, bolt.WithSalvage(), records, 1},
+		{"creation", nil, bolt.WithLimits(0, 0), nil, 0, false},
+		{"compaction", wasteful, bolt.WithCompaction(), left, 0, false},
+		{"salvage", damaged, bolt.WithSalvage(), records, 1, false},
 	}
 }
 
@@ -86,7 +87,7 @@ func (r *rewriting) finish(t *testing.T, path string) (rewritten bool) {
 	}
 	closed(t, s)
 	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != 1+r.aside {
+	if n := len(entries) - 1; err != nil || n < r.aside || n > r.aside && !r.copies {
 		t.Errorf("left in the directory: %v, %v", entries, err)
 	}
 	for _, e := range entries[1:] {

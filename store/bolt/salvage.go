@@ -3,6 +3,8 @@
 package bolt
 
 import (
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -38,8 +40,9 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage
 	}
 	result := &Salvage{Problem: why.Error()}
 	temp, err := c.build(path, func(db *bbolt.DB) (err error) {
-		result.Records, err = rescue(db, old)
-		return err
+		src := &source{ReaderAt: old}
+		result.Records, err = rescue(db, src)
+		return errors.Join(src.err, err)
 	})
 	if err != nil {
 		return nil, c.explained(path, err)
@@ -54,9 +57,9 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage
 	return result, c.explained(path, replace(temp, path))
 }
 
-// rescue copies the records of f that can be trusted, in one transaction.
-func rescue(db *bbolt.DB, f *os.File) (records int, err error) {
-	im := trusted(f)
+// rescue copies the records of a file that can be trusted, in one transaction.
+func rescue(db *bbolt.DB, r io.ReaderAt) (records int, err error) {
+	im := trusted(r)
 	if im == nil {
 		return 0, nil
 	}
@@ -83,17 +86,17 @@ func rescue(db *bbolt.DB, f *os.File) (records int, err error) {
 // trusted returns an image that knows which pages to leave out: what is on a free
 // page may be older than what was deleted since. It returns nil when that cannot
 // be told: the list of free pages is damaged, and so are the trees.
-func trusted(f *os.File) *image {
-	h, err := readHead(f)
+func trusted(r io.ReaderAt) *image {
+	h, err := readHead(r)
 	if err != nil {
 		return nil
 	}
-	im := newImage(f, h)
+	im := newImage(r, h)
 	if im.readFreelist() == nil {
 		return im
 	}
-	if newImage(f, h).checkTrees(f.Name()) == nil {
-		return newImage(f, h)
+	if newImage(r, h).checkTrees("") == nil {
+		return newImage(r, h)
 	}
 	return nil
 }

@@ -1,0 +1,320 @@
+//go:build amd64 || arm64
+
+package bolt_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace/mqtt/internal/chance"
+	"github.com/millrace/mqtt/store"
+	"github.com/millrace/mqtt/store/bolt"
+)
+
+// eioBatch is a batch that makes the file grow, changes records and deletes some.
+func eioBatch() (ops []store.Op) {
+	for seq := range uint64(40) {
+		key := store.Key{Kind: store.Outgoing, Seq: 5 + seq}
+		ops = append(ops, put(key.Kind, key.Seq, content(key, 2_000)), put(store.Exchange, key.Seq, nil))
+	}
+	return append(ops, put(store.Meta, 1, []byte("after")), del(store.Outgoing, 1))
+}
+
+// eioStore is a store with a few records, and what is in it.
+func eioStore(t *testing.T) (*bolt.Store, store.Session, map[store.Key]string) {
+	s := open(t, tempPath(t))
+	sess := session(t, s, "c")
+	commit(t, sess, put(store.Meta, 1, []byte("before")))
+	for seq := range uint64(10) {
+		key := store.Key{Kind: store.Outgoing, Seq: seq}
+		commit(t, sess, put(key.Kind, key.Seq, content(key, 200)))
+	}
+	before, _ := load(t, sess)
+	return s, sess, before
+}
+
+// Each write and each flush of a Commit fails with EIO, in turn. Only after the
+// last flush it cannot be told whether the batch is on disk.
+func TestB22_EIOInCommit(t *testing.T) {
+	s, sess, _ := eioStore(t)
+	calls := traced(t, changing, func() { commits(t, nil, sess) })
+	after, _ := load(t, sess)
+	closed(t, s)
+	t.Log(calls)
+	if n := len(calls); n < 6 || fmt.Sprint(calls[:2], calls[n-3:]) != "[ftruncate fsync] [fdatasync pwrite fdatasync]" {
+		t.Fatalf("a Commit makes the calls %v", calls)
+	}
+	for n := range calls {
+		t.Run(fmt.Sprint(n, " ", calls[n]), func(t *testing.T) {
+			s, sess, before := eioStore(t)
+			var err error
+			failing(t, changing, n, syscall.EIO, func() { err = sess.Commit(eioBatch()) })
+			uncertain := n == len(calls)-1
+			if !errors.Is(err, syscall.EIO) || errors.Is(err, store.ErrUncertain) != uncertain || !strings.Contains(err.Error(), s.Path()) {
+				t.Errorf("Commit: %v", err)
+			}
+			if uncertain {
+				refuses(t, s, sess)
+			} else {
+				same(t, "after the error", sess, before)
+				commit(t, sess, eioBatch()...) // the disk is well again
+				same(t, "after the next Commit", sess, after)
+			}
+			if err := sess.Close(); err != nil {
+				t.Errorf("Close of the session: %v", err)
+			}
+			closed(t, s)
+			// Uncertain, but whole: the head is in the file, as far as the system can tell.
+			same(t, "in a new process", session(t, open(t, s.Path()), "c"), after)
+			onlyFile(t, s.Path())
+		})
+	}
+}
+
+// refuses checks that a Store whose last commit is uncertain says so.
+func refuses(t *testing.T, s *bolt.Store, sess store.Session) {
+	t.Helper()
+	key := []store.Key{{Kind: store.Meta, Seq: 1}}
+	_, err := s.Session("another")
+	for call, err := range map[string]error{
+		"Commit":  sess.Commit([]store.Op{put(store.Meta, 1, nil)}),
+		"Load":    sess.Load(func(store.Entry) error { return nil }),
+		"Read":    sess.Read(key, func(int, []byte) error { return nil }),
+		"Session": err,
+	} {
+		if !errors.Is(err, store.ErrUncertain) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: %v, want ErrUncertain and EIO", call, err)
+		}
+	}
+}
+
+// commits commits the batch: want is the error of that, nil for none.
+func commits(t *testing.T, want error, sess store.Session) {
+	t.Helper()
+	if err := sess.Commit(eioBatch()); !errors.Is(err, want) {
+		t.Errorf("Commit: %v, want %v", err, want)
+	}
+}
+
+func same(t *testing.T, when string, sess store.Session, want map[store.Key]string) {
+	t.Helper()
+	if sound, bad := load(t, sess); len(bad) > 0 || !maps.Equal(sound, want) {
+		t.Errorf("%s: %d records and %d damaged, want %d", when, len(sound), len(bad), len(want))
+	}
+}
+
+// A disk that takes nothing any more: every Commit says so, what is there can be
+// read, and everything can be closed.
+func TestB22_EIOForGood(t *testing.T) {
+	s, sess, before := eioStore(t)
+	intercepted(t, changing, func(call) syscall.Errno { return syscall.EIO }, func() {
+		for range 5 {
+			if err := sess.Commit(eioBatch()); !errors.Is(err, syscall.EIO) || errors.Is(err, store.ErrUncertain) {
+				t.Errorf("Commit: %v, want EIO alone", err)
+			}
+		}
+		opens(t, syscall.EIO, filepath.Join(t.TempDir(), "new.db"))
+	})
+	same(t, "after the errors", sess, before)
+	if err := sess.Close(); err != nil {
+		t.Errorf("Close of the session: %v", err)
+	}
+	closed(t, s)
+	same(t, "in a new process", session(t, open(t, s.Path()), "c"), before)
+}
+
+// The last flush of a commit fails while others wait for theirs: all of them are
+// told, none hangs, and what was reported before is there.
+func TestB22_EIOToThoseWhoWait(t *testing.T) {
+	s := open(t, tempPath(t))
+	var counts [4]uint64 // commits that succeeded, by session
+	commitAll := func(i int) {
+		sess, err := s.Session(fmt.Sprint(i))
+		for ; err == nil; counts[i]++ {
+			if err = sess.Commit([]store.Op{put(store.Meta, counts[i], nil)}); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, store.ErrUncertain) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("session %d: %v, want ErrUncertain and EIO", i, err)
+		}
+	}
+	var others sync.WaitGroup
+	for i := range len(counts) - 1 {
+		others.Go(func() { commitAll(i) })
+	}
+	flushes := 0
+	intercepted(t, []int{unix.SYS_FDATASYNC}, func(call) syscall.Errno {
+		if flushes++; flushes == 20 { // two for each commit
+			return syscall.EIO
+		}
+		return 0
+	}, func() { commitAll(len(counts) - 1) })
+	others.Wait()
+	closed(t, s)
+	s = open(t, s.Path())
+	for i, n := range counts {
+		sound, bad := load(t, session(t, s, fmt.Sprint(i)))
+		if have := uint64(len(sound)); len(bad) > 0 || have < n || have > n+1 {
+			t.Errorf("session %d: %d records and %d damaged after %d commits", i, have, len(bad), n)
+		}
+	}
+	t.Logf("commits: %v", counts)
+}
+
+// What a process finds may be the batch of one that was killed before its last
+// flush, or had an error from it: nobody may rely on it before it is flushed.
+func TestB06_OpenFlushesWhatItFinds(t *testing.T) {
+	s, sess, _ := eioStore(t)
+	calls := traced(t, changing, func() { commits(t, nil, sess) })
+	closed(t, s)
+	s, sess, _ = eioStore(t)
+	failing(t, changing, len(calls)-1, syscall.EIO, func() { commits(t, store.ErrUncertain, sess) })
+	closed(t, s)
+	// The head, so that the system counts it as not yet written, and its flush.
+	calls = traced(t, changing, func() { opens(t, nil, s.Path()) })
+	if fmt.Sprint(calls) != "[pwrite fsync]" || calls[0].args[3] > 4096 {
+		t.Errorf("Open makes the calls %v", calls)
+	}
+	for n := range calls {
+		failing(t, changing, n, syscall.EIO, func() { opens(t, syscall.EIO, s.Path()) })
+	}
+}
+
+// Each write, flush and renaming of an Open that makes, compacts or salvages a
+// file fails with EIO, in turn, also where a file cannot have two names: Open says
+// so, and the next one has everything.
+func TestB22_EIOInOpen(t *testing.T) {
+	for _, r := range rewritings(t) {
+		for _, links := range []bool{true, false} {
+			t.Run(fmt.Sprint(r.name, ", links ", links), func(t *testing.T) { eioInOpen(t, r, links) })
+		}
+	}
+}
+
+func eioInOpen(t *testing.T, r rewriting, links bool) {
+	r.copies = !links
+	path := tempPath(t)
+	open := func(n int, want error) (made []call) {
+		r.start(t, path)
+		intercepted(t, changing, func(c call) syscall.Errno {
+			made = append(made, c)
+			switch {
+			case c.number == unix.SYS_LINKAT && !links:
+				return syscall.EPERM
+			case len(made) == n+1:
+				return syscall.EIO
+			}
+			return 0
+		}, func() { opens(t, want, path, r.option) })
+		return made
+	}
+	calls := open(-1, nil)
+	t.Log(len(calls), "calls, at the end", calls[max(0, len(calls)-12):])
+	for n, c := range calls {
+		if c.number == unix.SYS_LINKAT {
+			continue // then there is another way
+		}
+		inRun := n > 0 && n+1 < len(calls) && calls[n-1].number == c.number && calls[n+1].number == c.number
+		if inRun && !chance.Long() {
+			continue
+		}
+		open(n, syscall.EIO)
+		r.finish(t, path)
+		if t.Failed() {
+			t.Fatalf("call %d, %v", n, c)
+		}
+	}
+}
+
+// Each read of an Open fails with EIO, in turn. What cannot be read is not known
+// to be damaged: nothing is salvaged.
+func TestB22_EIOInReadingAtOpen(t *testing.T) {
+	s, _, _ := eioStore(t)
+	closed(t, s)
+	before, err := os.ReadFile(s.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := traced(t, reading, func() { opens(t, nil, s.Path(), bolt.WithSalvage()) })
+	refused := 0
+	for n := range calls {
+		failing(t, reading, n, syscall.EIO, func() {
+			again, err := bolt.Open(s.Path(), bolt.WithSalvage())
+			switch {
+			case errors.Is(err, syscall.EIO):
+				refused++
+			case err != nil:
+				t.Errorf("Open: %v, want nil or EIO", err)
+			default: // bbolt takes the page size from the other head
+				again.Close()
+			}
+		})
+		onlyFile(t, s.Path())
+		if after, err := os.ReadFile(s.Path()); err != nil || string(after) != string(before) {
+			t.Errorf("the file was changed, %v", err)
+		}
+		if t.Failed() {
+			t.Fatalf("read %d at %d", n, calls[n].args[3])
+		}
+	}
+	if t.Logf("%d of %d reads", refused, len(calls)); refused < len(calls)-2 {
+		t.Errorf("Open went on after errors of other reads than bbolt's two")
+	}
+}
+
+// Reads fail with EIO while a file is compacted or salvaged: what cannot be read
+// is not left out of the new file.
+func TestB22_EIOInReadingToRewrite(t *testing.T) {
+	rnd := chance.Rand(t)
+	for _, r := range rewritings(t)[1:] {
+		t.Run(r.name, func(t *testing.T) {
+			path := tempPath(t)
+			r.start(t, path)
+			calls := traced(t, reading, func() { opens(t, nil, path, r.option) })
+			step := chance.Rounds(1+len(calls)/25, 1)
+			refused, tries := 0, 0
+			for n := rnd.IntN(step); n < len(calls); n += step {
+				r.start(t, path)
+				failing(t, reading, n, syscall.EIO, func() {
+					s, err := bolt.Open(path, r.option)
+					switch {
+					case errors.Is(err, syscall.EIO):
+						refused++
+					case err != nil:
+						t.Errorf("Open: %v, want nil or EIO", err)
+					default:
+						s.Close()
+					}
+				})
+				tries++
+				r.finish(t, path)
+				if t.Failed() {
+					t.Fatalf("read %d at %d", n, calls[n].args[3])
+				}
+			}
+			t.Logf("%d of %d reads tried, %d refused", tries, len(calls), refused)
+		})
+	}
+}
+
+// opens opens the file and closes it: want is the error of that, nil for none.
+func opens(t *testing.T, want error, path string, opts ...bolt.Option) {
+	t.Helper()
+	s, err := bolt.Open(path, opts...)
+	if err == nil {
+		err = s.Close()
+	}
+	if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), filepath.Base(path)) {
+		t.Errorf("Open: %v, want %v", err, want)
+	}
+}
