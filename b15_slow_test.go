@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -199,6 +200,51 @@ func TestDecided10_PauseWhileTheConsumerMakesProgress(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// "decided" 10: while the reader pauses it cannot hear an acknowledgement, so the
+// link does not end for want of one; the time without progress goes on, and the
+// subscription is evicted in the end.
+func TestDecided10_PausedReaderMissesNoAck(t *testing.T) {
+	for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311} {
+		for _, evicted := range []bool{true, false} {
+			t.Run(fmt.Sprint(v, " evicted ", evicted), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := script(t, v, mqtt.WithSession(time.Hour), mqtt.WithAckTimeout(2*time.Second), mqtt.WithSubscribeTimeout(3*time.Second))
+					events := s.conn.Watch(t.Context())
+					sub := s.subscribed("t", 1, mqtt.WithPendingLimit(2, 0))
+					f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "p", QoS: 1})
+					other, err := s.conn.Subscribe(t.Context(), "o", mqtt.WithoutWaiting())
+					if err != nil {
+						t.Fatal(err)
+					}
+					p := s.ExpectPacket()
+					publish, asked := binary.BigEndian.Uint16(p[5:]), binary.BigEndian.Uint16(s.ExpectPacket()[2:])
+					for i := range uint16(3) {
+						s.message(0x32, 11+i, "t", "x")
+					}
+					if e := nextEvent[mqtt.SlowConsumer](t, events); !e.Paused {
+						t.Fatalf("%+v", e)
+					}
+					s.sendAck(0x40, publish)
+					s.suback(0x90, asked, 1)
+					time.Sleep(20 * time.Second)
+					if !evicted {
+						expect(t, sub.C(), "x", "x", "x")
+						idle(t, sub.C())
+					}
+					succeeded(t, f)
+					<-other.Ready()
+					if e := told[mqtt.Disconnected](s.conn); len(e) > 0 {
+						t.Errorf("%+v", e)
+					}
+					if err := sub.Err(); errors.Is(err, mqtt.ErrSlowConsumer) != evicted {
+						t.Errorf("the subscription ended with %v", err)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ type link struct {
 	pinged   atomic.Int64 // when the last PINGREQ went through
 	ponged   int64        // the value of pinged that was answered last; the reader's
 	paused   atomic.Bool  // the reader waits for a consumer
+	resumed  atomic.Int64 // when it last ceased to
 
 	end   sync.Once
 	cause error         // why the link ended; set before dead is closed
@@ -244,15 +245,21 @@ func (w *watchdog) look(now time.Time) time.Duration {
 		w.told = old.gen
 		c.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
-	if c.cfg.ackTimeout > 0 {
+	if c.cfg.ackTimeout > 0 && !w.l.deaf(now, c.cfg.ackTimeout) {
 		if since, ok := c.out.oldestSent(); ok && now.Sub(since) > c.cfg.ackTimeout {
 			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + c.cfg.ackTimeout.String()})
 		}
 	}
-	if filter, ok := c.routes.overdue(now, c.cfg.subscribeWait); ok {
+	if filter, ok := c.routes.overdue(now, c.cfg.subscribeWait); ok && !w.l.deaf(now, c.cfg.subscribeWait) {
 		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + c.cfg.subscribeWait.String()})
 	}
 	return w.interval
+}
+
+// deaf reports whether the reader was paused at some time within d before now: the
+// answers that are missed may lie in the socket.
+func (l *link) deaf(now time.Time, d time.Duration) bool {
+	return l.paused.Load() || now.Sub(l.began.Add(time.Duration(l.resumed.Load()))) < d
 }
 
 // timeoutError is a net.Error that says what took too long.

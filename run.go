@@ -195,7 +195,10 @@ func (r *reader) backPressure(s *Subscription) error {
 	r.settle()
 	c.events.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Started: true, Paused: true})
 	l.paused.Store(true)
-	defer l.paused.Store(false)
+	defer func() {
+		l.resumed.Store(l.since())
+		l.paused.Store(false)
+	}()
 	timer := time.NewTimer(c.cfg.stuckAfter)
 	defer timer.Stop()
 	_, last := s.roomFor()
