@@ -28,9 +28,11 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	if t.conn.cfg.backlogGrace <= 0 || b.sub == nil && !resumed {
 		return false
 	}
-	if b.sub == nil {
-		b.sub = newHolder(t.conn, nil, newSubOptions(nil))
+	if b.unwanted == nil {
 		b.unwanted = map[string]struct{}{}
+	}
+	if b.sub == nil && t.conn.inbox == nil {
+		b.sub = newHolder(t.conn, nil, newSubOptions(nil))
 	}
 	maps.Copy(b.unwanted, t.removed)
 	b.link, b.takes = link, resumed
@@ -52,7 +54,7 @@ func (t *routes) takeBacklog(link uint32) *Subscription {
 
 // unwant notes filters that are being unsubscribed. mu is held.
 func (b *backlog) unwant(filters []string) {
-	if b.sub == nil {
+	if b.unwanted == nil {
 		return
 	}
 	for _, f := range filters {
@@ -62,15 +64,31 @@ func (b *backlog) unwant(filters []string) {
 
 // of returns the holder if it takes a message on topic. mu is held.
 func (b *backlog) of(topic string) *Subscription {
-	if b.sub == nil || !b.takes {
+	if b.sub == nil || !b.wants(topic) {
 		return nil
+	}
+	return b.sub
+}
+
+// wants reports whether a message on topic is held when nobody takes it.
+func (b *backlog) wants(topic string) bool {
+	if !b.takes {
+		return false
 	}
 	for f := range b.unwanted {
 		if _, rest := splitShared(f); meet(rest, topic) {
-			return nil
+			return false
 		}
 	}
-	return b.sub
+	return true
+}
+
+// parks reports whether a message on topic that nobody takes is kept in the
+// durable inbox, where the backlog is in place of a holder.
+func (t *routes) parks(topic string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.backlog.wants(topic)
 }
 
 // spare returns who takes a message that matches no filter: the catch-all, or

@@ -24,6 +24,7 @@ type config struct {
 	fresh          bool
 	store          store.Store
 	storeMemory    int
+	inbox          bool
 	keepAlive      time.Duration
 	pingTimeout    time.Duration
 	connectTimeout time.Duration
@@ -135,6 +136,9 @@ func (c *config) validate() {
 	}
 	if c.store != nil && (c.session == 0 || c.serverAssigns) {
 		bad("session store", "needs WithSession and WithClientID: what it keeps is only of use with the server's side of the session")
+	}
+	if c.inbox && c.store == nil {
+		bad("durable inbox", "needs WithStore: that is where it is")
 	}
 	if c.keepAlive > 65535*time.Second {
 		bad("keep alive", "must be at most 65,535 s")

@@ -49,7 +49,8 @@ type Conn struct {
 	pumps  sync.WaitGroup  // goroutines that hand messages over, those in user code left out
 	scope  context.Context // the one given to Connect
 
-	restored bool // the session store knew the session before
+	restored bool   // the session store knew the session before
+	inbox    *inbox // nil without one
 
 	declared map[string]*Subscription
 	draining atomic.Bool // what arrives is the server's to keep

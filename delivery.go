@@ -16,8 +16,8 @@ const (
 )
 
 // deliver brings messages, and returns how many of the first met which fate; the
-// caller goes on with the rest. The reader calls it, and nobody else; it never
-// blocks.
+// caller goes on with the rest. Only the reader calls it, and for the QoS 1 and 2
+// of a durable inbox the committer; it never blocks.
 func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, fate) {
 	s.mu.Lock()
 	for try := range 2 {
@@ -26,6 +26,9 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, f
 			if to := s.successor(&msgs[0]); to != nil {
 				s.pass(&msgs[0], to)
 				s.mu.Unlock()
+				if s.conn.giveBack(&msgs[0]) {
+					return 1, fatePending
+				}
 				return to.deliver(msgs, v, now)
 			}
 		}
@@ -204,14 +207,31 @@ func (s *Subscription) roomFor() (<-chan struct{}, uint64) {
 // madeRoom wakes a reader that waits, once it pays to: woken for each message it
 // would only change places with the consumer. s.mu is held.
 func (s *Subscription) madeRoom() {
-	if s.room != nil && (s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2) {
+	if s.room != nil && s.roomy() {
 		close(s.room)
 		s.room = nil
+	}
+	if s.hungry && s.roomy() {
+		s.hungry = false
+		s.conn.inbox.wake()
 	}
 	if s.quiet != nil && (s.ended || s.box.len() == 0 && s.hands == 0 && !(s.opts.manual && s.conn.ledger.owes(s))) {
 		close(s.quiet)
 		s.quiet = nil
 	}
+}
+
+// roomy reports whether s holds no more than half its limit, or has ended. s.mu is
+// held.
+func (s *Subscription) roomy() bool {
+	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
+}
+
+// hasRoom is roomy, locked.
+func (s *Subscription) hasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roomy()
 }
 
 // startPumps starts what hands over pending messages, if it does not run. A

@@ -85,6 +85,7 @@ func (t *routes) hold(s *Subscription) *Subscription {
 		t.filters[f].members[0].sub = h
 	}
 	h.inherit(estate{s, names})
+	t.changed() // the inbox moves what waits for s
 	return h
 }
 
@@ -191,7 +192,9 @@ func (s *Subscription) inherit(estates ...estate) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for i := range all {
-		s.box.push(&all[i], now)
+		if !s.conn.giveBack(&all[i]) {
+			s.box.push(&all[i], now)
+		}
 	}
 	s.startPumps()
 	s.wakeIterators()

@@ -54,6 +54,16 @@ func (o *owners) set(subs []*Subscription) {
 	o.more = append(o.more, subs[1:]...)
 }
 
+// add puts s among them, unless it is there.
+func (o *owners) add(s *Subscription) {
+	switch {
+	case o.none():
+		o.first = s
+	case !o.has(s):
+		o.more = append(o.more, s)
+	}
+}
+
 func (o *owners) has(s *Subscription) bool { return o.first == s || slices.Contains(o.more, s) }
 
 // application returns the first that is a subscription of the application, nil

@@ -21,6 +21,8 @@ type keeper struct {
 	session store.Session
 	inbound func([]inFact, error) // tells the ledger; called without a lock
 	failed  func(err error, final bool)
+	halt    func(error)   // stops what would be entered in the inbox; called without a lock, before inbound is told
+	feed    func()        // hands out what waits in the inbox; called without a lock; nil without one
 	epoch   uint64        // number of this process, the high bits of its keys
 	budget  int           // bytes of queued payloads that stay in memory as well
 	hurry   chan struct{} // closed when a failed commit is not to be tried again
@@ -56,6 +58,7 @@ type storeBatch struct {
 	facts   []outFact
 	inbound []inFact
 	loads   []outFact
+	feed    bool   // hand out what waits in the inbox
 	arena   []byte // what the ops' heads are cut from
 	no      uint64 // counts batches
 }
@@ -74,6 +77,8 @@ type inFact struct {
 	gen  uint32
 	id   uint16
 	gone bool // its record is deleted: PUBCOMP may be sent; else written: PUBREC may
+
+	inbox bool // the message itself is written too: it may be acknowledged, and handed out
 }
 
 const (
@@ -88,7 +93,7 @@ const (
 	batchKeep = 4096
 )
 
-func (b *storeBatch) empty() bool { return len(b.ops)+len(b.loads) == 0 }
+func (b *storeBatch) empty() bool { return len(b.ops)+len(b.loads) == 0 && !b.feed }
 
 func (b *storeBatch) reset() {
 	clear(b.ops)
@@ -212,6 +217,31 @@ func (o *outbound) keepIncoming(key uint64, f inFact) uint64 {
 	return key
 }
 
+// keepInbox writes a message that arrived, at QoS 2 with its packet identifier,
+// whose key it returns. Called with the ledger's lock held, as keepIncoming.
+func (o *outbound) keepInbox(r *storedInbox, key uint64, f inFact) (incoming uint64) {
+	o.mu.Lock()
+	defer o.unlock()
+	k := o.keep
+	k.next.put(store.Inbox, key, r.msg.Payload, r.appendHead)
+	if r.msg.QoS == 2 {
+		incoming = k.key()
+		x := storedIncoming{id: f.id}
+		k.next.put(store.Incoming, incoming, nil, x.append)
+	}
+	k.next.inbound = append(k.next.inbound, f)
+	o.commitSoon()
+	return incoming
+}
+
+// unkeepInbox deletes a message that the application is done with.
+func (o *outbound) unkeepInbox(key uint64) {
+	o.mu.Lock()
+	defer o.unlock()
+	o.keep.next.remove(store.Inbox, key)
+	o.commitSoon()
+}
+
 // fetch has the payload of r, which is in the store alone, brought into memory.
 func (o *outbound) fetch(r *record) {
 	o.keep.next.loads = append(o.keep.next.loads, outFact{r: r, key: r.key})
@@ -242,6 +272,9 @@ func (o *outbound) commit() {
 		}
 		o.pump()
 		o.unlock()
+		if b.feed {
+			k.feed() // before what b makes durable, which is newer
+		}
 		for again := len(b.ops) > 0; again; {
 			if again = o.commitBatch(&b); again && !k.pause() {
 				o.giveUpStore()
@@ -259,6 +292,9 @@ func (o *outbound) commit() {
 func (o *outbound) commitBatch(b *storeBatch) (again bool) {
 	k := o.keep
 	err := k.session.Commit(b.ops)
+	if err != nil && slices.ContainsFunc(b.inbound, func(f inFact) bool { return f.inbox }) {
+		k.halt(err)
+	}
 	o.mu.Lock()
 	var final bool
 	var refused []inFact
@@ -429,17 +465,30 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 			}
 		}
 	}
+	refused = b.refuse(nil)
+	b.drop(func(op *store.Op) bool { return lost[op.Key.Seq] && op.Key.Kind != store.Inbox }, lost)
+	next := &o.keep.next
+	next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] && op.Key.Kind != store.Inbox }, lost)
+	if slices.ContainsFunc(refused, func(f inFact) bool { return f.inbox }) {
+		refused = next.refuse(refused) // what came later must not be entered first
+	}
+	if !uncertain {
+		o.neverThere(lost)
+	}
+	return refused
+}
+
+// refuse takes out what arrived, and appends the facts about it.
+func (b *storeBatch) refuse(refused []inFact) []inFact {
 	for _, f := range b.inbound {
 		if !f.gone {
 			refused = append(refused, f)
 		}
 	}
 	b.inbound = slices.DeleteFunc(b.inbound, func(f inFact) bool { return !f.gone })
-	b.drop(func(op *store.Op) bool { return lost[op.Key.Seq] || op.Key.Kind == store.Incoming && !op.Delete }, lost)
-	o.keep.next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] }, lost)
-	if !uncertain {
-		o.neverThere(lost)
-	}
+	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool {
+		return (op.Key.Kind == store.Incoming || op.Key.Kind == store.Inbox) && !op.Delete
+	})
 	return refused
 }
 

@@ -25,6 +25,8 @@ type ledger struct {
 	// there, and returns the key of its record; nil when there is no store.
 	// committed is called when that is durable.
 	keep func(key uint64, f inFact) uint64
+	// inbox is what the application has of the durable inbox; nil without one.
+	inbox *inboxBook
 
 	mu      sync.Mutex
 	table   idTable[entry]
@@ -35,6 +37,7 @@ type ledger struct {
 	maximum int       // our Receive Maximum on this link; 0 for none (3.x)
 	moved   bool      // an exchange of this link went on
 	gen     uint32    // of the newest entry, within refShift's room
+	rounds  uint64    // how often the generations began anew
 	epoch   uint32    // the first generation of the session
 	began   time.Time // of the first arrival
 	free    *entry
@@ -129,14 +132,26 @@ func (g *ledger) clock(now time.Time) time.Duration {
 
 // record is arrive under the lock.
 func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Subscription) (arrival, uint32) {
+	e, a := g.begin(m, hash, since)
+	if e == nil {
+		return a, 0
+	}
+	if e.left.set(subs); e.left.none() {
+		e.state = entryAcked
+	}
+	return arrivedNew, e.gen
+}
+
+// begin makes the entry of a new message, held; it returns none when it is known.
+func (g *ledger) begin(m *Message, hash uint64, since time.Duration) (*entry, arrival) {
 	var stale uint32
 	if e := g.table.get(m.id); e != nil {
 		if g.same(e, m.QoS, m.Dup(), hash) {
 			if !e.counted && g.exceeded() {
-				return arrivedOver, 0
+				return nil, arrivedOver
 			}
 			g.again(e)
-			return arrivedAgain, 0
+			return nil, arrivedAgain
 		}
 		if e.state == entryHeld {
 			stale = e.gen
@@ -144,19 +159,26 @@ func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Su
 		g.drop(e)
 	}
 	if g.exceeded() {
-		return arrivedOver, 0
-	}
-	if g.gen = (g.gen + 1) & genMask; g.gen == 0 {
-		g.gen = 1 // 0 is no message
+		return nil, arrivedOver
 	}
 	e := g.newEntry()
-	e.id, e.qos, e.hash, e.gen, e.stale, e.topic, e.since = m.id, m.QoS, hash, g.gen, stale, m.Topic, since
-	if e.left.set(subs); e.left.none() {
-		e.state = entryAcked
-	}
+	e.id, e.qos, e.hash, e.gen, e.stale, e.topic, e.since = m.id, m.QoS, hash, g.nextGen(), stale, m.Topic, since
 	g.table.set(m.id, e)
 	g.enter(e)
-	return arrivedNew, e.gen
+	return e, arrivedNew
+}
+
+// nextGen returns a new generation, which no message of the inbox has.
+func (g *ledger) nextGen() uint32 {
+	for {
+		if g.gen = (g.gen + 1) & genMask; g.gen == 0 {
+			g.rounds++
+			continue // 0 is no message
+		}
+		if g.inbox == nil || g.inbox.items[g.gen] == nil {
+			return g.gen
+		}
+	}
 }
 
 // exceeded reports whether one message more is beyond our Receive Maximum. What
@@ -266,6 +288,9 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 
 // finish is done under the lock.
 func (g *ledger) finish(gen uint32, id uint16, sub *Subscription) error {
+	if g.inbox != nil {
+		return g.inbox.finish(gen, sub)
+	}
 	e := g.lookup(gen, id)
 	if e == nil {
 		return g.passed(gen, id)
@@ -297,6 +322,12 @@ func (g *ledger) passed(gen uint32, id uint16) error {
 func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.inbox != nil {
+		if it := g.inbox.items[gen]; it != nil {
+			it.left.replace(sub, to)
+		}
+		return
+	}
 	if e := g.lookup(gen, id); e != nil {
 		e.left.replace(sub, to)
 	}
@@ -307,6 +338,9 @@ func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 func (g *ledger) abandon(sub *Subscription) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.inbox != nil {
+		return g.inbox.abandon(sub)
+	}
 	n := 0
 	g.table.each(func(e *entry) {
 		if e.state == entryHeld && e.left.remove(sub) {
@@ -323,6 +357,9 @@ func (g *ledger) abandon(sub *Subscription) int {
 func (g *ledger) owes(sub *Subscription) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.inbox != nil {
+		return g.inbox.owes(sub)
+	}
 	found := false
 	g.table.each(func(e *entry) { found = found || e.left.has(sub) })
 	return found
@@ -455,11 +492,16 @@ func (g *ledger) unkeep(e *entry) {
 }
 
 // committed takes in that the session store has carried out facts, or failed to.
-func (g *ledger) committed(facts []inFact, err error) {
+// It returns the messages that are in the inbox now.
+func (g *ledger) committed(facts []inFact, err error) (entered []*inboxItem) {
 	g.mu.Lock()
 	for _, f := range facts {
 		e := g.table.get(f.id)
 		switch {
+		case f.inbox:
+			if it := g.entered(f, err); it != nil {
+				entered = append(entered, it)
+			}
 		case e == nil || e.gen != f.gen:
 		case f.gone:
 			g.left(e)
@@ -474,6 +516,7 @@ func (g *ledger) committed(facts []inFact, err error) {
 	if err == nil {
 		g.settle()
 	}
+	return entered
 }
 
 // left ends e, whose record is gone.
@@ -491,7 +534,7 @@ func (g *ledger) restore(open []restoredIncoming) {
 		if g.table.get(x.id) != nil {
 			continue
 		}
-		g.gen++
+		g.nextGen()
 		e := g.newEntry()
 		e.id, e.qos, e.gen, e.state, e.key, e.saved = x.id, 2, g.gen, entryReceived, x.key, true
 		g.table.set(x.id, e)

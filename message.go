@@ -89,6 +89,29 @@ func (m Message) Dup() bool { return m.ref&flagDup != 0 }
 // been delivered before.
 func (m Message) Replayed() bool { return m.ref&flagReplay != 0 }
 
+// InboxKey returns the number of a message in the durable inbox, see [WithInbox]:
+// never given to another one, and after a crash the same. It is 0 for a message
+// that is not from there.
+func (m Message) InboxKey() uint64 {
+	key, _ := m.inbox()
+	return key
+}
+
+// Redelivered reports whether an earlier process had the message in its inbox, so
+// that it may have handed it out. It says nothing about redelivery by the server,
+// see [Message.Dup].
+func (m Message) Redelivered() bool {
+	_, earlier := m.inbox()
+	return earlier
+}
+
+func (m *Message) inbox() (key uint64, earlier bool) {
+	if m.sub == nil || m.QoS == 0 {
+		return 0, false
+	}
+	return m.sub.conn.ledger.inboxKey(m.ref >> refShift)
+}
+
 // GiveAway returns m marked so that Publish keeps m.Payload instead of copying
 // it. The payload must not change until the Future resolves.
 func (m Message) GiveAway() Message {

@@ -116,6 +116,37 @@ func WithStoreMemory(bytes int) ConnectOption {
 	}
 }
 
+// WithInbox keeps QoS 1 and 2 messages that arrive in the session store until the
+// application has acknowledged them; it needs [WithStore]. A message is entered
+// once, and acknowledged to the server and handed out when its record is durable:
+// the server no longer waits for the application, and a session that it loses
+// takes nothing with it. What [Message.Ack] does, or the end of a handler's body,
+// then is to delete the record. Delivery into a channel without [WithManualAck]
+// counts as acknowledged as always.
+//
+// After a crash the next Connect hands the messages out again, in the order of
+// arrival and before newer ones, also while no link is up. They have the
+// [Message.InboxKey] they had, and [Message.Redelivered] says so; an application
+// that remembers the keys of its work does each exactly once at QoS 2. QoS 1
+// messages that the server sends again after a crash are entered again. The same
+// goes for the end of the Conn: what was not handed out stays for the next one.
+// A Connect without WithInbox leaves it there.
+//
+// A message goes to the subscriptions of the filters that it came for. When there
+// is none within [WithBacklogGrace] of Connect, it goes to whoever matches then, who
+// may have newer ones by that time, else to the catch-all, else it stays in the
+// store until a Subscribe takes it. So does what the backlog of a resumed session
+// brings and nobody takes. A subscription that is unsubscribed or evicted gives up
+// what waits for it, as without an inbox.
+//
+// In memory are the topic and key of what waits in the store, and payloads within
+// the limits of the subscriptions ([WithPendingLimit]), which pause the link as
+// always; what the application was handed and has not acknowledged is bounded by
+// the store's limits alone. When the store fails or is full, nothing of the batch
+// is acknowledged and the link ends, so that the server sends it again. QoS 0
+// messages do not wait, so they may overtake others.
+func WithInbox() ConnectOption { return func(c *config) { c.inbox = true } }
+
 // WithFreshStart makes the server discard an earlier session of this client
 // identifier on the first connect. On 3.x, where Clean Session never changes,
 // that takes a connection of its own before it.

@@ -142,6 +142,9 @@ func (r *reader) publish(f *codec.Frame) error {
 		return nil // the server keeps it, or sends it again
 	}
 	t.refresh(r.l.conn.routes)
+	if p.QoS > 0 && r.l.conn.inbox != nil {
+		return r.intake(t, &p)
+	}
 	if len(t.targets) == 1 && !p.Retain {
 		// The one that matches gets it, whatever the identifiers say.
 		return r.gather(t, &p, t.targets[0].sub, 0)

@@ -20,7 +20,8 @@ type restored struct {
 	outgoing []*record // in the order of acceptance
 	released map[*record]uint64
 	incoming []restoredIncoming
-	orphans  []*record // exchanges whose message is gone: only the identifier counts
+	inbox    []*inboxItem // in the order of arrival; payloads stay in the store
+	orphans  []*record    // exchanges whose message is gone: only the identifier counts
 	damaged  []StoreDamaged
 	stray    []store.Op // records of no use, to be deleted or corrected
 	bytes    int        // of the payloads kept in memory
@@ -135,6 +136,17 @@ func (r *restored) entry(e *store.Entry) error {
 			return err
 		}
 		r.incoming = append(r.incoming, restoredIncoming{e.Key.Seq, x.id})
+	case store.Inbox:
+		var x storedInbox
+		p, err := x.decodeHead(e.Value)
+		if err != nil {
+			return err
+		}
+		m := Message{Topic: r.topic(string(p.Topic)), Payload: p.Payload}
+		for i, name := range x.names {
+			x.names[i] = r.topic(name)
+		}
+		r.inbox = append(r.inbox, &inboxItem{key: e.Key.Seq, topic: m.Topic, names: x.names, size: mailSize(&m)})
 	default:
 		return errStoredKind
 	}
@@ -148,11 +160,7 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 	if err := m.decode(e.Value); err != nil {
 		return nil, err
 	}
-	if t, ok := r.topics[m.topic]; ok {
-		m.topic = t
-	} else {
-		r.topics[m.topic] = m.topic
-	}
+	m.topic = r.topic(m.topic)
 	size := len(m.topic) + len(m.payload) + codec.PropertiesSize(m.props)
 	rec := &record{
 		topic: m.topic, props: m.props, qos: m.qos, retain: m.retain,
@@ -168,6 +176,15 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 		rec.payload, rec.resident = slices.Clone(m.payload), true
 	}
 	return rec, nil
+}
+
+// topic returns one string for all messages of a topic.
+func (r *restored) topic(name string) string {
+	if t, ok := r.topics[name]; ok {
+		return t
+	}
+	r.topics[name] = name
+	return name
 }
 
 // exchange takes in how far the exchange of the message with that key is.
@@ -327,6 +344,9 @@ func (c *Conn) openStore() error {
 	}
 	c.out.restore(r)
 	c.ledger.keep = c.out.keepIncoming
+	if c.cfg.inbox {
+		c.openInbox(r.epoch, r.inbox)
+	}
 	c.ledger.restore(r.incoming)
 	for _, d := range r.damaged {
 		c.emit(d)
@@ -338,7 +358,9 @@ func (c *Conn) openStore() error {
 // storedInbound hands on to the ledger what came of a commit. A PUBLISH whose
 // record cannot be made is not answered, and the link ends [MQTT-4.8.0-2].
 func (c *Conn) storedInbound(facts []inFact, err error) {
-	c.ledger.committed(facts, err)
+	if entered := c.ledger.committed(facts, err); len(entered) > 0 {
+		c.inbox.deliver(entered)
+	}
 	if l := c.current(); l != nil && err != nil {
 		l.kill(&StoreError{Op: "write", Err: err})
 	}

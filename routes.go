@@ -126,6 +126,13 @@ func withoutRelays(dst []target, topic string) []target {
 // handsOn returns whether a target is the one that takes over a message on topic
 // from s, in the end.
 func (s *Subscription) handsOn(topic string) func(target) bool {
+	last := s.last(topic)
+	return func(tg target) bool { return last != s && tg.sub == last }
+}
+
+// last returns who takes over a message on topic from s, in the end: s itself
+// when nobody does.
+func (s *Subscription) last(topic string) *Subscription {
 	m, last := Message{Topic: topic}, s
 	for next := s; next != nil; {
 		last = next
@@ -133,7 +140,7 @@ func (s *Subscription) handsOn(topic string) func(target) bool {
 		next = last.successor(&m)
 		last.mu.Unlock()
 	}
-	return func(tg target) bool { return last != s && tg.sub == last }
+	return last
 }
 
 // markTargets marks, for each subscription, the target whose copy it takes when
@@ -177,6 +184,7 @@ func (t *routes) add(s *Subscription) error {
 		due = append(due, t.join(s, f))
 	}
 	t.changed()
+	t.conn.feedInbox() // what waits for it goes first
 	t.ask(due)
 	return nil
 }

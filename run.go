@@ -127,11 +127,15 @@ func (r *reader) enter(subs []*Subscription) ([]Message, error) {
 		r.owes = true
 		c.stats.duplicates.Add(uint64(again))
 		if over {
-			err = &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
+			err = overReceiveMaximum()
 		}
 	}
 	c.stats.received.Add(uint64(len(msgs)))
 	return msgs, err
+}
+
+func overReceiveMaximum() error {
+	return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
 }
 
 // deliver brings msgs to s and does what follows. They are in the ledger: also

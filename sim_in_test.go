@@ -155,6 +155,9 @@ func (p *simProcess) checkHeld(s *simSub) {
 	if p.w.plan.version != mqtt.V5 {
 		window = max(20, p.w.plan.serverWindow)
 	}
+	if p.w.plan.inbox {
+		window *= 2 // what is acknowledged and on its way from the store
+	}
 	// A SUBACK may stand behind messages, so that these are taken whatever the
 	// limit. What a lost session left un-acked is held beside the next session's window;
 	// the limit in bytes bounds them all.
@@ -343,7 +346,7 @@ func (p *simProcess) got(s *simSub, m mqtt.Message) {
 		s.unacked = append(s.unacked, m)
 	}
 	told := !w.plan.copies
-	older := n < s.since && (m.Dup() || m.QoS == 0)
+	older := n < s.since && (m.Dup() || m.QoS == 0 || m.Redelivered())
 	if s.got[n]++; s.got[n] > 1 {
 		if told && !older && (m.QoS != 1 || !m.Dup()) {
 			w.broken("I2: subscription %d got message %d at QoS %d %d times, DUP %t", s.number, n, m.QoS, s.got[n], m.Dup())

@@ -57,6 +57,8 @@ import (
 //	   since its PUBACK may be lost. Copies for overlapping filters excuse it, and
 //	   QoS 0 that is older than the subscription: two detached ones that it takes
 //	   the place of may both have held it, and nothing tells that it is the same.
+//	   So does what an earlier process left in the inbox for another filter, which
+//	   comes to those who match when the grace is over.
 //	I3 First deliveries to one subscription are in the order of publishing, QoS 1
 //	   and 2 taken together, QoS 0 apart. "Keep the latest" excuses it, and so does
 //	   what excuses I2, and what the server sends again that is older than the
@@ -244,6 +246,7 @@ type plan struct {
 	version      mqtt.Version
 	durable      bool // the session outlives links
 	stored       bool // and processes
+	inbox        bool // what arrives is stored too
 	loses        bool // the server loses sessions
 	copies       bool // a copy for each overlapping subscription
 	crashes      int
@@ -286,6 +289,7 @@ func drawPlan(rng *rand.Rand) plan {
 	p.loses = rng.IntN(2) == 0 && (p.version != mqtt.V31 || !p.durable)
 	if p.stored = p.durable && rng.IntN(2) == 0; p.stored {
 		p.crashes = rng.IntN(4)
+		p.inbox = rng.IntN(2) == 0
 	}
 	return p
 }
@@ -300,6 +304,9 @@ func (p *plan) options() []mqtt.ConnectOption {
 	}
 	if p.durable {
 		opts = append(opts, mqtt.WithSession(24*time.Hour))
+	}
+	if p.inbox {
+		opts = append(opts, mqtt.WithInbox())
 	}
 	if p.queueQoS0 {
 		opts = append(opts, mqtt.WithQueueQoS0())

@@ -22,8 +22,17 @@ type Stats struct {
 	Inflight      int           // QoS 1 and 2 publishes under way
 	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message under way
 	AcksOwed      int           // inbound messages not acknowledged yet
-	Held          int           // messages held for a Subscribe, see WithBacklogGrace; QoS 1 and 2 are part of AcksOwed
+	Held          int           // messages held for a Subscribe, see WithBacklogGrace, QoS 1 and 2 as part of AcksOwed; or in the store alone, see WithInbox
 	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
+}
+
+// held returns how many messages wait for a Subscribe, or in the inbox.
+func (c *Conn) held() int {
+	n := c.routes.held()
+	if c.inbox != nil {
+		n += int(c.inbox.held.Load())
+	}
+	return n
 }
 
 // Stats returns figures of the Conn.
@@ -32,7 +41,7 @@ func (c *Conn) Stats() Stats {
 	s := Stats{
 		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
 		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(),
-		AcksOwed: owed, Held: c.routes.held(), RTT: time.Duration(c.stats.rtt.Load()),
+		AcksOwed: owed, Held: c.held(), RTT: time.Duration(c.stats.rtt.Load()),
 	}
 	c.out.addStats(&s)
 	return s

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -119,6 +120,63 @@ func (m *storedMessage) decode(b []byte) error {
 		p.Props.Decode(m.props)
 	}
 	return nil
+}
+
+// storedInbox is a record of kind Inbox: a message that arrived and that the
+// application has not acknowledged, with the filters that it came for. As in
+// storedMessage it is a PUBLISH of MQTT 5.
+type storedInbox struct {
+	names []string
+	flags byte // of Message.ref
+	msg   Message
+}
+
+// appendHead appends everything but the payload.
+func (r *storedInbox) appendHead(dst []byte) []byte {
+	dst = append(dst, storedFormat, r.flags&(1<<refShift-1))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(r.names)))
+	for _, name := range r.names {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(name)))
+		dst = append(dst, name...)
+	}
+	m := &r.msg
+	p := codec.Publish{QoS: byte(m.QoS), PacketID: m.id, Topic: m.Topic, Payload: m.Payload, Props: wireProperties(m.Properties)}
+	return codec.AppendPublishHeader(dst, codec.V5, &p)
+}
+
+// decode reads a value and keeps none of its bytes.
+func (r *storedInbox) decode(b []byte) error {
+	p, err := r.decodeHead(b)
+	if err != nil {
+		return err
+	}
+	r.msg = Message{Topic: string(p.Topic), Payload: slices.Clone(p.Payload), QoS: QoS(p.QoS), id: p.PacketID, Properties: messageProperties(&p)}
+	return nil
+}
+
+// decodeHead reads what the message is about, and returns it as it lies in b.
+func (r *storedInbox) decodeHead(b []byte) (p codec.PublishView, err error) {
+	if err := checkFormat(b); err != nil {
+		return p, err
+	}
+	if len(b) < 4 {
+		return p, errStoredValue
+	}
+	r.flags = b[1]
+	names := binary.BigEndian.Uint16(b[2:])
+	for b = b[4:]; names > 0; names-- {
+		if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
+			return p, errStoredValue
+		}
+		n := 2 + int(binary.BigEndian.Uint16(b))
+		r.names = append(r.names, string(b[2:n]))
+		b = b[n:]
+	}
+	t, flags, rest, n, err := codec.ParseHeader(b)
+	if err != nil || n == 0 || t != codec.PUBLISH || len(b) != n+rest || flags&6 == 0 {
+		return p, errStoredValue
+	}
+	return p, p.Decode(codec.V5, flags, b[n:])
 }
 
 // exchangeState is how far an exchange in the store is.

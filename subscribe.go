@@ -235,6 +235,8 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 		if b := t.backlog.sub; b != nil {
 			t.catch.inherit(estate{b, everything})
 		}
+		t.changed()
+		t.conn.feedInbox()
 	}
 	return t.catch
 }

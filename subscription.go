@@ -63,6 +63,7 @@ type Subscription struct {
 	idle      *sync.Cond    // iterators wait on it
 	slow      bool          // in a slow spell
 	slowed    bool          // messages gave way in it
+	hungry    bool          // the inbox has more for it once there is room
 	moves     uint64        // counts what was taken, finished and acknowledged: its progress
 	room      chan struct{} // closed when a reader that waits may go on
 	quiet     chan struct{} // closed when nothing is pending, for Drain
@@ -308,8 +309,9 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 		switch m := msgs[i]; {
 		case s.successor(&m) != nil:
 			to := s.successor(&m)
-			s.pass(&m, to)
-			to.restore(0, m)
+			if s.pass(&m, to); !s.conn.giveBack(&m) {
+				to.restore(0, m)
+			}
 		case s.ended:
 			rest = append(rest, m)
 		default:

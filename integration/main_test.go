@@ -13,5 +13,6 @@ func TestMain(m *testing.M) {
 	broker.ServeMochi()
 	chaos.Serve()
 	serveOffline()
+	serveInbox()
 	goleak.VerifyTestMain(m)
 }

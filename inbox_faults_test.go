@@ -1,0 +1,233 @@
+package mqtt_test
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/mqtttest/server"
+	"github.com/millrace/mqtt/store"
+)
+
+// leaveInbox is a process that dies with the messages a, b and so on in its inbox.
+func leaveInbox(t *testing.T, v mqtt.Version, n int) *disk {
+	t.Helper()
+	d := newDisk()
+	s := d.inbox(t, v, false)
+	s.subscribed("t", 2, mqtt.WithManualAck())
+	for i := range n {
+		s.message(0x32, uint16(i+1), "t", string('a'+rune(i)))
+	}
+	s.crash()
+	return d
+}
+
+// What an earlier process left is there at once for a subscription that was
+// declared, though nothing happens on the link, or there is none.
+func TestInbox_Declared(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 1)
+		began := time.Now()
+		conn := d.process(&server.Network{}).connect(t, v, mqtt.WithInbox(), mqtt.WithSubscription("t", mqtt.QoS(2)))
+		took(t, conn.Subscription("t"), "a", 0, true)
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it came after %v", waited)
+		}
+	})
+}
+
+// B22: a store that cannot be read for a while delays what is in the inbox, and
+// what is newer with it.
+func TestInbox_ReadFailsForAWhile(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 3)
+		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{d.mem, 3, syscall.EIO}))
+		sub := s.subscribed("t", 2)
+		s.message(0x32, 9, "t", "d")
+		s.ExpectBytes(rawAck(0x40, 9))
+		for i := range 4 {
+			took(t, sub, string('a'+rune(i)), 0, i < 3)
+		}
+		if evs := told[mqtt.StoreFailed](s.conn); len(evs) != 1 || !errors.Is(evs[0].Err, syscall.EIO) || evs[0].Final {
+			t.Errorf("%+v", evs)
+		}
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// B22: a damaged record costs its own message alone, and is told.
+func TestInbox_Damage(t *testing.T) {
+	t.Run("found when it is read", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := leaveInbox(t, v, 3)
+			s := d.inbox(t, v, true, mqtt.WithStore(&faulty{d.mem, 1, &store.DamageError{Problem: "checksum"}}))
+			sub := s.subscribed("t", 2)
+			expect(t, sub.C(), "b", "c")
+			if evs := told[mqtt.StoreDamaged](s.conn); len(evs) != 1 || evs[0].Left {
+				t.Errorf("%+v", evs)
+			}
+			s.conn.Close()
+			checkEmpty(t, d)
+		})
+	})
+	t.Run("found at Connect", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := leaveInbox(t, v, 3)
+			key, value := d.value(t, store.Inbox, 1)
+			d.put(t, store.Inbox, key.Seq, value[:len(value)/2])
+			s := d.inbox(t, v, true)
+			if evs := told[mqtt.StoreDamaged](s.conn); len(evs) != 1 || evs[0].Left {
+				t.Errorf("%+v", evs)
+			}
+			expect(t, s.subscribed("t", 2).C(), "a", "c")
+			s.conn.Close()
+			checkEmpty(t, d)
+		})
+	})
+	t.Run("of a later version", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := leaveInbox(t, v, 3)
+			key, value := d.value(t, store.Inbox, 1)
+			value[0]++
+			d.put(t, store.Inbox, key.Seq, value)
+			s := d.inbox(t, v, true)
+			if evs := told[mqtt.StoreDamaged](s.conn); len(evs) != 1 || !evs[0].Left {
+				t.Errorf("%+v", evs)
+			}
+			expect(t, s.subscribed("t", 2).C(), "a", "c")
+			s.conn.Close()
+			if left := d.kinds(t); left[store.Inbox] != 1 {
+				t.Errorf("left in the store: %v", left)
+			}
+		})
+	})
+}
+
+// What a message consists of survives the process.
+func TestInbox_WholeMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s := d.inbox(t, mqtt.V5, false)
+		sub := s.subscribed("#", 2, mqtt.WithManualAck())
+		// Payload Format, Content Type, Response Topic, Correlation Data, a user property; DUP and RETAIN.
+		s.Send("3D 26 0003 612F62 0007 1B 0101 03 0001 63 08 0001 72 09 0002 FF00 26 0001 6B 0001 76 02 0000000A 70 6C 64")
+		before := took(t, sub, "pld", 0, false)
+		s.crash()
+		s = d.inbox(t, mqtt.V5, true)
+		after := took(t, s.subscribed("#", 2), "pld", before.InboxKey(), true)
+		if !reflect.DeepEqual(before.Properties, after.Properties) || after.Properties == nil || len(after.Properties.User) != 1 {
+			t.Errorf("properties %+v, before %+v", after.Properties, before.Properties)
+		}
+		if after.Topic != "a/b" || after.QoS != 2 || !after.Retained() || !after.Dup() {
+			t.Errorf("%+v, retained %t, DUP %t", after, after.Retained(), after.Dup())
+		}
+	})
+}
+
+// The record stays until everybody who got the message is done with it, also
+// across the subscriptions that take over, and is dropped with the last.
+func TestInbox_SeveralOwners(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		one := s.subscribed("t", 2, mqtt.WithManualAck())
+		if _, err := s.conn.Subscribe(ctx, "+", mqtt.WithManualAck(), mqtt.WithoutWaiting()); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 2, 1)
+		s.message(0x32, 1, "t", "a")
+		s.ExpectBytes(rawAck(0x40, 1))
+		m := took(t, one, "a", 0, false)
+		if err := m.Ack(); err != nil {
+			t.Error(err)
+		}
+		cancel() // detached, unread
+		synctest.Wait()
+		heir := subscribeAgain(s, "+", 3)
+		took(t, heir, "a", m.InboxKey(), false)
+		s.crash()
+		if left := d.kinds(t); left[store.Inbox] != 1 {
+			t.Errorf("left in the store: %v", left)
+		}
+		s = d.inbox(t, v, true)
+		heir = s.subscribed("+", 1, mqtt.WithManualAck())
+		if err := took(t, heir, "a", m.InboxKey(), true).Ack(); err != nil {
+			t.Error(err)
+		}
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// subscribeAgain subscribes to a filter by the SUBSCRIBE with that identifier.
+func subscribeAgain(s *storedScript, filter string, id uint16) *mqtt.Subscription {
+	s.t.Helper()
+	sub, err := s.conn.Subscribe(s.t.Context(), filter, mqtt.WithManualAck(), mqtt.WithoutWaiting())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.ExpectPacket()
+	s.suback(0x90, id, 1)
+	return sub
+}
+
+// What waits in the store for a detached subscription comes before what is newer
+// to the one that takes over.
+func TestInbox_TakenOverInOrder(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		few := mqtt.WithPendingLimit(2, 0)
+		if _, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), few, mqtt.QoS(2)); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		cancel()
+		synctest.Wait()
+		s.message(0x32, 31, "t", "k")
+		s.ExpectBytes(rawAck(0x40, 31))
+		heir := s.subscribed("t", 2, few, mqtt.WithBuffer(0))
+		s.message(0x32, 32, "t", "l")
+		for i := range 12 {
+			took(t, heir, string('a'+rune(i)), 0, i < 10)
+		}
+	})
+}
+
+// The slow policies hold: what does not fit waits in the store, the reader with it,
+// and a subscription that ends gives up what it has not handed over.
+func TestInbox_EndGivesUp(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0))
+		if st := sub.Stats(); st.Pending != 2 || s.conn.Stats().Held != 8 {
+			t.Errorf("%d pending, %d held", st.Pending, s.conn.Stats().Held)
+		}
+		go sub.Unsubscribe(t.Context())
+		s.ExpectPacket()
+		synctest.Wait()
+		if n := sub.Stats().Dropped; n != 10 || s.conn.Stats().Held > 0 {
+			t.Errorf("%d dropped, %d held", n, s.conn.Stats().Held)
+		}
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+func TestInbox_NeedsAStore(t *testing.T) {
+	_, err := mqtt.Connect(t.Context(), "mqtt://127.0.0.1:1", mqtt.WithInbox())
+	if _, ok := errors.AsType[*mqtt.InvalidError](err); !ok {
+		t.Errorf("%v", err)
+	}
+}

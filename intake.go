@@ -1,0 +1,110 @@
+package mqtt
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// intake takes a QoS 1 or 2 message into the durable inbox. Who gets it is decided
+// here, as without an inbox; that they get it waits for the store.
+func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
+	c := r.l.conn
+	if err := r.press(); err != nil {
+		return err
+	}
+	r.choose(t, p)
+	m := Message{Topic: t.topic, Payload: r.own(p.Payload), QoS: QoS(p.QoS), id: p.PacketID}
+	if p.Dup {
+		m.ref = flagDup
+	}
+	if len(p.Props) > 0 {
+		m.Properties = messageProperties(p)
+	}
+	r.owes = true
+	hash := maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
+	var a arrival
+	if len(r.chosen) == 0 && (len(t.targets) > 0 || !c.routes.parks(t.topic)) {
+		a, _ = c.ledger.arrive(&m, hash, r.now, nil)
+		if a == arrivedNew && len(t.targets) == 0 {
+			c.unmatched(t.topic)
+		}
+	} else {
+		msgs := []Message{m} // for nobody yet
+		if len(r.chosen) > 0 {
+			msgs = m.copies(r.chosen, r.flags)
+		}
+		var err error
+		if a, err = c.ledger.stash(msgs, r.names(t.topic), hash, r.now); err != nil {
+			return err
+		}
+	}
+	switch a {
+	case arrivedNew:
+		c.stats.received.Add(1)
+	case arrivedAgain:
+		c.stats.duplicates.Add(1)
+	case arrivedOver:
+		return overReceiveMaximum()
+	}
+	return nil
+}
+
+// press waits for the subscription that has no room for what is in the inbox, so
+// that no more of that is entered than was under way, however many links later.
+func (r *reader) press() error {
+	in := r.l.conn.inbox
+	s := in.pressing.Load()
+	if s == nil {
+		return nil
+	}
+	if !s.hasRoom() {
+		if err := r.backPressure(s); err != nil {
+			return err
+		}
+	}
+	in.pressing.CompareAndSwap(s, nil)
+	return nil
+}
+
+// copies returns m for each of subs, with flags of their own when there are any.
+func (m *Message) copies(subs []*Subscription, flags []uint32) []Message {
+	all := make([]Message, len(subs))
+	for i, s := range subs {
+		all[i] = *m
+		if all[i].sub = s; flags != nil {
+			all[i].ref |= flags[i]
+		}
+		if i > 0 {
+			all[i].Payload, all[i].Properties = slices.Clone(m.Payload), m.Properties.clone()
+		}
+	}
+	return all
+}
+
+// names returns the filters of the chosen that match topic, the empty one for the
+// catch-all: a later process finds by them who is to have the message.
+func (r *reader) names(topic string) (names []string) {
+	for _, s := range r.chosen {
+		if len(s.filters) == 0 {
+			names = append(names, "")
+		}
+		for _, f := range s.filters {
+			if _, rest := splitShared(f.Filter); meet(rest, topic) && !slices.Contains(names, f.Filter) {
+				names = append(names, f.Filter)
+			}
+		}
+	}
+	return names
+}
+
+// clone copies p deeply, so that two subscriptions do not share it.
+func (p *Properties) clone() *Properties {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	c.CorrelationData, c.User = slices.Clone(p.CorrelationData), slices.Clone(p.User)
+	return &c
+}
