@@ -225,6 +225,50 @@ func TestInbox_EndGivesUp(t *testing.T) {
 	})
 }
 
+// What waits for a detached subscription that nobody came back for is given up
+// with its filter, and told.
+func TestInbox_DetachedForGood(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true, mqtt.WithBacklogGrace(5*time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), mqtt.WithPendingLimit(2, 0), mqtt.QoS(2)); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		cancel()
+		synctest.Wait()
+		s.ExpectPacket() // UNSUBSCRIBE
+		synctest.Wait()
+		total := 0
+		for _, e := range told[mqtt.MessageDropped](s.conn) {
+			total += int(e.Total)
+		}
+		if total != 10 || s.conn.Stats().Held > 0 {
+			t.Errorf("told of %d, %d held", total, s.conn.Stats().Held)
+		}
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// What waits in the store at the end of the Conn is not dropped.
+func TestInbox_KeptAtTheEnd(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0))
+		s.conn.Close()
+		if st := sub.Stats(); st.Dropped > 0 {
+			t.Errorf("%d dropped", st.Dropped)
+		}
+		if left := d.kinds(t); left[store.Inbox] != 10 {
+			t.Errorf("left in the store: %v", left)
+		}
+	})
+}
+
 func TestInbox_NeedsAStore(t *testing.T) {
 	_, err := mqtt.Connect(t.Context(), "mqtt://127.0.0.1:1", mqtt.WithInbox())
 	if _, ok := errors.AsType[*mqtt.InvalidError](err); !ok {

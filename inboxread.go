@@ -16,7 +16,9 @@ const (
 func (in *inbox) serve(s *Subscription, q *inboxQueue) {
 	for len(q.items) > 0 {
 		if s.gone() {
-			in.discard(s, q)
+			if !s.keeps() {
+				in.discard(s, q)
+			}
 			break
 		}
 		n := q.page(s)
@@ -120,6 +122,9 @@ func (in *inbox) discard(s *Subscription, q *inboxQueue) {
 	in.held.Add(int64(-len(msgs)))
 	q.items = nil
 	in.give(s, msgs)
+	if s.holder {
+		in.conn.emit(MessageDropped{Topic: s.name(), Err: s.Err(), Total: uint64(len(msgs))}) // nobody else can tell
+	}
 }
 
 // takers returns who gets a message of the inbox that nobody has yet: those that
