@@ -215,10 +215,20 @@ func (s *Subscription) madeRoom() {
 		s.hungry = false
 		s.conn.inbox.wake()
 	}
-	if s.quiet != nil && (s.ended || s.box.len() == 0 && s.hands == 0 && !(s.opts.manual && s.conn.ledger.owes(s))) {
+	if s.quiet != nil && s.isQuiet() {
 		close(s.quiet)
 		s.quiet = nil
 	}
+}
+
+// isQuiet reports whether s has nothing left to hand over, in the durable inbox
+// neither, and under WithManualAck nothing to be acknowledged. s.mu is held.
+func (s *Subscription) isQuiet() bool {
+	if s.ended {
+		return true
+	}
+	entrusted := s.opts.manual || s.conn.inbox != nil
+	return s.box.len() == 0 && s.hands == 0 && !(entrusted && s.conn.ledger.owes(s))
 }
 
 // roomy reports whether s holds no more than half its limit, or has ended. s.mu is

@@ -76,9 +76,6 @@ func (in *inbox) wake() {
 
 // feed hands out what waits, as far as somebody takes it and has room.
 func (in *inbox) feed() {
-	if in.conn.draining.Load() {
-		return // the next process hands it out
-	}
 	for in.behind() {
 		in.seen = in.conn.routes.gen.Load()
 		in.takeBack()
@@ -87,6 +84,19 @@ func (in *inbox) feed() {
 	}
 	for s, q := range in.queues {
 		in.serve(s, q)
+	}
+	in.tellDrain()
+}
+
+// tellDrain has Drain look whether the subscriptions that it waits for are done.
+func (in *inbox) tellDrain() {
+	if !in.conn.draining.Load() {
+		return
+	}
+	for _, s := range in.conn.routes.subscriptions() {
+		s.mu.Lock()
+		s.madeRoom()
+		s.mu.Unlock()
 	}
 }
 
@@ -201,9 +211,6 @@ func (in *inbox) enqueue(it *inboxItem, s *Subscription) {
 
 // deliver hands out messages that have just become durable.
 func (in *inbox) deliver(items []*inboxItem) {
-	if in.conn.draining.Load() {
-		return // the next process hands them out
-	}
 	var run []Message
 	give := func() {
 		if len(run) > 0 {

@@ -123,7 +123,7 @@ func (in *inbox) discard(s *Subscription, q *inboxQueue) {
 	q.items = nil
 	in.give(s, msgs)
 	if s.holder {
-		in.conn.emit(MessageDropped{Topic: s.name(), Err: s.Err(), Total: uint64(len(msgs))}) // nobody else can tell
+		in.conn.emit(MessageDropped{Topic: s.name(), Err: s.Err(), Total: s.dropped.Load()}) // nobody else can tell
 	}
 }
 

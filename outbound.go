@@ -273,79 +273,12 @@ func (o *outbound) aged(r *record) *codec.Properties {
 	return &p
 }
 
-// newRecord makes the record of g, with a Future and a payload of its own.
-func (o *outbound) newRecord(g *outgoing) *record {
-	r := o.blank()
-	*r = record{
-		fut: o.newFuture(), topic: g.topic, payload: g.payload, props: g.props,
-		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size, cost: g.cost,
-		seq: o.seq, since: o.tick, appKey: g.key,
-	}
-	if g.key != "" {
-		o.key(r)
-	}
-	if !g.keep {
-		r.payload = o.cut(g.payload)
-	}
-	if g.expiry > 0 {
-		r.expires = time.Now().Add(g.expiry)
-	}
-	r.fut.out, r.fut.rec = o, r
-	return r
-}
-
-// blank returns a record to fill in.
-func (o *outbound) blank() *record {
-	r := o.free
-	if r == nil {
-		return new(record)
-	}
-	o.free = r.next
-	o.nfree--
-	return r
-}
-
-// recycle lets go of r and keeps it for reuse.
-func (o *outbound) recycle(r *record) {
-	*r = record{}
-	if o.nfree < maxFreeRecords {
-		r.next, o.free = o.free, r
-		o.nfree++
-	}
-}
-
 const (
 	maxFreeRecords = 4096
 	futureSlab     = 32
 	payloadSlab    = 8 << 10
 	slabPayload    = 512 // larger payloads get memory of their own, before the lock
 )
-
-// newFuture cuts a Future from a slab; a Future is never used again.
-func (o *outbound) newFuture() *Future {
-	if len(o.futs) == 0 {
-		o.futs = make([]Future, futureSlab)
-	}
-	f := &o.futs[0]
-	o.futs = o.futs[1:]
-	return f
-}
-
-// cut copies a small payload into a slab that is shared by many.
-func (o *outbound) cut(p []byte) []byte {
-	if len(p) == 0 {
-		return nil
-	}
-	if len(p) > slabPayload {
-		return slices.Clone(p)
-	}
-	if len(o.slab)+len(p) > cap(o.slab) {
-		o.slab = make([]byte, 0, payloadSlab)
-	}
-	at := len(o.slab)
-	o.slab = append(o.slab, p...)
-	return o.slab[at:len(o.slab):len(o.slab)]
-}
 
 // pump sends what waits, as far as window and buffer allow: first what is to be
 // sent again, then the queue.

@@ -361,6 +361,9 @@ func (c *Conn) storedInbound(facts []inFact, err error) {
 	if entered := c.ledger.committed(facts, err); len(entered) > 0 {
 		c.inbox.deliver(entered)
 	}
+	if c.inbox != nil {
+		c.inbox.tellDrain()
+	}
 	if l := c.current(); l != nil && err != nil {
 		l.kill(&StoreError{Op: "write", Err: err})
 	}

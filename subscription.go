@@ -414,8 +414,8 @@ func (s *Subscription) shut(err error, keep bool) (rest []Message, first bool) {
 	return rest, true
 }
 
-// drained waits until nothing is pending any more, under WithManualAck until
-// everything is acknowledged, and reports whether it got there before ctx ended.
+// drained waits until nothing is pending any more, here or in the durable inbox,
+// under WithManualAck until everything is acknowledged, and reports whether it got there before ctx ended.
 // A subscription that nobody reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
 	s.mu.Lock()

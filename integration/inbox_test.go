@@ -1,10 +1,8 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,21 +27,6 @@ type inboxTask struct {
 	URL     string
 	Path    string // of the store
 	Note    string // file of lines: QoS, number, key, whether an earlier process had it
-}
-
-// serveInbox is the process's half of the test, and nothing elsewhere.
-func serveInbox() {
-	text := os.Getenv(inboxEnv)
-	if text == "" {
-		return
-	}
-	var task inboxTask
-	err := json.Unmarshal([]byte(text), &task)
-	if err == nil {
-		err = task.run()
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
 }
 
 // run says when the server has its subscriptions, and receives until it is killed.
@@ -171,27 +154,7 @@ func judgeInbox(t *testing.T, qos mqtt.QoS, sent int, lines []inboxLine, in inbo
 // start starts the process, and returns when the server has its subscriptions.
 func (i *inboxTask) start(t *testing.T) *exec.Cmd {
 	t.Helper()
-	text, err := json.Marshal(i)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), inboxEnv+"="+string(text))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("the process said nothing: %v", err)
-	}
+	cmd, _ := startChild(t, inboxEnv, i)
 	return cmd
 }
 

@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	broker.ServeMochi()
 	chaos.Serve()
-	serveOffline()
-	serveInbox()
+	serveChild(offlineEnv, &offlineTask{})
+	serveChild(inboxEnv, &inboxTask{})
 	goleak.VerifyTestMain(m)
 }

@@ -1,14 +1,11 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -36,24 +33,6 @@ type offlineTask struct {
 	URL      string
 	Path     string // of the store
 	Messages int    // to publish; 0 to deliver what is there
-}
-
-// serveOffline is the process's half of the test, and nothing elsewhere.
-func serveOffline() {
-	text := os.Getenv(offlineEnv)
-	if text == "" {
-		return
-	}
-	var task offlineTask
-	err := json.Unmarshal([]byte(text), &task)
-	if err == nil {
-		err = task.run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
 }
 
 // run publishes, says how much heap that took and waits to be killed; or it
@@ -161,30 +140,9 @@ func TestOfflinePublishesOutliveProcess(t *testing.T) {
 // start starts the process, and returns the heap that it tells of.
 func (o *offlineTask) start(t *testing.T) (cmd *exec.Cmd, heap uint64) {
 	t.Helper()
-	text, err := json.Marshal(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd = exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), offlineEnv+"="+string(text))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err == nil {
-		_, err = fmt.Sscan(line, &heap)
-	}
-	if err != nil {
-		t.Fatalf("the process said nothing: %v", err)
+	cmd, line := startChild(t, offlineEnv, o)
+	if _, err := fmt.Sscan(line, &heap); err != nil {
+		t.Fatalf("the process said %q: %v", line, err)
 	}
 	return cmd, heap
 }

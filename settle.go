@@ -1,0 +1,168 @@
+package mqtt
+
+import "github.com/millrace/mqtt/codec"
+
+// This file pays what ledger.go notes: acknowledgements, each in its turn.
+
+// settle pays every acknowledgement whose turn has come.
+func (g *ledger) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settleAll()
+}
+
+// settleAll is settle under the lock.
+func (g *ledger) settleAll() {
+	g.settleOrder(&g.orders[0], codec.PUBACK)
+	g.settleOrder(&g.orders[1], codec.PUBREC)
+}
+
+// settleOrder pays the head of one order while it is acknowledged.
+func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
+	n := 0
+	g.scratch = g.scratch[:0]
+	for ; n < q.len(); n++ {
+		e := q.at(n)
+		if e.dead {
+			continue
+		}
+		if e.state == entryHeld {
+			break
+		}
+		if g.mustWait(e) {
+			g.keepBehind(q, n)
+			break
+		}
+		g.scratch = codec.AppendAck(g.scratch, g.version, t, e.id, e.code, nil)
+	}
+	if n == 0 {
+		return
+	}
+	if len(g.scratch) > 0 && !g.pay(g.link, g.scratch) {
+		return // the link is gone; they are owed on the next
+	}
+	g.moved = g.moved || len(g.scratch) > 0
+	for ; n > 0; n-- {
+		e := q.pop()
+		e.queued = false
+		switch {
+		case e.dead:
+			g.recycle(e)
+		case e.qos == 2 && !e.code.IsError():
+			e.state = entryReceived
+		default:
+			g.uncount(e)
+			g.table.clear(e.id)
+			g.recycle(e)
+		}
+	}
+}
+
+// released answers a PUBREL: the exchange is over [MQTT-4.3.3-11].
+func (g *ledger) released(id uint16) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.table.get(id)
+	if e == nil || e.qos != 2 {
+		code := codec.Success
+		if g.version == V5 {
+			code = codec.PacketIdentifierNotFound
+		}
+		g.reply(codec.PUBCOMP, id, code)
+		return
+	}
+	if e.key != 0 {
+		g.leave(e)
+		return
+	}
+	if !g.reply(codec.PUBCOMP, id, codec.Success) {
+		return // the server asks again on the next link
+	}
+	g.moved = true
+	g.drop(e)
+}
+
+func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode) bool {
+	g.scratch = codec.AppendAck(g.scratch[:0], g.version, t, id, code, nil)
+	return g.pay(g.link, g.scratch)
+}
+
+// mustWait reports whether the PUBREC of e must wait until its packet identifier
+// is durable, so that a later process knows the message when it comes again.
+func (g *ledger) mustWait(e *entry) bool {
+	return g.keep != nil && e.qos == 2 && !e.saved && !e.code.IsError()
+}
+
+// keepBehind writes the exchanges from the n-th on whose PUBREC is due but for
+// that. The record of an exchange is made when its PUBREC is released, never at
+// arrival ("decided" 12). It goes on where it stopped, so that a window of 65,535
+// that waits for the disk is looked through once.
+func (g *ledger) keepBehind(q *entryQueue, n int) {
+	for q.kept = max(q.kept, n); q.kept < q.len(); q.kept++ {
+		e := q.at(q.kept)
+		if e.dead {
+			continue
+		}
+		if e.state == entryHeld {
+			return
+		}
+		if g.mustWait(e) && e.key == 0 {
+			e.key = g.keep(0, inFact{id: e.id, gen: e.gen})
+		}
+	}
+}
+
+// leave deletes the record of e, whose PUBREL came; PUBCOMP follows when that is
+// durable: a later process would take a new message with this packet identifier
+// for the old one.
+func (g *ledger) leave(e *entry) {
+	if !e.leaving {
+		e.leaving = true
+		g.keep(e.key, inFact{id: e.id, gen: e.gen, gone: true})
+	}
+}
+
+// unkeep deletes the record of e, for which nobody waits.
+func (g *ledger) unkeep(e *entry) {
+	if e.key != 0 {
+		g.keep(e.key, inFact{gone: true})
+		e.key = 0
+	}
+}
+
+// committed takes in that the session store has carried out facts, or failed to.
+// It returns the messages that are in the inbox now.
+func (g *ledger) committed(facts []inFact, err error) (entered []*inboxItem) {
+	g.mu.Lock()
+	for _, f := range facts {
+		e := g.table.get(f.id)
+		switch {
+		case f.inbox:
+			if it := g.entered(f, err); it != nil {
+				entered = append(entered, it)
+			}
+		case e == nil || e.gen != f.gen:
+		case f.gone:
+			g.left(e)
+		case err != nil:
+			e.key = 0 // written when its PUBREC is due again
+			g.orders[1].kept = 0
+		default:
+			e.saved = true
+		}
+	}
+	g.mu.Unlock()
+	if err == nil {
+		g.settle()
+	}
+	return entered
+}
+
+// left ends e, whose record is gone.
+func (g *ledger) left(e *entry) {
+	e.key = 0
+	if g.reply(codec.PUBCOMP, e.id, codec.Success) { // else the server asks again
+		g.moved = true
+	}
+	g.drop(e)
+}
