@@ -14,14 +14,15 @@ import (
 // subscription gets its messages in the order of arrival, none before its record
 // is durable, and no two copies ever race. ledger.inbox knows who has what.
 type inbox struct {
-	conn     *Conn
-	strict   atomic.Bool                  // the grace of a restart: see takers
-	pressing atomic.Pointer[Subscription] // has no room: the reader waits for it
-	held     atomic.Int64                 // how many are in the store alone
+	conn   *Conn
+	strict atomic.Bool  // the grace of a restart: see takers
+	held   atomic.Int64 // how many are in the store alone
 
-	mu       sync.Mutex  // guards what follows; the innermost lock
-	returned []Message   // given back by those who had them
-	more     atomic.Bool // there are some
+	mu       sync.Mutex      // guards what follows; the innermost lock
+	returned []Message       // given back by those who had them
+	more     atomic.Bool     // there are some
+	pressing []*Subscription // have no room: the reader waits for each
+	pressed  atomic.Bool     // there are some
 
 	// The committer's. It is one goroutine at a time.
 	unowned []*inboxItem                  // nobody has them, in the order of arrival
@@ -227,7 +228,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 			switch {
 			case in.queues[m.sub] != nil:
 				in.enqueue(it, m.sub)
-				in.pressing.Store(m.sub) // the store is no place for what nobody takes
+				in.press(m.sub) // the store is no place for what nobody takes
 				continue
 			case len(run) > 0 && run[0].sub != m.sub || len(run) == maxRun:
 				give()
@@ -277,7 +278,7 @@ func (in *inbox) give(s *Subscription, msgs []Message) {
 		case f == fateGone, f == fateHanded && !to.opts.manual:
 			in.conn.ledger.doneAll(some)
 		case f == fateOver:
-			in.pressing.Store(to)
+			in.press(to)
 		}
 	}
 }

@@ -380,3 +380,35 @@ func TestInbox_NeedsAStore(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// B15: the reader waits for each subscription that has no room, also when another
+// one said so after it. What it has in the store stays what was under way, however
+// often the other makes room.
+func TestInbox_EachSlowConsumerIsWaitedFor(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().inbox(t, v, false)
+		few := []mqtt.SubscribeOption{mqtt.WithPendingLimit(2, 0), mqtt.WithBuffer(0), mqtt.WithSlowPolicy(mqtt.SlowBlock)}
+		stuck := s.subscribed("stuck", 1, few...)
+		slow := s.subscribed("slow", 1, few...).C()
+		id := uint16(0)
+		for range 50 {
+			var packets []byte
+			for _, topic := range []string{"stuck", "slow", "slow", "slow"} {
+				id++
+				packets = append(packets, rawPublish(v, 0x32, id, topic, "x")...)
+			}
+			s.SendBytes(packets)
+			synctest.Wait()
+			for range 3 {
+				select {
+				case <-slow:
+				default:
+				}
+				synctest.Wait()
+			}
+		}
+		if n := stuck.Stats().Pending + s.conn.Stats().Held; n > 10 {
+			t.Errorf("%d messages were entered for a subscription that takes none, whose limit is 2", n)
+		}
+	})
+}

@@ -51,20 +51,43 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 	return nil
 }
 
-// press waits for the subscription that has no room for what is in the inbox, so
+// press has the reader wait until s has room for what is in the inbox.
+func (in *inbox) press(s *Subscription) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !slices.Contains(in.pressing, s) {
+		in.pressing = append(in.pressing, s)
+		in.pressed.Store(true)
+	}
+}
+
+// nextPressing takes out one that the reader is to wait for, nil if there is none.
+func (in *inbox) nextPressing() *Subscription {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.pressing) == 0 {
+		return nil
+	}
+	s := in.pressing[0]
+	in.pressing = slices.Delete(in.pressing, 0, 1)
+	in.pressed.Store(len(in.pressing) > 0)
+	return s
+}
+
+// press waits for the subscriptions that have no room for what is in the inbox, so
 // that no more of that is entered than was under way, however many links later.
 func (r *reader) press() error {
 	in := r.l.conn.inbox
-	s := in.pressing.Load()
-	if s == nil {
-		return nil
-	}
-	if !s.hasRoom() {
+	for in.pressed.Load() {
+		s := in.nextPressing()
+		if s == nil || s.hasRoom() {
+			continue
+		}
 		if err := r.backPressure(s); err != nil {
+			in.press(s) // for the reader of the next link
 			return err
 		}
 	}
-	in.pressing.CompareAndSwap(s, nil)
 	return nil
 }
 
