@@ -207,7 +207,7 @@ func (s *Subscription) roomFor() (<-chan struct{}, uint64) {
 // madeRoom wakes a reader that waits, once it pays to: woken for each message it
 // would only change places with the consumer. s.mu is held.
 func (s *Subscription) madeRoom() {
-	if s.room != nil && s.roomy() {
+	if s.room != nil && s.roomForMore() {
 		close(s.room)
 		s.room = nil
 	}
@@ -237,11 +237,32 @@ func (s *Subscription) roomy() bool {
 	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
 }
 
-// hasRoom is roomy, locked.
+// roomForMore is roomy, and not more than half the limit stands behind older
+// messages in the durable inbox. s.mu is held.
+func (s *Subscription) roomForMore() bool {
+	return s.roomy() && (s.ended || s.behind <= s.opts.messages/2 && s.behindSize <= s.opts.bytes/2)
+}
+
+// hasRoom is roomForMore, locked.
 func (s *Subscription) hasRoom() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.roomy()
+	return s.roomForMore()
+}
+
+// isStuck reports whether it is the consumer that keeps s from having room.
+func (s *Subscription) isStuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.roomy()
+}
+
+// setBehind notes how much stands behind older messages in the durable inbox.
+func (s *Subscription) setBehind(n, bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behind, s.behindSize = n, bytes
+	s.madeRoom()
 }
 
 // startPumps starts what hands over pending messages, if it does not run. A

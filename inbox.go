@@ -83,8 +83,9 @@ func (in *inbox) feed() {
 		in.moveOn()
 		in.adopt()
 	}
+	pages := feedPages
 	for s, q := range in.queues {
-		in.serve(s, q)
+		pages = in.serve(s, q, pages)
 	}
 	in.tellDrain()
 }
@@ -193,11 +194,37 @@ func (in *inbox) takers(it *inboxItem) (subs []*Subscription, ok bool) {
 	return subs, true
 }
 
-// inboxQueue is what waits for one subscription, in the order of arrival.
-type inboxQueue struct{ items []*inboxItem }
+// inboxQueue is what waits for one subscription, in the order of arrival. The last
+// of it are messages that came while older ones waited.
+type inboxQueue struct {
+	items  []*inboxItem
+	behind int // of items
+	bytes  int // what these count for
+}
+
+// drop takes out the first n, and returns what it has behind older ones.
+func (q *inboxQueue) drop(n int) (behind, bytes int) {
+	for i := len(q.items) - q.behind; i < n; i++ {
+		q.behind--
+		q.bytes -= q.items[i].size
+	}
+	clear(q.items[:n])
+	q.items = q.items[n:]
+	return q.behind, q.bytes
+}
+
+// enqueueNew has it, which has just come, wait for s behind what does, and the
+// reader until there is room for more of that.
+func (in *inbox) enqueueNew(it *inboxItem, s *Subscription) {
+	q := in.enqueue(it, s)
+	q.behind++
+	q.bytes += it.size
+	s.setBehind(q.behind, q.bytes)
+	in.press(s)
+}
 
 // enqueue has it wait for s.
-func (in *inbox) enqueue(it *inboxItem, s *Subscription) {
+func (in *inbox) enqueue(it *inboxItem, s *Subscription) *inboxQueue {
 	q := in.queues[s]
 	if q == nil {
 		q = &inboxQueue{}
@@ -208,6 +235,7 @@ func (in *inbox) enqueue(it *inboxItem, s *Subscription) {
 		q.items = slices.Insert(q.items, at, it)
 		in.held.Add(1)
 	}
+	return q
 }
 
 // deliver hands out messages that have just become durable.
@@ -227,8 +255,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 		for _, m := range in.claimed(it) {
 			switch {
 			case in.queues[m.sub] != nil:
-				in.enqueue(it, m.sub)
-				in.press(m.sub) // the store is no place for what nobody takes
+				in.enqueueNew(it, m.sub) // the store is no place for what nobody takes
 				continue
 			case len(run) > 0 && run[0].sub != m.sub || len(run) == maxRun:
 				give()

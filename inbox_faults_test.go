@@ -412,3 +412,110 @@ func TestInbox_EachSlowConsumerIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// B22: a message that cannot be read for long stays in the store for a later
+// process, and holds up no other. Nobody waits for it, Drain neither.
+func TestInbox_ReadFailsForGood(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 3)
+		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{d.mem, 10, syscall.EIO}))
+		sub := s.subscribed("t", 2)
+		expect(t, sub.C(), "b", "c")
+		if evs := told[mqtt.StoreFailed](s.conn); len(evs) != 2 || evs[1].Final {
+			t.Errorf("%+v", evs)
+		}
+		if err := s.conn.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s = d.inbox(t, v, true)
+		took(t, s.subscribed("t", 2), "a", 0, true)
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// B15: what comes while older messages cannot be had from the store is entered up
+// to half the limit of its subscription. That no message can be handed out is not
+// the consumer's fault.
+func TestInbox_BehindOlderIsBounded(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 1)
+		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{d.mem, 9, syscall.EIO}), mqtt.WithStuckAfter(time.Second))
+		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(10, 0))
+		messages := sub.C()
+		for i := range 100 {
+			s.message(0x32, uint16(i+1), "t", "new")
+		}
+		synctest.Wait()
+		if n := s.conn.Stats().Held; n > 8 {
+			t.Errorf("%d are in the store, the limit is 10", n)
+		}
+		for i := range 101 {
+			if m := take(t, messages); (i == 0) != m.Redelivered() {
+				t.Errorf("message %d: %q", i, m.Payload)
+			}
+		}
+		if err := sub.Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// between is a store that counts the records read before a commit that is due.
+type between struct {
+	store.Store
+	begin func() // called by the first Read
+	reads int
+	done  bool
+}
+
+func (b *between) Session(id string) (store.Session, error) {
+	s, err := b.Store.Session(id)
+	return &betweenSession{s, b}, err
+}
+
+type betweenSession struct {
+	store.Session
+	b *between
+}
+
+func (s *betweenSession) Read(keys []store.Key, visit func(int, []byte) error) error {
+	if s.b.reads == 0 {
+		s.b.begin()
+	}
+	if !s.b.done {
+		s.b.reads += len(keys)
+	}
+	return s.Session.Read(keys, visit)
+}
+
+func (s *betweenSession) Commit(ops []store.Op) error {
+	s.b.done = s.b.reads > 0
+	return s.Session.Commit(ops)
+}
+
+// Whatever waits in the store, and however fast it is taken, is handed out between
+// commits, not in place of them.
+func TestInbox_CommitsGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 10_000
+		d := leaveInbox(t, mqtt.V5, 1)
+		key, value := d.value(t, store.Inbox, 0)
+		for i := range uint64(n) {
+			d.put(t, store.Inbox, key.Seq+i, value)
+		}
+		b := &between{Store: d.mem}
+		s := d.inbox(t, mqtt.V5, true, mqtt.WithStore(b))
+		b.begin = func() { s.conn.Publish(t.Context(), mqtt.Message{Topic: "u", QoS: 1}) }
+		messages := s.subscribed("t", 2).C()
+		s.expectPublish(0x32, 2, "u", "")
+		s.sendAck(0x40, 2)
+		for range n {
+			take(t, messages)
+		}
+		s.conn.Close()
+		if checkEmpty(t, d); b.reads > n/2 {
+			t.Errorf("a publish was stored after %d of %d messages", b.reads, n)
+		}
+	})
+}

@@ -27,6 +27,7 @@ type inboxBook struct {
 // inboxItem is one message in the inbox.
 type inboxItem struct {
 	gen   uint32
+	reads uint8  // how often it could not be read
 	key   uint64 // of its record
 	left  owners // subscriptions that have not finished with it; none before it is routed
 	topic string
@@ -153,6 +154,13 @@ func (b *inboxBook) owes(sub *Subscription) bool {
 		}
 	}
 	return false
+}
+
+// forsake forgets it, whose record stays for a later process.
+func (g *ledger) forsake(it *inboxItem) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.inbox.items, it.gen)
 }
 
 // item returns the message gen, nil when everybody is done with it.

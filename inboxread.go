@@ -10,36 +10,44 @@ const (
 	// inboxPage and inboxPageBytes are how much is read from the store at once.
 	inboxPage      = 64
 	inboxPageBytes = 1 << 20
+	// feedPages is how many pages are handed out between two commits: who takes
+	// what waits as fast as it is read must not keep everything else from the disk.
+	feedPages = 32
 )
 
-// serve hands s what waits for it in the store, as far as it has room.
-func (in *inbox) serve(s *Subscription, q *inboxQueue) {
-	for len(q.items) > 0 {
+// serve hands s what waits for it in the store, as far as it has room, at most so
+// many pages. It returns how many of these it left.
+func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
+	for ; len(q.items) > 0; pages-- {
 		if s.gone() {
 			if !s.keeps() {
 				in.discard(s, q)
 			}
 			break
 		}
+		if pages == 0 {
+			in.wake() // after the next commit
+			return 0
+		}
 		n := q.page(s)
 		if n == 0 {
-			return // it will tell when it has room
+			return pages // it will tell when it has room
 		}
 		done, err := in.read(s, q.items[:n])
 		if done < n && err != nil && in.unreadable(s, q.items[done], err) {
 			done++
 			err = nil
 		}
-		clear(q.items[:done])
-		q.items = q.items[done:]
 		in.held.Add(int64(-done))
+		s.setBehind(q.drop(done))
 		if err != nil {
 			in.rest(err)
-			return
+			return pages
 		}
 		in.failing = false
 	}
 	delete(in.queues, s)
+	return pages
 }
 
 // rest has the store asked again a moment later.
@@ -95,14 +103,22 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 	return done, err
 }
 
-// unreadable reports whether err says that the record will never be had: s is done
-// with it then.
+// unreadable reports whether the record will not be had because of err. When it is
+// damaged, s is done with it. What cannot be read for long stays where it is: a
+// later process may be able to.
 func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 	_, damaged := errors.AsType[*store.DamageError](err)
-	if damaged {
+	switch {
+	case damaged:
 		in.conn.emit(StoreDamaged{Err: err})
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return false
+	case errors.Is(err, store.ErrNotFound):
+	default:
+		if it.reads++; it.reads < storeFailures {
+			return false
+		}
+		in.conn.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
+		in.conn.ledger.forsake(it)
+		return true
 	}
 	in.conn.ledger.doneAll([]Message{it.stub(s)})
 	return true

@@ -137,7 +137,8 @@ func WithStoreMemory(bytes int) ConnectOption {
 // may have newer ones by that time, else to the catch-all, else it stays in the
 // store until a Subscribe takes it. So does what the backlog of a resumed session
 // brings and nobody takes. A subscription that is unsubscribed or evicted gives up
-// what waits for it, as without an inbox.
+// what waits for it, as without an inbox; [SlowBlock] is never evicted. A record that
+// cannot be read for five seconds is left to the next Connect.
 //
 // In memory are the topic and key of what waits in the store, and payloads within
 // the limits of the subscriptions ([WithPendingLimit]), which pause the link as

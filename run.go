@@ -218,7 +218,7 @@ func (r *reader) backPressure(s *Subscription) error {
 		case <-l.dead:
 			return l.cause
 		}
-		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock && !s.holder {
+		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock && !s.holder && s.isStuck() {
 			c.evict(s)
 			return nil
 		}

@@ -46,27 +46,29 @@ type Subscription struct {
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
 
-	mu        sync.Mutex
-	form      consumerForm
-	ch        chan Message
-	sink      func(Message, <-chan struct{}) bool // hands one over; false: interrupted
-	closeSink func()
-	box       mailbox
-	pumps     int           // goroutines that hand over; they own the send to the channel
-	hands     int           // messages in the hands of pumps and iterators
-	interrupt chan struct{} // closed to make pumps put their message back
-	paused    bool
-	ended     bool
-	keep      bool // ended with the Conn: what is pending is the server's
-	heirs     []heir
-	err       error
-	idle      *sync.Cond    // iterators wait on it
-	slow      bool          // in a slow spell
-	slowed    bool          // messages gave way in it
-	hungry    bool          // the inbox has more for it once there is room
-	moves     uint64        // counts what was taken, finished and acknowledged: its progress
-	room      chan struct{} // closed when a reader that waits may go on
-	quiet     chan struct{} // closed when nothing is pending, for Drain
+	mu         sync.Mutex
+	form       consumerForm
+	ch         chan Message
+	sink       func(Message, <-chan struct{}) bool // hands one over; false: interrupted
+	closeSink  func()
+	box        mailbox
+	pumps      int           // goroutines that hand over; they own the send to the channel
+	hands      int           // messages in the hands of pumps and iterators
+	interrupt  chan struct{} // closed to make pumps put their message back
+	paused     bool
+	ended      bool
+	keep       bool // ended with the Conn: what is pending is the server's
+	heirs      []heir
+	err        error
+	idle       *sync.Cond    // iterators wait on it
+	slow       bool          // in a slow spell
+	slowed     bool          // messages gave way in it
+	hungry     bool          // the inbox has more for it once there is room
+	behind     int           // messages that stand behind older ones in the inbox,
+	behindSize int           // and what they count for
+	moves      uint64        // counts what was taken, finished and acknowledged: its progress
+	room       chan struct{} // closed when a reader that waits may go on
+	quiet      chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
 }
