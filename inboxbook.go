@@ -22,6 +22,7 @@ type inboxBook struct {
 	// identifier, whose key it returns; remove takes the record out.
 	write  func(r *storedInbox, key uint64, f inFact) (incoming uint64)
 	remove func(key uint64)
+	record storedInbox // what is being written
 }
 
 // inboxItem is one message in the inbox.
@@ -51,7 +52,7 @@ func (g *ledger) stash(msgs []Message, names []string, hash uint64, now time.Tim
 		return a, nil
 	}
 	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), topic: m.Topic, names: names, size: mailSize(m)}
-	r := storedInbox{names: names, flags: byte(m.ref), msg: *m}
+	b.record = storedInbox{names: names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
 		msgs[i].ref |= e.gen << refShift
 		if s := msgs[i].sub; s != nil {
@@ -60,7 +61,8 @@ func (g *ledger) stash(msgs []Message, names []string, hash uint64, now time.Tim
 	}
 	it.msgs = msgs
 	b.items[e.gen] = it
-	e.key = b.write(&r, it.key, inFact{gen: e.gen, id: m.id, inbox: true})
+	e.key = b.write(&b.record, it.key, inFact{gen: e.gen, id: m.id, inbox: true})
+	b.record = storedInbox{}
 	return arrivedNew, nil
 }
 

@@ -31,12 +31,14 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 			c.unmatched(t.topic)
 		}
 	} else {
-		msgs := []Message{m} // for nobody yet
+		var msgs []Message
 		if len(r.chosen) > 0 {
 			msgs = m.copies(r.chosen, r.flags)
+		} else {
+			msgs = []Message{m} // for nobody yet
 		}
 		var err error
-		if a, err = c.ledger.stash(msgs, r.names(t.topic), hash, r.now); err != nil {
+		if a, err = c.ledger.stash(msgs, r.namesOf(t.topic), hash, r.now); err != nil {
 			return err
 		}
 	}
@@ -106,10 +108,29 @@ func (m *Message) copies(subs []*Subscription, flags []uint32) []Message {
 	return all
 }
 
-// names returns the filters of the chosen that match topic, the empty one for the
-// catch-all: a later process finds by them who is to have the message.
-func (r *reader) names(topic string) (names []string) {
-	for _, s := range r.chosen {
+// names are the filters that a message came for: those of the subscriptions chosen
+// for it that match its topic, the empty one for the catch-all. A later process
+// finds by them who is to have the message.
+type names struct {
+	topic string
+	sub   *Subscription
+	names []string // shared by many messages
+}
+
+// namesOf returns the names for topic and the chosen; they are mostly those of the
+// message before.
+func (r *reader) namesOf(topic string) []string {
+	if len(r.chosen) != 1 {
+		return namesFor(topic, r.chosen)
+	}
+	if n := &r.names; n.sub != r.chosen[0] || n.topic != topic {
+		*n = names{topic, r.chosen[0], namesFor(topic, r.chosen)}
+	}
+	return r.names.names
+}
+
+func namesFor(topic string, chosen []*Subscription) (names []string) {
+	for _, s := range chosen {
 		if len(s.filters) == 0 {
 			names = append(names, "")
 		}

@@ -29,7 +29,7 @@ func dialMillrace(v mqtt.Version, opts ...mqtt.ConnectOption) dialer {
 	}
 }
 
-// durableMillrace keeps the session in store/bolt, with its fsync.
+// durableMillrace keeps the session in store/bolt, with its fsync, and what arrives too.
 func durableMillrace(v mqtt.Version) func(string) dialer {
 	return func(dir string) dialer {
 		return func(ctx context.Context, addr, clientID string) (client, error) {
@@ -37,7 +37,7 @@ func durableMillrace(v mqtt.Version) func(string) dialer {
 			if err != nil {
 				return nil, err
 			}
-			c, err := dialMillrace(v, mqtt.WithStore(st), mqtt.WithSession(time.Hour))(ctx, addr, clientID)
+			c, err := dialMillrace(v, mqtt.WithStore(st), mqtt.WithSession(time.Hour), mqtt.WithInbox())(ctx, addr, clientID)
 			if err != nil {
 				return nil, errors.Join(err, st.Close())
 			}

@@ -17,7 +17,7 @@ type scenario struct {
 	about string
 	// source makes the server send this QoS to a subscriber; -1 sends nothing.
 	source int
-	// durable runs clients that keep what they publish on disk.
+	// durable runs clients that keep what they publish, or receive, on disk.
 	durable bool
 	// probe is the count of the first run, which finds the count of the others.
 	probe int
@@ -41,6 +41,7 @@ func scenarios() []scenario {
 		{"durable-1", "publish QoS 1 by way of the disk, window", -1, true, 2_000, publish(1)},
 		{"durable-64", "the same, window 64", -1, true, 2_000, windowed(64, publish(1))},
 		{"durable-one", "the same, one at a time", -1, true, 200, windowed(1, publish(1))},
+		{"durable-receive", "receive QoS 1 into the durable inbox, window, into a channel", 1, true, 2_000, receiveDurable},
 		{idleName, "idle connections in one process", -1, false, 0, nil},
 	}
 }
@@ -103,6 +104,14 @@ func receive(qos byte) func(context.Context, client, config, func(time.Duration)
 	return func(ctx context.Context, c client, cfg config, _ func(time.Duration)) error {
 		return c.receive(ctx, cfg.Topic, qos, cfg.Count)
 	}
+}
+
+// receiveDurable is for clients that store what arrives before they acknowledge it.
+func receiveDurable(ctx context.Context, c client, cfg config, _ func(time.Duration)) error {
+	if _, ok := c.(committer); !ok {
+		return errUnsupported
+	}
+	return c.receive(ctx, cfg.Topic, 1, cfg.Count)
 }
 
 func block(ctx context.Context, c client, cfg config, _ func(time.Duration)) error {
