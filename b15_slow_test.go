@@ -445,3 +445,27 @@ func TestOversize3xMalformed(t *testing.T) {
 		})
 	}
 }
+
+// B15: what a read brought for a subscription that is evicted in the middle of it is
+// acknowledged to the last, though nothing more comes.
+func TestB15_EvictedWithinARead(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		s := script(t, v)
+		sub := s.subscribed("t", 1, mqtt.WithPendingLimit(100, 150))
+		var packets []byte
+		for id := range uint16(8) {
+			packets = append(packets, rawPublish(v, 0x32, id+1, "t", "x")...)
+		}
+		s.SendBytes(packets)
+		<-sub.Done() // after 30 s
+		for acks := 0; acks < 8; {
+			switch p := s.ExpectPacket(); p[0] {
+			case 0x40:
+				acks++
+			case 0xA2: // UNSUBSCRIBE
+			default:
+				t.Fatalf("got % X", p)
+			}
+		}
+	})
+}

@@ -150,7 +150,9 @@ func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 		case f == fateGone && some[0].sub.isBacklog():
 			r.l.conn.unclaimed(some)
 		case f == fateGone, f == fateHanded && !some[0].sub.opts.manual:
-			r.l.conn.ledger.doneAll(some)
+			if r.l.conn.ledger.doneAll(some) {
+				r.owes = true // a pause within the batch settled what was due by then
+			}
 		case f == fateOver && err == nil:
 			err = r.backPressure(some[n-1].sub)
 		}
