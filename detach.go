@@ -35,12 +35,12 @@ func (c *Conn) detach(s *Subscription, err error) {
 
 // withdraw has a pump put back what it did not hand over to the channel, so that
 // nothing pending behind it is passed on first. The pump waits for the consumer
-// alone, which the interrupt ends.
+// alone, which the interrupt ends, and for the codec of a typed one.
 func (s *Subscription) withdraw() {
 	s.Pause()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.form == formChannel && s.hands > 0 {
+	for (s.form == formChannel || s.form == formTyped) && s.hands > 0 {
 		s.idle.Wait()
 	}
 }

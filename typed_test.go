@@ -1,10 +1,13 @@
 package mqtt_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/mqtttest/server"
@@ -121,6 +124,32 @@ func TestTypedOwnCodec(t *testing.T) {
 		eventually(t, "acked", func() bool { i, _ := srv.Session("c"); return i.Open == 0 })
 		if r := take(t, opted.C()); r.Value != 9 {
 			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// B27: what a typed subscription that is detached has in hand, since its channel is
+// full, comes first to the one that takes over.
+func TestTypedDetachedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := script(t, mqtt.V311, mqtt.WithSession(time.Hour))
+		for round := range 100 {
+			filter := fmt.Sprint("t", round)
+			ctx, cancel := context.WithCancel(t.Context())
+			old, err := mqtt.SubscribeAs(ctx, s.conn, filter, mqtt.UTF8(), mqtt.WithoutWaiting(), mqtt.WithBuffer(0), mqtt.WithDelivery())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 5 {
+				s.message(0x30, 0, filter, strconv.Itoa(i))
+			}
+			cancel()
+			heir, err := s.conn.Subscribe(t.Context(), filter, mqtt.WithoutWaiting(), mqtt.WithDelivery())
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, heir.C(), "0", "1", "2", "3", "4")
+			<-old.Done()
 		}
 	})
 }
