@@ -519,3 +519,35 @@ func TestInbox_CommitsGoOn(t *testing.T) {
 		}
 	})
 }
+
+// A key is never another message's: not when the count of processes is damaged,
+// nor when a later version wrote it, and nothing but keys tells of earlier ones.
+func TestInbox_KeysAreNotGivenAgain(t *testing.T) {
+	for name, spoil := range map[string]func([]byte) []byte{
+		"damaged":           func(b []byte) []byte { return b[:3] },
+		"of a later one":    func(b []byte) []byte { b[0] = 2; return b },
+		"of a foreign kind": func(b []byte) []byte { return []byte{2, 1} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			storedVersions(t, func(t *testing.T, v mqtt.Version) {
+				d, keys := newDisk(), map[uint64]bool{}
+				for range 4 {
+					s := d.inbox(t, v, false)
+					m := func() mqtt.Message {
+						sub := s.subscribed("t", 2, mqtt.WithManualAck())
+						s.message(0x32, 1, "t", "a")
+						return took(t, sub, "a", 0, false)
+					}()
+					if keys[m.InboxKey()] {
+						t.Errorf("the key %x again", m.InboxKey())
+					}
+					keys[m.InboxKey()] = true
+					m.Ack()
+					s.conn.Close()
+					key, value := d.value(t, store.Meta, 0)
+					d.put(t, store.Meta, key.Seq, spoil(value))
+				}
+			})
+		})
+	}
+}

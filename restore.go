@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -14,18 +15,19 @@ import (
 
 // restored is a session as an earlier process left it in the store.
 type restored struct {
-	found    bool // there was one
-	epoch    uint64
-	releases uint64    // PUBRECs so far
-	outgoing []*record // in the order of acceptance
-	released map[*record]uint64
-	incoming []restoredIncoming
-	inbox    []*inboxItem // in the order of arrival; payloads stay in the store
-	orphans  []*record    // exchanges whose message is gone: only the identifier counts
-	damaged  []StoreDamaged
-	stray    []store.Op // records of no use, to be deleted or corrected
-	bytes    int        // of the payloads kept in memory
-	budget   int        // for them
+	found     bool // there was one
+	epoch     uint64
+	uncounted bool      // how many processes there were is not known
+	releases  uint64    // PUBRECs so far
+	outgoing  []*record // in the order of acceptance
+	released  map[*record]uint64
+	incoming  []restoredIncoming
+	inbox     []*inboxItem // in the order of arrival; payloads stay in the store
+	orphans   []*record    // exchanges whose message is gone: only the identifier counts
+	damaged   []StoreDamaged
+	stray     []store.Op // records of no use, to be deleted or corrected
+	bytes     int        // of the payloads kept in memory
+	budget    int        // for them
 
 	byKey   map[uint64]*record
 	byID    map[uint16]bool
@@ -84,16 +86,40 @@ func (r *restored) load(session store.Session) error {
 	if err := r.fetchSent(session); err != nil {
 		return err
 	}
+	if r.uncounted {
+		r.epoch = max(r.epoch, lostEpoch())
+	}
 	r.epoch++
-	if !r.later.meta {
-		meta := storedMeta{epoch: r.epoch}
-		r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Meta}, Head: meta.append(nil)})
+	if meta := r.meta(); meta != nil {
+		r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Meta}, Head: meta})
 	}
 	if len(r.stray) == 0 {
 		return nil
 	}
 	return session.Commit(r.stray)
 }
+
+// meta returns the record that counts this process. In that of a later version
+// nothing else is changed, and nothing at all when it does not count as ours does.
+func (r *restored) meta() []byte {
+	m := storedMeta{epoch: r.epoch}
+	switch later := r.later.meta; {
+	case later == nil:
+		return m.append(nil)
+	case r.later.epoch() == 0:
+		return nil
+	default:
+		return slices.Concat(later[:1], m.append(nil)[1:], later[metaSize:])
+	}
+}
+
+// maxEpoch is the room for the number of a process in a key.
+const maxEpoch = 1<<(64-keyEpoch) - 1
+
+// lostEpoch is where to go on counting processes when the count is lost: above
+// what is ever counted up to, and hardly twice the same, since an application may
+// remember the keys of its inbox.
+func lostEpoch() uint64 { return 1<<(63-keyEpoch) + rand.Uint64N(1<<(62-keyEpoch)) }
 
 // damage notes that a record is of no use.
 func (r *restored) damage(key store.Key, err error) {
@@ -102,7 +128,10 @@ func (r *restored) damage(key store.Key, err error) {
 		err = &store.DamageError{Key: key, Problem: err.Error()}
 		r.stray = append(r.stray, store.Op{Key: key, Delete: true})
 	}
-	if key.Kind == store.Outgoing {
+	switch key.Kind {
+	case store.Meta:
+		r.uncounted = true
+	case store.Outgoing:
 		r.missing[key.Seq] = true
 	}
 	r.damaged = append(r.damaged, StoreDamaged{Err: err})

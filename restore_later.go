@@ -11,10 +11,23 @@ import (
 // somebody went back to this one. They stay as they are, for the later version to
 // go on with, and their packet identifiers stay taken meanwhile.
 type laterRecords struct {
-	meta     bool
+	meta     []byte // the number of the process in it goes on to be counted
 	messages map[uint64]bool
 	withheld map[*record]bool // their exchange is one of them: how far it is, nobody can tell
 	ids      []uint16
+}
+
+// epoch returns the number of the process that a later version counted, 0 when
+// there is none: what is beyond the room for it in a key is no such number.
+func (l *laterRecords) epoch() uint64 {
+	if len(l.meta) < metaSize {
+		return 0
+	}
+	n := binary.BigEndian.Uint64(l.meta[1:])
+	if n >= maxEpoch {
+		return 0
+	}
+	return n
 }
 
 // leave takes in a record that this version cannot read.
@@ -23,12 +36,11 @@ func (r *restored) leave(e *store.Entry, err error) {
 	r.damaged = append(r.damaged, StoreDamaged{Err: d, Left: true})
 	switch e.Key.Kind {
 	case store.Meta:
-		r.later.meta = true
-		if len(e.Value) >= 9 {
-			// What is beyond the room for it in a key is no number of a process.
-			if n := binary.BigEndian.Uint64(e.Value[1:]); n < 1<<(64-keyEpoch)-1 {
-				r.epoch = max(r.epoch, n)
-			}
+		r.later.meta = slices.Clone(e.Value)
+		if n := r.later.epoch(); n != 0 {
+			r.epoch = max(r.epoch, n)
+		} else {
+			r.uncounted = true
 		}
 	case store.Outgoing:
 		r.later.messages[e.Key.Seq] = true

@@ -12,7 +12,8 @@ import (
 // What the records of a session store hold. Each value begins with the number
 // of its format, so that another version of this package can tell. Behind it every
 // format keeps in place what an older version must not use again: the number of
-// the process in Meta, the packet identifier in Exchange and Incoming.
+// the process in Meta, which an older version counts on, the packet identifier in
+// Exchange and Incoming.
 const storedFormat = 1
 
 var (
@@ -39,6 +40,9 @@ type storedMeta struct {
 	epoch uint64 // number of the process that opened the session last
 }
 
+// metaSize is the size of the value; a later version may add to it.
+const metaSize = 9
+
 func (m *storedMeta) append(dst []byte) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, storedFormat), m.epoch)
 }
@@ -47,7 +51,7 @@ func (m *storedMeta) decode(b []byte) error {
 	if err := checkFormat(b); err != nil {
 		return err
 	}
-	if len(b) != 9 {
+	if len(b) != metaSize {
 		return errStoredValue
 	}
 	m.epoch = binary.BigEndian.Uint64(b[1:])
