@@ -236,14 +236,12 @@ func (c *Conn) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 	for _, l := range lost {
 		c.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
 		if l.end {
-			c.routes.remove(l.sub)
-			c.retire(l.sub, c.routes.refusals(l.sub), false)
+			c.lose(l.sub, c.routes.refusals(l.sub))
 		}
 	}
 	for _, s := range settled {
 		if err := c.routes.verdict(s); err != nil {
-			c.routes.remove(s)
-			c.retire(s, err, false)
+			c.lose(s, err)
 			continue
 		}
 		c.routes.markReady(s)

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"errors"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,8 +61,10 @@ func TestB22_DowngradeLosesNothing(t *testing.T) {
 // faulty is a store whose reads fail for as long as it says.
 type faulty struct {
 	store.Store
+	err error
+
+	mu    sync.Mutex
 	fails int // reads; negative for ever
-	err   error
 }
 
 func (f *faulty) Session(id string) (store.Session, error) {
@@ -75,11 +78,20 @@ type faultySession struct {
 }
 
 func (s *faultySession) Read(keys []store.Key, visit func(int, []byte) error) error {
-	if s.f.fails != 0 {
+	if s.f.left() != 0 {
+		s.f.mu.Lock()
+		defer s.f.mu.Unlock()
 		s.f.fails--
 		return s.f.err
 	}
 	return s.Session.Read(keys, visit)
+}
+
+// left returns how many reads are still to fail.
+func (f *faulty) left() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fails
 }
 
 // B22: a payload that cannot be read now is read later, in its turn.
@@ -149,6 +161,6 @@ func spilled(t *testing.T, v mqtt.Version, fails int, err error) (*storedScript,
 		}
 	}
 	s.crash()
-	s = d.script(t, v, true, mqtt.WithStoreMemory(0), mqtt.WithStore(&faulty{d.mem, fails, err}))
+	s = d.script(t, v, true, mqtt.WithStoreMemory(0), mqtt.WithStore(&faulty{Store: d.mem, fails: fails, err: err}))
 	return s, []*mqtt.Future{s.conn.Lookup("a"), s.conn.Lookup("b")}
 }

@@ -26,6 +26,7 @@ const backlogName = "(backlog)"
 func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	b := &t.backlog
 	if t.conn.cfg.backlogGrace <= 0 || b.sub == nil && !resumed {
+		*b = backlog{} // an earlier link may have begun one
 		return false
 	}
 	if b.unwanted == nil {
@@ -39,17 +40,18 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	return true
 }
 
-// takeBacklog takes the holder away when the grace that link began is over; nil
-// when another link began one since, or none is up: then the next begins it.
-func (t *routes) takeBacklog(link uint32) *Subscription {
+// takeBacklog takes the holder away when the grace that link began is over, and
+// reports whether it is: not when another link began one since, or none is up, so
+// that the next begins it.
+func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.backlog.link != link {
-		return nil
+		return nil, false
 	}
-	s := t.backlog.sub
+	s = t.backlog.sub
 	t.backlog = backlog{}
-	return s
+	return s, true
 }
 
 // unwant notes filters that are being unsubscribed. mu is held.
@@ -120,9 +122,13 @@ func (c *Conn) endBacklog(link uint32) {
 	if c.draining.Load() {
 		return // the server sends it again
 	}
-	if s := c.routes.takeBacklog(link); s != nil {
-		rest, _ := s.shut(nil, false)
+	s, over := c.routes.takeBacklog(link)
+	if s != nil {
+		rest, _ := s.shut(nil, leaveAcked)
 		c.unclaimed(rest)
+	}
+	if over && c.inbox != nil {
+		c.inbox.unpark()
 	}
 }
 

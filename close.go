@@ -239,7 +239,7 @@ func (c *Conn) finish(err error) {
 	c.out.shutdown(closedBy(err))
 	<-c.out.ended
 	for _, s := range c.routes.subscriptions() {
-		c.retire(s, err, true)
+		c.retire(s, err, leaveServer)
 	}
 	c.pumps.Wait()
 	if c.out.keep != nil {

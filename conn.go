@@ -116,13 +116,13 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 	c.mu.Unlock()
 	go c.out.resolve()
 	go c.supervise(first)
-	if cfg.firstConnect == FirstConnectBackground {
-		return c, nil
+	if cfg.firstConnect != FirstConnectBackground {
+		if err := <-first; err != nil {
+			<-c.done
+			return nil, err
+		}
 	}
-	if err := <-first; err != nil {
-		<-c.done
-		return nil, err
-	}
+	c.setLive()
 	return c, nil
 }
 
@@ -156,7 +156,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		c.declared[d.filters[0].Filter] = s
 	}
 	if cfg.catchAll != nil {
-		c.routes.catch = newCatchAll(c, *cfg.catchAll)
+		c.routes.openCatchAll(*cfg.catchAll)
 	}
 	return c
 }
@@ -353,7 +353,7 @@ func (c *Conn) tooLarge(topic string, size int) {
 // evict ends a subscription that does not take its messages.
 func (c *Conn) evict(s *Subscription) {
 	c.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Evicted: true})
-	c.drop(s, ErrSlowConsumer)
+	c.lose(s, ErrSlowConsumer)
 }
 
 // later runs f after d, unless the Conn ends before.

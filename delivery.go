@@ -23,17 +23,21 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, f
 	for try := range 2 {
 		if len(s.heirs) > 0 {
 			msgs = msgs[:1]
+			if s.returns(&msgs[0]) {
+				s.conn.inbox.giveBack(s, msgs)
+				s.mu.Unlock()
+				return 1, fatePending
+			}
 			if to := s.successor(&msgs[0]); to != nil {
 				s.pass(&msgs[0], to)
 				s.mu.Unlock()
-				if s.conn.giveBack(&msgs[0]) {
-					return 1, fatePending
-				}
 				return to.deliver(msgs, v, now)
 			}
 		}
 		if s.ended {
-			s.dropped.Add(uint64(len(msgs)))
+			if s.conn.inbox == nil || s.leave == leaveAcked || msgs[0].QoS == 0 {
+				s.dropped.Add(uint64(len(msgs)))
+			}
 			s.mu.Unlock()
 			return len(msgs), fateGone
 		}
@@ -141,7 +145,7 @@ func (s *Subscription) wakeIterators() {
 // giveUp acknowledges and counts messages that gave way to others.
 func (s *Subscription) giveUp(msgs []Message) {
 	if len(msgs) > 0 {
-		s.discard(msgs, false)
+		s.discard(msgs, leaveAcked)
 	}
 }
 
@@ -193,13 +197,15 @@ func (s *Subscription) awaited() bool {
 
 // roomFor returns a channel that is closed when the subscription holds no more
 // than half its limit, or has ended, and a count that moves when it makes progress.
-func (s *Subscription) roomFor() (<-chan struct{}, uint64) {
+// For an intake it is about what s has in the inbox.
+func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.room == nil {
 		s.room = make(chan struct{})
 	}
 	room := s.room
+	s.intake = intake
 	s.madeRoom()
 	return room, s.moves
 }
@@ -207,11 +213,11 @@ func (s *Subscription) roomFor() (<-chan struct{}, uint64) {
 // madeRoom wakes a reader that waits, once it pays to: woken for each message it
 // would only change places with the consumer. s.mu is held.
 func (s *Subscription) madeRoom() {
-	if s.room != nil && s.roomForMore() {
+	if s.room != nil && (s.ended || !s.intake && s.roomy() || s.intake && s.takesIn()) {
 		close(s.room)
 		s.room = nil
 	}
-	if s.hungry && s.roomy() {
+	if s.hungry && s.live && s.sated() {
 		s.hungry = false
 		s.conn.inbox.wake()
 	}
@@ -237,31 +243,10 @@ func (s *Subscription) roomy() bool {
 	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
 }
 
-// roomForMore is roomy, and not more than half the limit stands behind older
-// messages in the durable inbox. s.mu is held.
-func (s *Subscription) roomForMore() bool {
-	return s.roomy() && (s.ended || s.behind <= s.opts.messages/2 && s.behindSize <= s.opts.bytes/2)
-}
-
-// hasRoom is roomForMore, locked.
-func (s *Subscription) hasRoom() bool {
+// tellRoom is madeRoom, locked.
+func (s *Subscription) tellRoom() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.roomForMore()
-}
-
-// isStuck reports whether it is the consumer that keeps s from having room.
-func (s *Subscription) isStuck() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.roomy()
-}
-
-// setBehind notes how much stands behind older messages in the durable inbox.
-func (s *Subscription) setBehind(n, bytes int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.behind, s.behindSize = n, bytes
 	s.madeRoom()
 }
 

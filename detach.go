@@ -15,12 +15,12 @@ import (
 // and nobody subscribes to a filter within a grace, it is unsubscribed.
 func (c *Conn) detach(s *Subscription, err error) {
 	if c.cfg.backlogGrace <= 0 {
-		c.drop(s, err)
+		c.lose(s, err)
 		return
 	}
 	s.withdraw()
 	h := c.routes.hold(s)
-	c.retire(s, err, false)
+	c.retire(s, err, leaveInbox)
 	if h == nil {
 		return
 	}
@@ -28,8 +28,10 @@ func (c *Conn) detach(s *Subscription, err error) {
 		if c.draining.Load() {
 			return // the server sends it again
 		}
-		c.routes.remove(h)
-		c.retire(h, err, false)
+		c.lose(h, err)
+		if c.inbox != nil {
+			c.inbox.unpark()
+		}
 	})
 }
 
@@ -62,7 +64,7 @@ func (t *routes) hold(s *Subscription) *Subscription {
 	if !s.routed {
 		return nil
 	}
-	s.routed = false
+	s.routed, s.left = false, t.joins
 	t.changed()
 	var alone []Filter
 	var names []string
@@ -85,7 +87,6 @@ func (t *routes) hold(s *Subscription) *Subscription {
 		t.filters[f].members[0].sub = h
 	}
 	h.inherit(estate{s, names})
-	t.changed() // the inbox moves what waits for s
 	return h
 }
 
@@ -192,9 +193,7 @@ func (s *Subscription) inherit(estates ...estate) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for i := range all {
-		if !s.conn.giveBack(&all[i]) {
-			s.box.push(&all[i], now)
-		}
+		s.box.push(&all[i], now)
 	}
 	s.startPumps()
 	s.wakeIterators()
@@ -223,6 +222,9 @@ func (s *Subscription) bequeath(filters []string, to *Subscription) []Message {
 	cut := s.box.cutAll(func(m *Message) bool {
 		return slices.ContainsFunc(heirs, func(h heir) bool { return h.takes(m) })
 	})
+	if s.conn.inbox != nil {
+		cut = s.conn.inbox.giveBack(s, cut) // who comes next gets it from there
+	}
 	if s.opts.slow == SlowLatest {
 		sortByArrival(cut) // they have the places of those that they replaced
 	}

@@ -13,50 +13,67 @@ import (
 // the store. The committer does all of that, between two commits, so that each
 // subscription gets its messages in the order of arrival, none before its record
 // is durable, and no two copies ever race. ledger.inbox knows who has what.
+//
+// A message is with subscriptions, or waits for some (inboxwait.go). With a
+// subscription it is in its channel or mailbox, or in a queue here, and then in the
+// store alone. A subscription that ends, but by being unsubscribed, gives back what
+// it has not handed over, which then waits for the next one of the filter.
 type inbox struct {
-	conn   *Conn
-	strict atomic.Bool  // the grace of a restart: see takers
-	held   atomic.Int64 // how many are in the store alone
+	conn    *Conn
+	strict  atomic.Bool  // the grace of a restart: what was left goes to the filters that it came for
+	held    atomic.Int64 // how many are in the store alone
+	resting atomic.Bool  // a read failed: it is tried again in a moment
 
-	mu       sync.Mutex      // guards what follows; the innermost lock
-	returned []Message       // given back by those who had them
-	more     atomic.Bool     // there are some
-	pressing []*Subscription // have no room: the reader waits for each
-	pressed  atomic.Bool     // there are some
+	mu       sync.Mutex     // guards what follows; the innermost lock
+	returned []returnedMail // given back by those who had them
+	forgone  []string       // filters that the application has unsubscribed
+	more     atomic.Bool    // there is some of that, or a subscription has ended
 
 	// The committer's. It is one goroutine at a time.
-	unowned []*inboxItem                  // nobody has them, in the order of arrival
+	waits   map[waitKey]*inboxWait        // for whom nobody is here
 	queues  map[*Subscription]*inboxQueue // who has some to come; what is newer stands behind
 	failing bool                          // the store could not be read
-	seen    uint64                        // generation of the routes that both were compared with
+	earlier bool                          // what an earlier process left may wait for its filters alone
+	seen    uint64                        // generation of the routes that what waits was compared with
+	gaveUp  uint64                        // how many were given up because their filter was unsubscribed
+	set     filterSet
+	run     inboxRun
+}
+
+// returnedMail is a message that a subscription gave back.
+type returnedMail struct {
+	sub *Subscription
+	gen uint32
 }
 
 // openInbox begins the inbox with what earlier processes left.
 func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
-	c.inbox = &inbox{conn: c, unowned: earlier, queues: map[*Subscription]*inboxQueue{}}
+	in := &inbox{conn: c, waits: map[waitKey]*inboxWait{}, queues: map[*Subscription]*inboxQueue{}, seen: noRoutes}
+	c.inbox = in
 	c.ledger.openInbox(&inboxBook{
 		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.keepInbox, remove: c.out.unkeepInbox,
 	}, earlier)
-	c.out.keep.halt, c.out.keep.feed = c.ledger.halt, c.inbox.feed
-	if len(earlier) == 0 {
-		return
+	in.unpark()
+	c.out.keep.halt, c.out.keep.feed = c.ledger.halt, in.feed
+	in.earlier = len(earlier) > 0 && c.cfg.backlogGrace > 0
+	in.strict.Store(in.earlier)
+	for _, it := range earlier {
+		it.owed, it.loose = it.names, len(it.names) == 0 || !in.strict.Load()
+		in.await(it)
 	}
-	c.inbox.held.Store(int64(len(earlier)))
-	if c.cfg.backlogGrace > 0 {
-		c.inbox.strict.Store(true)
-		c.later(c.cfg.backlogGrace, c.inbox.endGrace)
+	if in.strict.Load() {
+		c.later(c.cfg.backlogGrace, in.endGrace)
 	}
-	c.inbox.wake() // for what was declared
+	in.wake() // for what was declared
 }
+
+// noRoutes is a generation that the routes never have.
+const noRoutes = ^uint64(0)
 
 // endGrace gives what nobody came back for to whoever matches.
 func (in *inbox) endGrace() {
-	t := in.conn.routes
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	in.strict.Store(false)
-	t.changed()
-	in.wake()
+	in.lookAgain()
 }
 
 // feedInbox tells the inbox, if there is one, that somebody new may take messages.
@@ -75,17 +92,25 @@ func (in *inbox) wake() {
 	o.commitSoon()
 }
 
+// lookAgain has the committer look through everything.
+func (in *inbox) lookAgain() {
+	if !in.more.Swap(true) {
+		in.wake()
+	}
+}
+
 // feed hands out what waits, as far as somebody takes it and has room.
 func (in *inbox) feed() {
 	for in.behind() {
 		in.seen = in.conn.routes.gen.Load()
 		in.takeBack()
-		in.moveOn()
 		in.adopt()
 	}
-	pages := feedPages
-	for s, q := range in.queues {
-		pages = in.serve(s, q, pages)
+	if !in.resting.Load() {
+		pages := feedPages
+		for s, q := range in.queues {
+			pages = in.serve(s, q, pages)
+		}
 	}
 	in.tellDrain()
 }
@@ -96,9 +121,7 @@ func (in *inbox) tellDrain() {
 		return
 	}
 	for _, s := range in.conn.routes.subscriptions() {
-		s.mu.Lock()
-		s.madeRoom()
-		s.mu.Unlock()
+		s.tellRoom()
 	}
 }
 
@@ -106,220 +129,219 @@ func (in *inbox) tellDrain() {
 // is handed out: somebody came or went.
 func (in *inbox) behind() bool { return in.seen != in.conn.routes.gen.Load() || in.more.Load() }
 
-// giveBack takes back a message that went from one subscription to another, and
-// reports whether there is an inbox that does. The new one gets it from the store,
-// in its place among those that it never left.
-func (c *Conn) giveBack(m *Message) bool {
-	in := c.inbox
-	if in == nil || m.QoS == 0 {
-		return false
-	}
+// giveBack takes back those of msgs that are from the inbox, which s has not
+// handed over and will not, and returns the rest. A subscription calls it under its
+// lock, so that who takes its place finds them here.
+func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
 	in.mu.Lock()
-	first := len(in.returned) == 0
-	in.returned = append(in.returned, Message{sub: m.sub, ref: m.ref})
-	in.more.Store(true)
-	in.mu.Unlock()
-	if first {
-		in.wake()
+	rest = msgs[:0]
+	for i := range msgs {
+		if msgs[i].QoS > 0 {
+			in.returned = append(in.returned, returnedMail{s, msgs[i].ref >> refShift})
+		} else {
+			rest = append(rest, msgs[i])
+		}
 	}
-	return true
+	in.mu.Unlock()
+	in.lookAgain()
+	return rest
 }
 
-// takeBack has what was given back wait for who gets it.
+// forgo gives up what waits for filters that the application has unsubscribed.
+func (in *inbox) forgo(filters []string) {
+	in.mu.Lock()
+	in.forgone = append(in.forgone, filters...)
+	in.mu.Unlock()
+	in.lookAgain()
+}
+
+// takeBack has what was given back, and the queues of those who have ended, wait
+// for who comes next.
 func (in *inbox) takeBack() {
 	in.mu.Lock()
-	msgs := in.returned
-	in.returned = nil
+	msgs, forgone := in.returned, in.forgone
+	in.returned, in.forgone = nil, nil
 	in.more.Store(false)
 	in.mu.Unlock()
-	for i := range msgs {
-		m := &msgs[i]
-		if it := in.conn.ledger.item(m.ref >> refShift); it != nil {
-			in.enqueue(it, in.conn.ledger.pass(it, m.sub))
+	for _, m := range msgs {
+		if it := in.conn.ledger.item(m.gen); it != nil {
+			in.release(it, m.sub)
 		}
 	}
-}
-
-// moveOn puts what waits for a subscription that was detached or replaced in the
-// queue of who takes over.
-func (in *inbox) moveOn() {
 	for s, q := range in.queues {
-		if !s.hasHeirs() {
-			continue
+		if ended, leave := s.ending(); ended && leave == leaveInbox {
+			for _, it := range q.items {
+				in.release(it, s)
+			}
+			in.dequeue(s, q, len(q.items))
 		}
-		items := q.items
-		q.items = nil
-		for _, it := range items {
-			in.enqueue(it, in.conn.ledger.pass(it, s))
-		}
-		if len(q.items) == 0 {
-			delete(in.queues, s)
-		}
-		in.held.Add(int64(-len(items)))
+	}
+	if in.earlier && !in.strict.Load() {
+		in.earlier = false
+		in.loosen()
+	}
+	for _, name := range forgone {
+		in.giveUp(name)
+	}
+	in.set = filterSet{}
+}
+
+// release has it, which s leaves, wait for the next subscription of the filters
+// of s that it came for.
+func (in *inbox) release(it *inboxItem, s *Subscription) {
+	if in.conn.ledger.release(it, s, in.namesOf(it, s), in.conn.routes.leftAt(s)) {
+		in.await(it)
 	}
 }
 
-// adopt finds out who gets what nobody has. When the routes change meanwhile it
-// ends, to begin again: a later message must not find somebody to go to whom an
-// earlier one did not find.
-func (in *inbox) adopt() {
-	rest := in.unowned[:0]
-	for i, it := range in.unowned {
-		subs, ok := in.takers(it)
-		if !ok {
-			rest = append(rest, in.unowned[i:]...)
-			break
-		}
-		if len(subs) == 0 {
-			rest = append(rest, it)
-			continue
-		}
-		in.held.Add(-1)
-		for _, s := range subs {
-			in.enqueue(it, s)
+// filterSet are the filters of the subscription that was asked about last: it may
+// have very many, and as many messages to leave.
+type filterSet struct {
+	sub   *Subscription
+	names map[string]bool
+}
+
+// namesOf returns the filters of s that it came for, or that match.
+func (in *inbox) namesOf(it *inboxItem, s *Subscription) (names []string) {
+	if len(s.filters) == 0 {
+		return []string{""} // the catch-all
+	}
+	if in.set.sub != s {
+		in.set = filterSet{s, make(map[string]bool, len(s.filters))}
+		for _, f := range s.filters {
+			in.set.names[f.Filter] = true
 		}
 	}
-	clear(in.unowned[len(rest):])
-	in.unowned = rest
-}
-
-// takers makes those who match the ones to finish with a message that nobody has.
-// It fails when the routes are not those that the rest was compared with.
-func (in *inbox) takers(it *inboxItem) (subs []*Subscription, ok bool) {
-	subs = in.conn.routes.takers(it.topic, it.names, in.strict.Load())
-	if in.conn.routes.gen.Load() != in.seen {
-		return nil, false
+	for _, name := range it.names {
+		if in.set.names[name] {
+			names = append(names, name)
+		}
 	}
-	in.conn.ledger.assign(it, subs)
-	return subs, true
-}
-
-// inboxQueue is what waits for one subscription, in the order of arrival. The last
-// of it are messages that came while older ones waited.
-type inboxQueue struct {
-	items  []*inboxItem
-	behind int // of items
-	bytes  int // what these count for
-}
-
-// drop takes out the first n, and returns what it has behind older ones.
-func (q *inboxQueue) drop(n int) (behind, bytes int) {
-	for i := len(q.items) - q.behind; i < n; i++ {
-		q.behind--
-		q.bytes -= q.items[i].size
+	for i := 0; i < len(s.filters) && len(names) == 0; i++ {
+		if _, rest := splitShared(s.filters[i].Filter); meet(rest, it.topic) {
+			names = append(names, s.filters[i].Filter)
+		}
 	}
-	clear(q.items[:n])
-	q.items = q.items[n:]
-	return q.behind, q.bytes
+	return names
 }
 
-// enqueueNew has it, which has just come, wait for s behind what does, and the
-// reader until there is room for more of that.
-func (in *inbox) enqueueNew(it *inboxItem, s *Subscription) {
-	q := in.enqueue(it, s)
-	q.behind++
-	q.bytes += it.size
-	s.setBehind(q.behind, q.bytes)
-	in.press(s)
-}
+// inboxQueue is what one subscription has in the store alone, in the order of arrival.
+type inboxQueue struct{ items []*inboxItem }
 
-// enqueue has it wait for s.
-func (in *inbox) enqueue(it *inboxItem, s *Subscription) *inboxQueue {
+// enqueue has items, in order, wait for s.
+func (in *inbox) enqueue(s *Subscription, items ...*inboxItem) {
+	if len(items) == 0 {
+		return
+	}
 	q := in.queues[s]
 	if q == nil {
 		q = &inboxQueue{}
 		in.queues[s] = q
 	}
-	at, found := slices.BinarySearchFunc(q.items, it, func(a, b *inboxItem) int { return cmp.Compare(a.key, b.key) })
-	if !found {
-		q.items = slices.Insert(q.items, at, it)
-		in.held.Add(1)
+	in.held.Add(int64(len(items)))
+	if n := len(q.items); n == 0 || q.items[n-1].key < items[0].key {
+		q.items = append(q.items, items...)
+		return
 	}
-	return q
+	all := make([]*inboxItem, 0, len(q.items)+len(items))
+	for old := q.items; len(old)+len(items) > 0; {
+		from := &old
+		if len(old) == 0 || len(items) > 0 && items[0].key < old[0].key {
+			from = &items
+		}
+		all = append(all, (*from)[0])
+		*from = (*from)[1:]
+	}
+	q.items = all
+}
+
+// dequeue takes out the first n.
+func (in *inbox) dequeue(s *Subscription, q *inboxQueue, n int) {
+	in.held.Add(int64(-n))
+	clear(q.items[:n])
+	if q.items = q.items[n:]; len(q.items) == 0 {
+		delete(in.queues, s)
+	}
+}
+
+// byKey sorts items by arrival.
+func byKey(items []*inboxItem) {
+	slices.SortFunc(items, func(a, b *inboxItem) int { return cmp.Compare(a.key, b.key) })
 }
 
 // deliver hands out messages that have just become durable.
 func (in *inbox) deliver(items []*inboxItem) {
-	var run []Message
-	give := func() {
-		if len(run) > 0 {
-			in.give(run[0].sub, run)
-		}
-		run = run[:0]
-	}
+	run := &in.run
 	for _, it := range items {
 		if in.behind() {
-			give()
+			in.give(run)
 			in.feed() // who has it now may have to have older ones first
 		}
-		for _, m := range in.claimed(it) {
-			switch {
-			case in.queues[m.sub] != nil:
-				in.enqueueNew(it, m.sub) // the store is no place for what nobody takes
-				continue
-			case len(run) > 0 && run[0].sub != m.sub || len(run) == maxRun:
-				give()
+		msgs := it.msgs
+		it.msgs = nil
+		if it.parking != nil {
+			in.await(it)
+			if it.routes != in.seen {
+				in.more.Store(true) // somebody may have come since
 			}
-			run = append(run, m)
+		}
+		for i := range msgs {
+			if s := msgs[i].sub; s != nil {
+				in.offer(run, s, it, &msgs[i])
+			}
 		}
 	}
-	give()
-	if len(in.unowned) > 0 && in.behind() {
+	in.give(run)
+	if in.behind() {
 		in.feed()
 	}
 }
 
-// claimed returns the copies of a new message for those who get it by now.
-func (in *inbox) claimed(it *inboxItem) []Message {
-	msgs := it.msgs
-	it.msgs = nil
-	if m := &msgs[0]; m.sub == nil {
-		subs, ok := in.takers(it)
-		if !ok || len(subs) == 0 {
-			in.unowned = append(in.unowned, it)
-			in.held.Add(1)
-		}
-		return m.copies(subs, nil)
-	}
-	own := msgs[:0]
-	for _, m := range msgs {
-		m.sub = in.conn.ledger.pass(it, m.sub)
-		if !slices.ContainsFunc(own, func(o Message) bool { return o.sub == m.sub }) {
-			own = append(own, m)
-		}
-	}
-	return own
+// inboxRun is what is handed to one subscription at once.
+type inboxRun struct {
+	sub   *Subscription
+	msgs  []Message
+	bytes int
 }
 
-// give brings msgs to s and does what follows.
-func (in *inbox) give(s *Subscription, msgs []Message) {
+// offer hands m, which is it, to s together with the run, or leaves it to the store
+// when s has no room for it, or older ones to come.
+func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
+	if run.sub != s || len(run.msgs) == maxRun || s.starved(len(run.msgs), run.bytes, it.size) {
+		in.give(run)
+	}
+	if in.queues[s] != nil || len(run.msgs) == 0 && s.starved(0, 0, it.size) {
+		in.enqueue(s, it)
+		return
+	}
+	run.sub, run.msgs, run.bytes = s, append(run.msgs, *m), run.bytes+it.size
+}
+
+// give hands out run and does what follows, and empties it.
+func (in *inbox) give(run *inboxRun) {
 	now := time.Now()
-	for len(msgs) > 0 {
+	for msgs := run.msgs; len(msgs) > 0; {
 		// As on 3.x: no Receive Maximum bounds what is acknowledged already.
-		n, f := s.deliver(msgs, V311, now)
-		some := msgs[:n]
+		n, f := run.sub.deliver(msgs, V311, now)
+		in.met(f, run.sub, msgs[:n])
 		msgs = msgs[n:]
-		switch to := some[n-1].sub; {
-		case f == fateGone && to.keeps():
-			// The record stays for the next process.
-		case f == fateGone, f == fateHanded && !to.opts.manual:
-			in.conn.ledger.doneAll(some)
-		case f == fateOver:
-			in.press(to)
-		}
 	}
+	clear(run.msgs)
+	*run = inboxRun{msgs: run.msgs[:0]}
 }
 
-// hasHeirs reports whether others take over from s.
-func (s *Subscription) hasHeirs() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.heirs) > 0
-}
-
-// keeps reports whether s ended with the Conn.
-func (s *Subscription) keeps() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.keep
+// met does what follows when msgs met a fate.
+func (in *inbox) met(f fate, s *Subscription, msgs []Message) {
+	switch _, leave := s.ending(); {
+	case f == fateGone && leave == leaveServer:
+		// The record stays for the next process.
+	case f == fateGone && leave == leaveInbox:
+		in.giveBack(s, msgs)
+	case f == fateGone, f == fateHanded && !s.opts.manual:
+		in.conn.ledger.doneAll(msgs)
+		s.tellRoom()
+	case f == fateHanded:
+		in.conn.ledger.handed(msgs)
+		s.tellRoom()
+	}
 }

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"strconv"
@@ -172,21 +173,39 @@ func (r *inboxRun) settle(conn *mqtt.Conn) {
 	r.t.Errorf("not through: %+v, at the server %+v, %d of %d worked", conn.Stats(), info, len(r.times), len(r.sent))
 }
 
-// consume subscribes to the i-th filter after a while and works what comes.
+// consume subscribes to the i-th filter after a while and works what comes, by one
+// subscription after the other: the context of each but the last ends.
 func (r *inboxRun) consume(conn *mqtt.Conn, number, i int, rnd *rand.Rand) {
-	select {
-	case <-time.After(time.Duration(rnd.IntN(2)*rnd.IntN(20_000)) * time.Millisecond):
-	case <-conn.Done():
-		return
+	for later, more := rnd.IntN(2)*20_000, rnd.IntN(4); more >= 0; later, more = 5_000, more-1 {
+		select {
+		case <-time.After(time.Duration(rnd.IntN(later+1)) * time.Millisecond):
+		case <-conn.Done():
+			return
+		}
+		ctx, cancel := context.WithCancel(r.t.Context())
+		if more > 0 {
+			ends := time.AfterFunc(time.Duration(rnd.IntN(20_000))*time.Millisecond, cancel)
+			defer ends.Stop()
+		}
+		r.read(ctx, conn, number, i, more == 0, rnd)
+		cancel()
 	}
+}
+
+// read works what one subscription brings, until it ends.
+func (r *inboxRun) read(ctx context.Context, conn *mqtt.Conn, number, i int, last bool, rnd *rand.Rand) {
 	manual, pace := rnd.IntN(2) == 0, time.Duration(1+rnd.IntN(2)*rnd.IntN(200))*time.Millisecond
 	opts := []mqtt.SubscribeOption{mqtt.QoS(2), mqtt.WithoutWaiting(), mqtt.WithBuffer(rnd.IntN(4)), mqtt.WithPendingLimit(1+rnd.IntN(20), 0)}
 	if manual {
 		opts = append(opts, mqtt.WithManualAck())
 	}
-	sub, err := conn.Subscribe(r.t.Context(), inboxFilters[i], opts...)
+	form := rnd.IntN(4)
+	if form == 0 {
+		opts = append(opts, mqtt.WithDelivery())
+	}
+	sub, err := conn.Subscribe(ctx, inboxFilters[i], opts...)
 	if err != nil {
-		if !errors.Is(err, mqtt.ErrClosed) {
+		if !errors.Is(err, mqtt.ErrClosed) && ctx.Err() == nil && conn.State() < mqtt.StateClosing {
 			r.t.Error(err)
 		}
 		return
@@ -210,13 +229,15 @@ func (r *inboxRun) consume(conn *mqtt.Conn, number, i int, rnd *rand.Rand) {
 		}
 		unacked = nil
 	}
-	if !manual && rnd.IntN(2) == 0 {
+	defer rest() // the application's, also after the end
+	switch {
+	case manual:
+	case form == 2:
 		for m := range sub.All() {
 			body(m)
 		}
 		return
-	}
-	if !manual {
+	case form == 3 && last: // else nobody knows when the last body has run
 		if err := sub.Handle(body); err != nil {
 			r.t.Error(err)
 		}

@@ -358,3 +358,52 @@ func TestInbox_StoreFails(t *testing.T) {
 		checkEmpty(t, d)
 	})
 }
+
+func TestInbox_NeedsAStore(t *testing.T) {
+	_, err := mqtt.Connect(t.Context(), "mqtt://127.0.0.1:1", mqtt.WithInbox())
+	if _, ok := errors.AsType[*mqtt.InvalidError](err); !ok {
+		t.Errorf("%v", err)
+	}
+}
+
+// "Decided" 11: the backlog of a session ends with it, also when the session is lost
+// within the grace: what nobody subscribed to afterwards is not kept.
+func TestInbox_BacklogEndsWithTheSession(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
+		s.recut(connack(v, false)) // within the grace
+		time.Sleep(time.Hour)
+		s.message(0x32, 1, "nobody", "x")
+		s.ExpectBytes(rawAck(0x40, 1))
+		if st := s.conn.Stats(); st.Held != 0 || st.Unmatched != 1 {
+			t.Errorf("%d held, %d unmatched, want 0 and 1", st.Held, st.Unmatched)
+		}
+	})
+}
+
+// What is held for nobody yet keeps its retain flag.
+func TestInbox_RetainedBacklog(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().inbox(t, v, true)
+		s.message(0x33, 1, "t", "a")
+		if m := took(t, s.subscribedBehind("t", 2), "a", 0, false); !m.Retained() {
+			t.Error("not retained")
+		}
+	})
+}
+
+// A catch-all that was declared has at once what came for one.
+func TestInbox_CatchAllDeclared(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false, mqtt.WithCatchAll(mqtt.WithManualAck()))
+		s.message(0x32, 1, "t", "a")
+		s.crash()
+		began := time.Now()
+		conn := d.process(unreachable()).connect(t, v, mqtt.WithInbox(), mqtt.WithCatchAll())
+		took(t, conn.CatchAll(), "a", 0, true)
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it came after %v", waited)
+		}
+	})
+}

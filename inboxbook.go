@@ -1,12 +1,16 @@
 package mqtt
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // inboxBook is the ledger's part of the durable inbox: what was entered and not
 // acknowledged by the application. With an inbox the exchange with the server and
 // that with the application come apart: the entry in the ledger ends when the
 // server was answered, which waits for the store alone, and the item in the book
-// when the application is done, however many links later. Guarded by ledger.mu.
+// when nobody has it or is to have it any more, however many links later. Guarded
+// by ledger.mu.
 type inboxBook struct {
 	items   map[uint32]*inboxItem // by generation
 	earlier []uint64              // keys of what earlier processes left, by generation from 1 on
@@ -23,24 +27,48 @@ type inboxBook struct {
 	write  func(r *storedInbox, key uint64, f inFact) (incoming uint64)
 	remove func(key uint64)
 	record storedInbox // what is being written
+
+	parking *Subscription // counts what waits for somebody to come; nobody's
 }
 
-// inboxItem is one message in the inbox.
+// inboxItem is one message in the inbox. It is with the subscriptions that have
+// not finished with it, and waits for those that are to have it: of the filters
+// that it is owed to, or, when it is loose, for whoever matches. With the last of
+// these its record goes.
 type inboxItem struct {
 	gen   uint32
-	reads uint8  // how often it could not be read
-	key   uint64 // of its record
-	left  owners // subscriptions that have not finished with it; none before it is routed
-	topic string
-	names []string  // the filters that it came for; none when nobody had asked for it
-	size  int       // what it counts for while it is pending
-	msgs  []Message // a copy for each subscription, or one for nobody yet, until it is durable; then in the store alone
+	reads uint8    // how often it could not be read
+	fresh bool     // of this process: it counts for its owners
+	key   uint64   // of its record
+	topic string   // of the message
+	names []string // the filters that it came for; none when nobody had asked for it
+	size  int      // what it counts for
+
+	left     owners          // subscriptions that have not finished with it
+	hands    owners          // of these, those to whose application it was handed over
+	had      []*Subscription // those that ever had it, when several did
+	owed     []string        // filters whose subscription is still to have it
+	loose    bool            // whoever matches may have it
+	claimed  bool            // somebody had it
+	released bool            // and left it to those who come later
+	after    uint64          // how many had joined then
+	parking  *Subscription   // counts it while it waits, when it came for nobody
+	waiting  bool            // counts as held; the committer's
+	routes   uint64          // generation of the routes by which its owners were chosen
+	msgs     []Message       // a copy for each owner, until it is durable; then in the store alone
+}
+
+// claim is who a message came for, as the reader found.
+type claim struct {
+	names  []string // every filter
+	owed   []string // of these, filters that nobody reads at present
+	routes uint64   // generation of the routes
 }
 
 // stash enters a new QoS 1 or 2 message, of which msgs has a copy for each
 // subscription, or one for nobody yet. It is acknowledged, and handed out, once
 // its record is durable. The error is that of a store which failed on this link.
-func (g *ledger) stash(msgs []Message, names []string, hash uint64, now time.Time) (arrival, error) {
+func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arrival, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b, m := g.inbox, &msgs[0]
@@ -51,19 +79,122 @@ func (g *ledger) stash(msgs []Message, names []string, hash uint64, now time.Tim
 	if e == nil {
 		return a, nil
 	}
-	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), topic: m.Topic, names: names, size: mailSize(m)}
-	b.record = storedInbox{names: names, flags: byte(m.ref), msg: *m}
+	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), owed: c.owed, routes: c.routes}
+	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
 		msgs[i].ref |= e.gen << refShift
 		if s := msgs[i].sub; s != nil {
-			it.left.add(s)
+			it.give(s)
 		}
+	}
+	it.loose = it.left.none() && len(it.owed) == 0
+	if it.waits() {
+		it.parking = b.parking
+		it.count(&it.parking.share.coming, 1)
 	}
 	it.msgs = msgs
 	b.items[e.gen] = it
 	e.key = b.write(&b.record, it.key, inFact{gen: e.gen, id: m.id, inbox: true})
 	b.record = storedInbox{}
 	return arrivedNew, nil
+}
+
+// give makes s one that has to finish with it.
+func (it *inboxItem) give(s *Subscription) {
+	s.share.all.Add(1)
+	it.count(&s.share.coming, 1)
+	if !it.left.none() || it.had != nil {
+		if it.had == nil {
+			it.had = []*Subscription{it.left.first}
+		}
+		it.had = append(it.had, s)
+	}
+	it.left.add(s)
+	it.claimed = true
+}
+
+// take makes s no longer one that has it, and reports whether it was.
+func (it *inboxItem) take(s *Subscription) bool {
+	if !it.left.remove(s) {
+		return false
+	}
+	s.share.all.Add(-1)
+	if it.hands.remove(s) {
+		it.count(&s.share.inHand, -1)
+	} else {
+		it.count(&s.share.coming, -1)
+	}
+	return true
+}
+
+// count adds it to l n times, if it is of this process.
+func (it *inboxItem) count(l *load, n int) {
+	if it.fresh {
+		l.add(n, n*it.size)
+	}
+}
+
+// handed notes that the applications of msgs have them, and are to acknowledge them.
+func (g *ledger) handed(msgs []Message) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range msgs {
+		s := msgs[i].sub
+		if it := g.inbox.items[msgs[i].ref>>refShift]; it != nil && it.left.has(s) && !it.hands.has(s) {
+			it.hands.add(s)
+			it.count(&s.share.coming, -1)
+			it.count(&s.share.inHand, 1)
+		}
+	}
+}
+
+// waits reports whether somebody is still to have it.
+func (it *inboxItem) waits() bool { return it.loose || len(it.owed) > 0 }
+
+// settled notes that it may wait for nobody any more.
+func (it *inboxItem) settled() {
+	if it.parking != nil && !it.waits() {
+		it.count(&it.parking.share.coming, -1)
+		it.parking = nil
+	}
+}
+
+// waitsFor reports whether w is still to have it.
+func (it *inboxItem) waitsFor(w wanted) bool {
+	if w.anybody {
+		return it.loose
+	}
+	return slices.Contains(it.owed, w.filter)
+}
+
+// wanted is what an item waits for: the subscription of a filter, the empty one for
+// the catch-all, or anybody who matches.
+type wanted struct {
+	filter  string
+	anybody bool
+}
+
+// satisfy notes that the subscription of filters has it now.
+func (it *inboxItem) satisfy(filters []Filter, w wanted) {
+	defer it.settled()
+	it.loose = false
+	if w.anybody {
+		it.owed = nil
+		return
+	}
+	it.owed = without(it.owed, func(name string) bool {
+		return name == w.filter || slices.ContainsFunc(filters, func(f Filter) bool { return f.Filter == name })
+	})
+}
+
+// without returns names but for those that f picks; names may be others' too.
+func without(names []string, f func(string) bool) (rest []string) {
+	for _, name := range names {
+		if !f(name) {
+			rest = append(rest, name)
+		}
+	}
+	return rest
 }
 
 // keyOf returns the key of the message with generation gen, which is not more
@@ -108,6 +239,7 @@ func (g *ledger) halt(err error) {
 func (g *ledger) entered(f inFact, err error) *inboxItem {
 	b, e := g.inbox, g.lookup(f.gen, f.id)
 	if err != nil {
+		b.items[f.gen].forget()
 		delete(b.items, f.gen)
 		if b.halted, b.haltedOn = false, g.link; e != nil {
 			e.key = 0
@@ -124,73 +256,128 @@ func (g *ledger) entered(f inFact, err error) *inboxItem {
 // finish notes that sub is done with the message gen. Its record goes with the last.
 func (b *inboxBook) finish(gen uint32, sub *Subscription) error {
 	it := b.items[gen]
-	if it == nil || !it.left.remove(sub) {
+	if it == nil || !it.take(sub) {
 		return ErrAcked
 	}
-	if it.left.none() {
-		b.end(it)
-	}
+	b.endIfDone(it)
 	return nil
 }
 
-func (b *inboxBook) end(it *inboxItem) {
-	delete(b.items, it.gen)
-	b.remove(it.key)
-}
-
-// abandon is ledger.abandon.
-func (b *inboxBook) abandon(sub *Subscription) (n int) {
-	for gen := range b.items {
-		if b.finish(gen, sub) == nil {
-			n++
-		}
+// endIfDone ends an item that nobody has and nobody is to have.
+func (b *inboxBook) endIfDone(it *inboxItem) {
+	if it.left.none() && !it.waits() {
+		delete(b.items, it.gen)
+		b.remove(it.key)
 	}
-	return n
-}
-
-// owes is ledger.owes.
-func (b *inboxBook) owes(sub *Subscription) bool {
-	for _, it := range b.items {
-		if it.left.has(sub) {
-			return true
-		}
-	}
-	return false
 }
 
 // forsake forgets it, whose record stays for a later process.
 func (g *ledger) forsake(it *inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	it.forget()
 	delete(g.inbox.items, it.gen)
 }
 
-// item returns the message gen, nil when everybody is done with it.
+// forget takes it from everybody.
+func (it *inboxItem) forget() {
+	for !it.left.none() {
+		it.take(it.left.first)
+	}
+	it.owed, it.loose = nil, false
+	it.settled()
+}
+
+// item returns the message gen, nil when it has ended.
 func (g *ledger) item(gen uint32) *inboxItem {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.inbox.items[gen]
 }
 
-// pass makes the one who has taken over from s the one to finish with it, and
-// returns that, s if there is none.
-func (g *ledger) pass(it *inboxItem, s *Subscription) *Subscription {
-	to := s.last(it.topic)
-	if to != s {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		it.left.replace(s, to)
-	}
-	return to
-}
-
-// assign makes subs those that have to finish with it, unless it has owners.
-func (g *ledger) assign(it *inboxItem, subs []*Subscription) {
+// release takes it from s, which has ended without handing it over, and leaves it
+// to the next subscription of filters, which joins after so many. It reports
+// whether s had it.
+func (g *ledger) release(it *inboxItem, s *Subscription, filters []string, after uint64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if it.left.none() {
-		it.left.set(subs)
+	if !it.take(s) {
+		return false
 	}
+	it.released, it.after = true, max(it.after, after)
+	for _, name := range filters {
+		if !slices.Contains(it.owed, name) {
+			it.owed = append(slices.Clip(it.owed), name)
+		}
+	}
+	return true
+}
+
+// claim gives those of items that wait for w to subs, but for those that had one
+// already, or were there when somebody left it: they may have newer ones. It returns
+// what goes on waiting for w, and what each of subs gets.
+func (g *ledger) claim(items []*inboxItem, w wanted, subs []*Subscription) (rest []*inboxItem, got [][]*inboxItem) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	rest, got = items[:0], make([][]*inboxItem, len(subs))
+	for _, it := range items {
+		if !it.waitsFor(w) {
+			continue
+		}
+		had, some := it.had, false
+		for i, s := range subs {
+			if slices.Contains(had, s) || it.left.has(s) || s.joined <= it.after {
+				continue
+			}
+			some = true
+			it.give(s)
+			it.satisfy(s.filters, w)
+			got[i] = append(got[i], it)
+		}
+		if !some {
+			rest = append(rest, it)
+		}
+	}
+	clear(items[len(rest):])
+	return rest, got
+}
+
+// forgo ends the wait of those of items that wait for a filter, and returns how
+// many nobody is to have any more.
+func (g *ledger) forgo(items []*inboxItem, name string) (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, it := range items {
+		if !slices.Contains(it.owed, name) {
+			continue
+		}
+		if it.owed = without(it.owed, func(o string) bool { return o == name }); len(it.owed) == 0 {
+			it.loose = false
+			n++
+		}
+		it.settled()
+		g.inbox.endIfDone(it)
+	}
+	return n
+}
+
+// loosen ends the grace of a restart: what nobody has claimed may go to whoever
+// matches, and returns it. What one subscription has is not kept for others.
+func (g *ledger) loosen(items []*inboxItem) (loose []*inboxItem) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, it := range items {
+		switch {
+		case it.fresh, it.released, it.loose, len(it.owed) == 0:
+		case it.claimed:
+			it.owed = nil
+			g.inbox.endIfDone(it)
+		default:
+			it.loose = true
+			loose = append(loose, it)
+		}
+	}
+	return loose
 }
 
 // openInbox begins the book with what earlier processes left, in order.
@@ -201,4 +388,20 @@ func (g *ledger) openInbox(b *inboxBook, earlier []*inboxItem) {
 		b.items[it.gen] = it
 		b.earlier = append(b.earlier, it.key)
 	}
+}
+
+// park makes s the one that counts what comes for nobody from now on, and returns
+// the one before it.
+func (g *ledger) park(s *Subscription) (before *Subscription) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before, g.inbox.parking = g.inbox.parking, s
+	return before
+}
+
+// parking returns the one that counts what comes for nobody.
+func (g *ledger) parking() *Subscription {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inbox.parking
 }

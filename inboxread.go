@@ -19,11 +19,11 @@ const (
 // many pages. It returns how many of these it left.
 func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
 	for ; len(q.items) > 0; pages-- {
-		if s.gone() {
-			if !s.keeps() {
+		if ended, leave := s.ending(); ended {
+			if leave == leaveAcked {
 				in.discard(s, q)
 			}
-			break
+			return pages // what goes back to the inbox, takeBack takes
 		}
 		if pages == 0 {
 			in.wake() // after the next commit
@@ -38,15 +38,13 @@ func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
 			done++
 			err = nil
 		}
-		in.held.Add(int64(-done))
-		s.setBehind(q.drop(done))
+		in.dequeue(s, q, done)
 		if err != nil {
 			in.rest(err)
 			return pages
 		}
 		in.failing = false
 	}
-	delete(in.queues, s)
 	return pages
 }
 
@@ -56,7 +54,12 @@ func (in *inbox) rest(err error) {
 		in.failing = true
 		in.conn.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
 	}
-	in.conn.later(storePause, in.wake)
+	if !in.resting.Swap(true) {
+		in.conn.later(storePause, func() {
+			in.resting.Store(false)
+			in.wake()
+		})
+	}
 }
 
 // page returns how many messages s has room for, within what is read at once.
@@ -67,19 +70,6 @@ func (q *inboxQueue) page(s *Subscription) (n int) {
 		n++
 	}
 	return n
-}
-
-// starved reports whether a message does not fit besides what is pending and n
-// more, and sees to it that the inbox is told when there is room.
-func (s *Subscription) starved(n, bytes, size int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	pending, held := s.box.len(), s.box.size()
-	if s.ended || pending+n == 0 || pending+n < s.opts.messages && held+bytes+size <= s.opts.bytes {
-		return false
-	}
-	s.hungry = n == 0
-	return true
 }
 
 // read hands items to s and returns how many there were before an error.
@@ -99,7 +89,7 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 		return nil
 	})
 	done = len(msgs)
-	in.give(s, msgs)
+	in.give(&inboxRun{sub: s, msgs: msgs})
 	return done, err
 }
 
@@ -129,62 +119,12 @@ func (it *inboxItem) stub(s *Subscription) Message {
 	return Message{Topic: it.topic, QoS: 1, sub: s, ref: it.gen << refShift}
 }
 
-// discard is the end of what waits for s, which has ended.
+// discard is the end of what waits for s, which was unsubscribed.
 func (in *inbox) discard(s *Subscription, q *inboxQueue) {
 	msgs := make([]Message, len(q.items))
 	for i, it := range q.items {
 		msgs[i] = it.stub(s)
 	}
-	in.held.Add(int64(-len(msgs)))
-	q.items = nil
-	in.give(s, msgs)
-	if s.holder {
-		in.conn.emit(MessageDropped{Topic: s.name(), Err: s.Err(), Total: s.dropped.Load()}) // nobody else can tell
-	}
-}
-
-// takers returns who gets a message of the inbox that nobody has yet: those that
-// have a filter which it came for. While strict, in the grace of a restart, it
-// waits for these. Afterwards whoever matches gets it, else the catch-all.
-func (t *routes) takers(topic string, names []string, strict bool) []*Subscription {
-	named, catch := t.named(topic, names)
-	if len(named) > 0 || strict && len(names) > 0 {
-		return named
-	}
-	targets, _, _ := t.match(topic, nil)
-	for i := range targets {
-		if targets[i].single {
-			named = append(named, targets[i].sub)
-		}
-	}
-	if len(named) == 0 && catch != nil {
-		named = append(named, catch)
-	}
-	return named
-}
-
-// named returns the subscriptions that have a filter of names, and the catch-all,
-// which stands for the empty name.
-func (t *routes) named(topic string, names []string) (subs []*Subscription, catch *Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var targets []target
-	for _, name := range names {
-		if name == "" && t.catch != nil {
-			targets = append(targets, target{sub: t.catch})
-		}
-		if r := t.filters[name]; r != nil {
-			for _, m := range r.members {
-				targets = append(targets, target{sub: m.sub, filter: name})
-			}
-		}
-	}
-	targets = withoutRelays(targets, topic)
-	markTargets(targets)
-	for i := range targets {
-		if targets[i].single {
-			subs = append(subs, targets[i].sub)
-		}
-	}
-	return subs, t.catch
+	in.dequeue(s, q, len(msgs))
+	in.give(&inboxRun{sub: s, msgs: msgs})
 }

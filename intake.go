@@ -11,10 +11,44 @@ import (
 // here, as without an inbox; that they get it waits for the store.
 func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 	c := r.l.conn
-	if err := r.press(); err != nil {
+	r.choose(t, p)
+	if len(r.chosen) == 0 && (len(t.targets) > 0 || !c.routes.parks(t.topic)) {
+		return r.pass(t, p)
+	}
+	who := r.claim(t)
+	if err := r.awaitRoom(len(who.owed) > 0 || len(r.chosen) == 0); err != nil {
 		return err
 	}
-	r.choose(t, p)
+	m := r.message(t, p)
+	var msgs []Message
+	if len(r.chosen) > 0 {
+		msgs = m.copies(r.chosen, r.flags)
+	} else {
+		if p.Retain {
+			m.ref |= flagRetained
+		}
+		msgs = []Message{m} // for nobody yet
+	}
+	a, err := c.ledger.stash(msgs, who, r.hash(t, p), r.now)
+	if err != nil {
+		return err
+	}
+	return r.count(a)
+}
+
+// pass notes a message that nobody gets: its acknowledgement is owed at once.
+func (r *reader) pass(t *topicEntry, p *codec.PublishView) error {
+	m := r.message(t, p)
+	a, _ := r.l.conn.ledger.arrive(&m, r.hash(t, p), r.now, nil)
+	if a == arrivedNew && len(t.targets) == 0 {
+		r.l.conn.unmatched(t.topic)
+	}
+	return r.count(a)
+}
+
+// message is the message of p, for nobody yet.
+func (r *reader) message(t *topicEntry, p *codec.PublishView) Message {
+	r.owes = true
 	m := Message{Topic: t.topic, Payload: r.own(p.Payload), QoS: QoS(p.QoS), id: p.PacketID}
 	if p.Dup {
 		m.ref = flagDup
@@ -22,75 +56,83 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 	if len(p.Props) > 0 {
 		m.Properties = messageProperties(p)
 	}
-	r.owes = true
-	hash := maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
-	var a arrival
-	if len(r.chosen) == 0 && (len(t.targets) > 0 || !c.routes.parks(t.topic)) {
-		a, _ = c.ledger.arrive(&m, hash, r.now, nil)
-		if a == arrivedNew && len(t.targets) == 0 {
-			c.unmatched(t.topic)
-		}
-	} else {
-		var msgs []Message
-		if len(r.chosen) > 0 {
-			msgs = m.copies(r.chosen, r.flags)
-		} else {
-			msgs = []Message{m} // for nobody yet
-		}
-		var err error
-		if a, err = c.ledger.stash(msgs, r.namesOf(t.topic), hash, r.now); err != nil {
-			return err
-		}
-	}
+	return m
+}
+
+// hash is what the ledger recognises a message by.
+func (r *reader) hash(t *topicEntry, p *codec.PublishView) uint64 {
+	return maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
+}
+
+// count counts an arrival.
+func (r *reader) count(a arrival) error {
 	switch a {
 	case arrivedNew:
-		c.stats.received.Add(1)
+		r.l.conn.stats.received.Add(1)
 	case arrivedAgain:
-		c.stats.duplicates.Add(1)
+		r.l.conn.stats.duplicates.Add(1)
 	case arrivedOver:
 		return overReceiveMaximum()
 	}
 	return nil
 }
 
-// press has the reader wait until s has room for what is in the inbox.
-func (in *inbox) press(s *Subscription) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if !slices.Contains(in.pressing, s) {
-		in.pressing = append(in.pressing, s)
-		in.pressed.Store(true)
+// claim returns the filters that a message on t came for, and takes those whose
+// place a holder keeps out of the chosen: such a message waits for the next one.
+func (r *reader) claim(t *topicEntry) claim {
+	c := claim{routes: t.gen}
+	if len(r.chosen) == 1 && r.chosen[0] == t.namesOf {
+		c.names = t.names
+		return c
 	}
-}
-
-// nextPressing takes out one that the reader is to wait for, nil if there is none.
-func (in *inbox) nextPressing() *Subscription {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if len(in.pressing) == 0 {
-		return nil
-	}
-	s := in.pressing[0]
-	in.pressing = slices.Delete(in.pressing, 0, 1)
-	in.pressed.Store(len(in.pressing) > 0)
-	return s
-}
-
-// press waits for the subscriptions that have no room for what is in the inbox, so
-// that no more of that is entered than was under way, however many links later.
-func (r *reader) press() error {
-	in := r.l.conn.inbox
-	for in.pressed.Load() {
-		s := in.nextPressing()
-		if s == nil || s.hasRoom() {
+	for i := range t.targets {
+		tg := &t.targets[i]
+		if !slices.Contains(r.chosen, tg.sub) {
 			continue
 		}
-		if err := r.backPressure(s); err != nil {
-			in.press(s) // for the reader of the next link
+		c.names = append(c.names, tg.filter)
+		if tg.sub.holder {
+			c.owed = append(c.owed, tg.filter)
+		}
+	}
+	if len(t.targets) == 0 && len(r.chosen) > 0 {
+		c.names = []string{""} // the catch-all
+	}
+	for i := 0; i < len(r.chosen); i++ {
+		if r.chosen[i].holder {
+			r.chosen, r.flags = slices.Delete(r.chosen, i, i+1), slices.Delete(r.flags, i, i+1)
+			i--
+		}
+	}
+	if len(r.chosen) == 1 && len(c.owed) == 0 {
+		t.names, t.namesOf = c.names, r.chosen[0]
+	}
+	return c
+}
+
+// awaitRoom waits until there is room in the inbox: for each of the chosen, and for
+// what nobody has yet. The limits of what is pending bound what is entered too, or
+// a consumer that the server is not held back for would fill the store.
+func (r *reader) awaitRoom(parked bool) error {
+	for _, s := range r.chosen {
+		if err := r.awaitRoomOf(s); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !parked {
+		return nil
+	}
+	return r.awaitRoomOf(r.l.conn.ledger.parking())
+}
+
+func (r *reader) awaitRoomOf(s *Subscription) error {
+	if !s.stuffed() || s.gone() {
+		return nil
+	}
+	if err := r.flush(); err != nil {
+		return err // what came before must not wait
+	}
+	return r.backPressure(s, true)
 }
 
 // copies returns m for each of subs, with flags of their own when there are any.
@@ -98,49 +140,12 @@ func (m *Message) copies(subs []*Subscription, flags []uint32) []Message {
 	all := make([]Message, len(subs))
 	for i, s := range subs {
 		all[i] = *m
-		if all[i].sub = s; flags != nil {
-			all[i].ref |= flags[i]
-		}
+		all[i].sub, all[i].ref = s, all[i].ref|flags[i]
 		if i > 0 {
 			all[i].Payload, all[i].Properties = slices.Clone(m.Payload), m.Properties.clone()
 		}
 	}
 	return all
-}
-
-// names are the filters that a message came for: those of the subscriptions chosen
-// for it that match its topic, the empty one for the catch-all. A later process
-// finds by them who is to have the message.
-type names struct {
-	topic string
-	sub   *Subscription
-	names []string // shared by many messages
-}
-
-// namesOf returns the names for topic and the chosen; they are mostly those of the
-// message before.
-func (r *reader) namesOf(topic string) []string {
-	if len(r.chosen) != 1 {
-		return namesFor(topic, r.chosen)
-	}
-	if n := &r.names; n.sub != r.chosen[0] || n.topic != topic {
-		*n = names{topic, r.chosen[0], namesFor(topic, r.chosen)}
-	}
-	return r.names.names
-}
-
-func namesFor(topic string, chosen []*Subscription) (names []string) {
-	for _, s := range chosen {
-		if len(s.filters) == 0 {
-			names = append(names, "")
-		}
-		for _, f := range s.filters {
-			if _, rest := splitShared(f.Filter); meet(rest, topic) && !slices.Contains(names, f.Filter) {
-				names = append(names, f.Filter)
-			}
-		}
-	}
-	return names
 }
 
 // clone copies p deeply, so that two subscriptions do not share it.

@@ -320,12 +320,6 @@ func (g *ledger) passed(gen uint32, id uint16) error {
 func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inbox != nil {
-		if it := g.inbox.items[gen]; it != nil {
-			it.left.replace(sub, to)
-		}
-		return
-	}
 	if e := g.lookup(gen, id); e != nil {
 		e.left.replace(sub, to)
 	}
@@ -336,9 +330,6 @@ func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 func (g *ledger) abandon(sub *Subscription) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inbox != nil {
-		return g.inbox.abandon(sub)
-	}
 	n := 0
 	g.table.each(func(e *entry) {
 		if e.state == entryHeld && e.left.remove(sub) {
@@ -356,7 +347,7 @@ func (g *ledger) owes(sub *Subscription) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.inbox != nil {
-		return g.inbox.owes(sub)
+		return sub.share.all.Load() > 0
 	}
 	found := false
 	g.table.each(func(e *entry) { found = found || e.left.has(sub) })

@@ -106,14 +106,17 @@ func (b *mailbox) cutAll(f func(*Message) bool) (cut []Message) {
 }
 
 // replace puts m in the place of the pending message of its topic, or last when
-// that one is of the other class, and returns that one. It looks at every
-// pending message.
+// that one is of the other class, and returns that one; or m, when it is older. It
+// looks at every pending message.
 func (b *mailbox) replace(m Message, now time.Time) (Message, bool) {
 	for i := range b.rings {
 		r := &b.rings[i]
 		for n := range r.n {
 			if at := r.at(n); at.msg.Topic == m.Topic {
 				old := at.msg
+				if old.QoS > 0 && m.QoS > 0 && m.ref>>refShift != old.ref>>refShift && older(&m, &old) {
+					return m, true // it waited in the durable inbox
+				}
 				b.bytes[i] -= mailSize(&old)
 				if i == ringOf(&m) {
 					b.bytes[i] += mailSize(&m)

@@ -130,21 +130,33 @@ func WithStoreMemory(bytes int) ConnectOption {
 // that remembers the keys of its work does each exactly once at QoS 2. QoS 1
 // messages that the server sends again after a crash are entered again. The same
 // goes for the end of the Conn: what was not handed out stays for the next one.
-// A Connect without WithInbox leaves it there.
+// A Connect without WithInbox leaves it there. Nothing is handed out before Connect,
+// or Subscribe, has returned.
 //
 // A message goes to the subscriptions of the filters that it came for. When there
 // is none within [WithBacklogGrace] of Connect, it goes to whoever matches then, who
 // may have newer ones by that time, else to the catch-all, else it stays in the
 // store until a Subscribe takes it. So does what the backlog of a resumed session
-// brings and nobody takes. A subscription that is unsubscribed or evicted gives up
-// what waits for it, as without an inbox; [SlowBlock] is never evicted. A record that
-// cannot be read for five seconds is left to the next Connect.
+// brings and nobody takes.
 //
-// In memory are the topic and key of what waits in the store, and payloads within
-// the limits of the subscriptions ([WithPendingLimit]), which pause the link as
-// always; what the application was handed and has not acknowledged is bounded by
-// the store's limits alone. When the store fails or is full, nothing of the batch
-// is acknowledged and the link ends, so that the server sends it again. QoS 0
+// A subscription that ends because its context does, is refused or evicted leaves
+// what it has not handed over to the next one of its filters, however much later,
+// in this process or another. To give it up, unsubscribe:
+// [Subscription.Unsubscribe] gives up what waits for the subscription, and so does
+// [WithUnsubscribeAtEnd], the option for filters that are not subscribed again;
+// [Conn.Unsubscribe] gives up what waits for its filters. What the application was
+// handed stays its own until it acknowledges it, also after the subscription has
+// ended, and is handed out again by the next process if it never does.
+//
+// The limits of a subscription ([WithPendingLimit]) bound what it has in memory, and
+// besides what this process has entered for it and not handed over: above them the
+// link is not read, as always, and a subscription that is stuck is evicted. So it is
+// when the application has 65,536 messages or 64 MiB in hand, or as much as the
+// limits if they are higher, that it has not acknowledged. What earlier processes
+// left does not count. The memory that a message in the store
+// takes is that of its topic and key. When the store fails or is full, nothing of
+// the batch is acknowledged and the link ends, so that the server sends it again; a
+// record that cannot be read for five seconds is left to the next Connect. QoS 0
 // messages do not wait, so they may overtake others.
 func WithInbox() ConnectOption { return func(c *config) { c.inbox = true } }
 

@@ -20,7 +20,6 @@ type reader struct {
 	run    run
 	chosen []*Subscription // who gets the current message
 	flags  []uint32        // and with which flags
-	names  names           // of the last message that went into the inbox
 }
 
 // read is the reader goroutine: it takes what the socket has, decodes as many

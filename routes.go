@@ -24,6 +24,7 @@ type routes struct {
 	removed map[string]struct{} // to be unsubscribed: not yet sent, or not yet answered
 	lastID  uint32              // subscription identifier given last
 	tickets uint64
+	joins   uint64        // subscriptions that joined so far
 	catch   *Subscription // takes what matches nothing
 	backlog backlog
 	limits  *agreed // of the current link; nil while offline
@@ -178,6 +179,7 @@ func (t *routes) add(s *Subscription) error {
 		return err
 	}
 	s.routed = true
+	t.number(s)
 	t.claim(s) // before anything newer can reach it
 	due := make([]*route, 0, len(s.filters))
 	for _, f := range s.filters {
@@ -187,6 +189,19 @@ func (t *routes) add(s *Subscription) error {
 	t.conn.feedInbox() // what waits for it goes first
 	t.ask(due)
 	return nil
+}
+
+// number notes that s comes now: after those that have left by now. mu is held.
+func (t *routes) number(s *Subscription) {
+	t.joins++
+	s.joined = t.joins
+}
+
+// leftAt returns how many had joined when s left.
+func (t *routes) leftAt(s *Subscription) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.left
 }
 
 // admissible returns why s cannot be added. mu is held.
@@ -297,6 +312,7 @@ func (t *routes) leave(s *Subscription, r *route) (last bool) {
 	if !r.has(s) {
 		return false
 	}
+	s.left = t.joins
 	r.members = slices.DeleteFunc(r.members, func(m member) bool { return m.sub == s })
 	if len(r.members) > 0 {
 		r.qos = r.highest()

@@ -154,7 +154,7 @@ func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 				r.owes = true // a pause within the batch settled what was due by then
 			}
 		case f == fateOver && err == nil:
-			err = r.backPressure(some[n-1].sub)
+			err = r.backPressure(some[n-1].sub, false)
 		}
 	}
 	return err
@@ -182,8 +182,8 @@ const readSlab = 8 << 10
 // backPressure does what "decided" 10 says when a subscription is above its
 // limit: it is evicted, or the link is not read until it made room, lost its
 // patience, or the link ends. What is held for a Subscribe to come is given up
-// by its grace alone.
-func (r *reader) backPressure(s *Subscription) error {
+// by its grace alone. For an intake the limit is that of what s has in the inbox.
+func (r *reader) backPressure(s *Subscription, intake bool) error {
 	l := r.l
 	c := l.conn
 	if s.awaited() {
@@ -207,9 +207,9 @@ func (r *reader) backPressure(s *Subscription) error {
 	}()
 	timer := time.NewTimer(c.cfg.stuckAfter)
 	defer timer.Stop()
-	_, last := s.roomFor()
+	_, last := s.roomFor(intake)
 	for {
-		room, moves := s.roomFor()
+		room, moves := s.roomFor(intake)
 		select {
 		case <-room:
 			l.received.Store(l.since())
@@ -220,7 +220,7 @@ func (r *reader) backPressure(s *Subscription) error {
 		case <-l.dead:
 			return l.cause
 		}
-		if _, now := s.roomFor(); now == last && s.opts.slow != SlowBlock && !s.holder && s.isStuck() {
+		if _, now := s.roomFor(intake); now == last && s.opts.slow != SlowBlock && !s.holder && (!intake || s.stuck()) {
 			c.evict(s)
 			return nil
 		}

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"encoding/binary"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -78,6 +79,21 @@ func (s *storedScript) offline() {
 	time.Sleep(2 * time.Second)
 	s.Cut()
 	synctest.Wait()
+}
+
+// subscribedBehind is subscribed behind acknowledgements that nobody has read.
+func (s *storedScript) subscribedBehind(filter string, qos byte, opts ...mqtt.SubscribeOption) *mqtt.Subscription {
+	s.t.Helper()
+	sub, err := s.conn.Subscribe(s.t.Context(), filter, append(opts, mqtt.WithoutWaiting())...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	p := s.ExpectPacket()
+	for p[0] != 0x82 {
+		p = s.ExpectPacket()
+	}
+	s.suback(0x90, binary.BigEndian.Uint16(p[2:]), qos)
+	return sub
 }
 
 // records are the keys on d, of the client's session.

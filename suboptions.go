@@ -79,12 +79,15 @@ const (
 	endDetach                       // leave it at the server
 )
 
+// defaultPending and defaultPendingBytes are what may wait for a subscription: only
+// a really slow reader meets them.
+const defaultPending, defaultPendingBytes = 65536, 64 << 20
+
 func newSubOptions(opts []SubscribeOption) subOptions {
 	o := subOptions{
-		qos:    1,   // a maximum: the publisher's QoS decides below it
-		buffer: 256, // what a crash can lose of acknowledged messages
-		// Only a really slow reader meets these.
-		messages: 65536, bytes: 64 << 20,
+		qos:      1,   // a maximum: the publisher's QoS decides below it
+		buffer:   256, // what a crash can lose of acknowledged messages
+		messages: defaultPending, bytes: defaultPendingBytes,
 		workers: 1,
 	}
 	for _, opt := range opts {

@@ -32,7 +32,7 @@ func (c *Conn) Subscribe(ctx context.Context, filter string, opts ...SubscribeOp
 //
 // What is held of a resumed session and matches goes to it first, in order (see
 // [WithBacklogGrace]); when it ends or fails, what it has not handed over of that
-// is acknowledged and counted like the rest.
+// is acknowledged and counted like the rest, unless [WithInbox] keeps it.
 func (c *Conn) SubscribeMany(ctx context.Context, filters []Filter, opts ...SubscribeOption) (*Subscription, error) {
 	return c.subscribe(ctx, filters, newSubOptions(opts))
 }
@@ -60,7 +60,7 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 	}
 	if c.isClosing() {
 		// finish may have missed it.
-		c.retire(s, ErrClosed, true)
+		c.retire(s, ErrClosed, leaveServer)
 		return nil, ErrClosed
 	}
 	if !o.async {
@@ -68,6 +68,7 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 			return nil, err
 		}
 	}
+	s.setLive()
 	s.scope(context.AfterFunc(ctx, func() { c.subscriptionScopeEnded(ctx, s) }))
 	return s, nil
 }
@@ -87,39 +88,47 @@ func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 		case <-s.ready:
 			return s.Err()
 		case <-ctx.Done():
-			c.drop(s, context.Cause(ctx))
+			c.lose(s, context.Cause(ctx))
 			return context.Cause(ctx)
 		case <-timer.C:
 		}
 		left := c.routes.patience(s, c.cfg.subscribeWait)
 		if left <= 0 {
 			err := &timeoutError{fmt.Sprintf("subscribe to %q: no SUBACK within %v", s.name(), c.cfg.subscribeWait)}
-			c.drop(s, err)
+			c.lose(s, err)
 			return err
 		}
 		timer.Reset(left)
 	}
 }
 
-// drop ends s with err and removes it from the server.
+// drop ends s with err because the application wants it no more, and removes it
+// from the server.
 func (c *Conn) drop(s *Subscription, err error) {
 	c.routes.remove(s)
-	c.retire(s, err, false)
+	c.retire(s, err, leaveAcked)
 }
 
-// retire ends s, which is out of the routes, and lets go of who waits for it.
-// keep leaves what is pending to the server; otherwise what the application was
-// given and does not acknowledge within a grace is acknowledged for it, since it
-// would hold up everything behind it.
-func (c *Conn) retire(s *Subscription, err error, keep bool) {
-	if !s.end(err, keep) {
+// lose ends s with err for another reason, and removes it from the server. What is
+// in the inbox for it stays there.
+func (c *Conn) lose(s *Subscription, err error) {
+	c.routes.remove(s)
+	c.retire(s, err, leaveInbox)
+}
+
+// retire ends s, which is out of the routes, and lets go of who waits for it. What
+// the application was given and does not acknowledge within a grace is
+// acknowledged for it, since it would hold up everything behind it; but not at the
+// end of the Conn, nor with an inbox, where it holds up nothing.
+func (c *Conn) retire(s *Subscription, err error, leave leaving) {
+	if !s.end(err, leave) {
 		return
 	}
 	c.routes.markReady(s)
-	if n := s.dropped.Load(); s.holder && n > 0 && !keep {
+	if n := s.dropped.Load(); s.holder && n > 0 && leave != leaveServer {
 		c.emit(MessageDropped{Topic: s.name(), Err: err, Total: n}) // nobody else can tell
 	}
-	if keep || !c.ledger.owes(s) {
+	if leave == leaveServer || c.inbox != nil || !c.ledger.owes(s) {
 		return
 	}
 	c.later(c.cfg.ackGrace, func() {
@@ -197,7 +206,11 @@ func (c *Conn) subscriptionScopeEnded(ctx context.Context, s *Subscription) {
 	durable := c.cfg.session > 0
 	detach := s.opts.atEnd == endDetach || s.opts.atEnd == endDefault && durable
 	if c.isClosing() || c.scopeIsEnding() {
-		c.retire(s, err, durable)
+		leave := leaveAcked
+		if durable {
+			leave = leaveServer
+		}
+		c.retire(s, err, leave)
 		return
 	}
 	if detach {
@@ -222,8 +235,10 @@ func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
 	s := c.routes.openCatchAll(newSubOptions(opts))
 	if c.isClosing() {
 		// finish may have missed it.
-		c.retire(s, ErrClosed, true)
+		c.retire(s, ErrClosed, leaveServer)
+		return s
 	}
+	s.setLive()
 	return s
 }
 
@@ -232,6 +247,7 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 	defer t.mu.Unlock()
 	if t.catch == nil {
 		t.catch = newCatchAll(t.conn, o)
+		t.number(t.catch)
 		if b := t.backlog.sub; b != nil {
 			t.catch.inherit(estate{b, everything})
 		}

@@ -40,38 +40,50 @@ type Subscription struct {
 	settled    bool      // every filter has its first result, and Subscribe knows
 	routed     bool      // its filters are in the routes
 	asked      time.Time // when the last SUBSCRIBE left on the current link; zero while offline
+	joined     uint64    // its number among those that joined; immutable from then on
+	left       uint64    // how many had joined when it left, or lost a filter
 
 	holder bool // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
 
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
 
-	mu         sync.Mutex
-	form       consumerForm
-	ch         chan Message
-	sink       func(Message, <-chan struct{}) bool // hands one over; false: interrupted
-	closeSink  func()
-	box        mailbox
-	pumps      int           // goroutines that hand over; they own the send to the channel
-	hands      int           // messages in the hands of pumps and iterators
-	interrupt  chan struct{} // closed to make pumps put their message back
-	paused     bool
-	ended      bool
-	keep       bool // ended with the Conn: what is pending is the server's
-	heirs      []heir
-	err        error
-	idle       *sync.Cond    // iterators wait on it
-	slow       bool          // in a slow spell
-	slowed     bool          // messages gave way in it
-	hungry     bool          // the inbox has more for it once there is room
-	behind     int           // messages that stand behind older ones in the inbox,
-	behindSize int           // and what they count for
-	moves      uint64        // counts what was taken, finished and acknowledged: its progress
-	room       chan struct{} // closed when a reader that waits may go on
-	quiet      chan struct{} // closed when nothing is pending, for Drain
+	mu        sync.Mutex
+	form      consumerForm
+	ch        chan Message
+	sink      func(Message, <-chan struct{}) bool // hands one over; false: interrupted
+	closeSink func()
+	box       mailbox
+	pumps     int           // goroutines that hand over; they own the send to the channel
+	hands     int           // messages in the hands of pumps and iterators
+	interrupt chan struct{} // closed to make pumps put their message back
+	paused    bool
+	ended     bool
+	leave     leaving // when it ended: what became of what was not handed over
+	heirs     []heir
+	err       error
+	idle      *sync.Cond    // iterators wait on it
+	slow      bool          // in a slow spell
+	slowed    bool          // messages gave way in it
+	live      bool          // the application has it: the inbox hands out nothing before
+	hungry    bool          // the inbox has more for it once there is room
+	moves     uint64        // counts what was taken, finished and acknowledged: its progress
+	room      chan struct{} // closed when a reader that waits may go on
+	intake    bool          // the reader waits to enter more into the inbox
+	quiet     chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
+	share              inboxShare
 }
+
+// leaving is what becomes of what a subscription that ends has not handed over.
+type leaving uint8
+
+const (
+	leaveAcked  leaving = iota // it is acknowledged and counted: nobody will have it
+	leaveServer                // the server sends it again, the inbox keeps it: the Conn ends
+	leaveInbox                 // the inbox keeps it for the next subscription; without one it is acknowledged
+)
 
 func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 	s := &Subscription{
@@ -274,8 +286,11 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	if len(msgs) == 0 {
 		return
 	}
-	if !s.opts.manual {
+	switch {
+	case !s.opts.manual:
 		s.conn.finished(msgs...) // before Drain, which waits for hands, goes on
+	case s.conn.inbox != nil:
+		s.conn.ledger.handed(msgs)
 	}
 	s.mu.Lock()
 	s.released(len(msgs))
@@ -309,11 +324,12 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 	var rest []Message
 	for i := len(msgs) - 1; i >= 0; i-- {
 		switch m := msgs[i]; {
+		case s.returns(&m):
+			s.conn.inbox.giveBack(s, []Message{m})
 		case s.successor(&m) != nil:
 			to := s.successor(&m)
-			if s.pass(&m, to); !s.conn.giveBack(&m) {
-				to.restore(0, m)
-			}
+			s.pass(&m, to)
+			to.restore(0, m)
 		case s.ended:
 			rest = append(rest, m)
 		default:
@@ -322,14 +338,20 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 			s.wakeIterators()
 		}
 	}
-	keep := s.keep
+	leave := s.leave
 	s.mu.Unlock()
-	s.discard(rest, keep)
+	s.discard(rest, leave)
+}
+
+// returns reports whether m goes back to the inbox, since s hands over nothing any
+// more. s.mu is held.
+func (s *Subscription) returns(m *Message) bool {
+	return s.conn.inbox != nil && m.QoS > 0 && (len(s.heirs) > 0 || s.ended && s.leave == leaveInbox)
 }
 
 // discard acknowledges messages that nobody will have, unless the server keeps them.
-func (s *Subscription) discard(msgs []Message, keep bool) {
-	if keep || len(msgs) == 0 {
+func (s *Subscription) discard(msgs []Message, leave leaving) {
+	if leave == leaveServer || len(msgs) == 0 {
 		return
 	}
 	s.dropped.Add(uint64(len(msgs)))
@@ -341,10 +363,7 @@ func (s *Subscription) ack(m Message) error {
 	if !s.opts.manual {
 		return ErrAcked
 	}
-	s.mu.Lock()
-	closed := s.keep
-	s.mu.Unlock()
-	if closed {
+	if ended, leave := s.ending(); ended && leave == leaveServer || s.conn.hasEnded() {
 		return ErrClosed // the server sends it again, if it kept the session
 	}
 	err := s.conn.ledger.done(m.ref>>refShift, m.id, s)
@@ -382,21 +401,27 @@ func (s *Subscription) Resume() {
 }
 
 // end ends the subscription with err, and reports whether it was the first to.
-// keep leaves what is pending to the server.
-func (s *Subscription) end(err error, keep bool) bool {
-	rest, first := s.shut(err, keep)
-	s.discard(rest, keep)
+func (s *Subscription) end(err error, leave leaving) bool {
+	rest, first := s.shut(err, leave)
+	s.discard(rest, leave)
 	return first
 }
 
-// shut is end that returns what is pending.
-func (s *Subscription) shut(err error, keep bool) (rest []Message, first bool) {
+// ending reports whether s has ended, and how.
+func (s *Subscription) ending() (ended bool, leave leaving) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended, s.leave
+}
+
+// shut is end that returns what is pending and not given back to the inbox.
+func (s *Subscription) shut(err error, leave leaving) (rest []Message, first bool) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
 		return nil, false
 	}
-	s.ended, s.keep, s.err = true, keep, err
+	s.ended, s.leave, s.err = true, leave, err
 	stop := s.stop
 	if !s.paused {
 		close(s.interrupt)
@@ -404,6 +429,9 @@ func (s *Subscription) shut(err error, keep bool) (rest []Message, first bool) {
 	rest = make([]Message, 0, s.box.len())
 	for s.box.len() > 0 {
 		rest = append(rest, s.box.pop())
+	}
+	if leave == leaveInbox && s.conn.inbox != nil {
+		rest = s.conn.inbox.giveBack(s, rest)
 	}
 	s.idle.Broadcast()
 	s.madeRoom()

@@ -78,7 +78,7 @@ func newTestSubscription(filters []string, opts any) testhook.Subscription {
 	return testhook.Subscription{
 		Subscription: f.s,
 		Deliver:      func(msg any) bool { return f.deliver(msg.(Message)) },
-		End:          func(err error) { f.s.end(err, false) },
+		End:          func(err error) { f.s.end(err, leaveAcked) },
 		Acked:        func() int { return int(f.acked.Load()) },
 	}
 }

@@ -22,6 +22,11 @@ type topicEntry struct {
 	targets []target
 	routes  int    // how many filters match
 	gen     uint64 // of the routes that targets come from; 0 for never
+
+	// For the durable inbox, made when it is asked for: the filters by which the
+	// message came for one subscription, until the routes change.
+	names   []string
+	namesOf *Subscription
 }
 
 // maxTopics and maxTopicBytes are when the table is emptied and begins anew.
@@ -61,6 +66,7 @@ func (e *topicEntry) refresh(t *routes) {
 	if e.gen == t.gen.Load() {
 		return
 	}
+	e.names, e.namesOf = nil, nil
 	old := slices.Clone(e.targets)
 	clear(e.targets)
 	e.targets, e.gen, e.routes = t.match(e.topic, e.targets[:0])

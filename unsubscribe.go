@@ -15,7 +15,7 @@ import (
 // server is told on the next. It returns nil when the subscription had ended before.
 func (s *Subscription) Unsubscribe(ctx context.Context) error {
 	p := s.conn.routes.remove(s)
-	s.conn.retire(s, ErrUnsubscribed, false)
+	s.conn.retire(s, ErrUnsubscribed, leaveAcked)
 	return p.wait(ctx)
 }
 
@@ -43,7 +43,10 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 	}
 	p, settled, ended := c.routes.removeFilters(slices.Clone(filters))
 	for _, s := range ended {
-		c.retire(s, ErrUnsubscribed, false)
+		c.retire(s, ErrUnsubscribed, leaveAcked)
+	}
+	if c.inbox != nil {
+		c.inbox.forgo(filters)
 	}
 	c.tellSubscribed(settled, nil)
 	err := p.wait(ctx)
@@ -88,7 +91,7 @@ func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.catch == s {
-		t.catch = nil
+		t.catch, s.left = nil, t.joins
 	}
 	if !s.routed {
 		return nil

@@ -1,0 +1,504 @@
+package mqtt_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/mqtttest/server"
+	"github.com/millrace/mqtt/store"
+)
+
+// What becomes of messages in the durable inbox when their subscription, or the
+// Conn, ends.
+
+// The record stays until everybody who got the message is done with it, also
+// across the subscriptions that take over, and is dropped with the last.
+func TestInbox_SeveralOwners(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		one := s.subscribed("t", 2, mqtt.WithManualAck())
+		if _, err := s.conn.Subscribe(ctx, "+", mqtt.WithManualAck(), mqtt.WithoutWaiting()); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 2, 1)
+		s.message(0x32, 1, "t", "a")
+		s.ExpectBytes(rawAck(0x40, 1))
+		m := took(t, one, "a", 0, false)
+		if err := m.Ack(); err != nil {
+			t.Error(err)
+		}
+		cancel() // detached, unread
+		synctest.Wait()
+		heir := subscribeAgain(s, "+", 3)
+		took(t, heir, "a", m.InboxKey(), false)
+		s.crash()
+		if left := d.kinds(t); left[store.Inbox] != 1 {
+			t.Errorf("left in the store: %v", left)
+		}
+		s = d.inbox(t, v, true)
+		heir = s.subscribed("+", 1, mqtt.WithManualAck())
+		if err := took(t, heir, "a", m.InboxKey(), true).Ack(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(11 * time.Second) // until then the other filter may come back for it
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// subscribeAgain subscribes to a filter by the SUBSCRIBE with that identifier.
+func subscribeAgain(s *storedScript, filter string, id uint16) *mqtt.Subscription {
+	s.t.Helper()
+	sub, err := s.conn.Subscribe(s.t.Context(), filter, mqtt.WithManualAck(), mqtt.WithoutWaiting())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.ExpectPacket()
+	s.suback(0x90, id, 1)
+	return sub
+}
+
+// What waits in the store for a detached subscription comes before what is newer
+// to the one that takes over.
+func TestInbox_TakenOverInOrder(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		few := mqtt.WithPendingLimit(2, 0)
+		if _, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), few, mqtt.QoS(2)); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		cancel()
+		synctest.Wait()
+		s.message(0x32, 31, "t", "k")
+		s.ExpectBytes(rawAck(0x40, 31))
+		heir := s.subscribed("t", 2, few, mqtt.WithBuffer(0))
+		s.message(0x32, 32, "t", "l")
+		for i := range 12 {
+			took(t, heir, string('a'+rune(i)), 0, i < 10)
+		}
+	})
+}
+
+// The slow policies hold: what does not fit waits in the store, the reader with it,
+// and a subscription that ends gives up what it has not handed over.
+func TestInbox_EndGivesUp(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0))
+		if st := sub.Stats(); st.Pending != 2 || s.conn.Stats().Held != 8 {
+			t.Errorf("%d pending, %d held", st.Pending, s.conn.Stats().Held)
+		}
+		go sub.Unsubscribe(t.Context())
+		s.ExpectPacket()
+		synctest.Wait()
+		if n := sub.Stats().Dropped; n != 10 || s.conn.Stats().Held > 0 {
+			t.Errorf("%d dropped, %d held", n, s.conn.Stats().Held)
+		}
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// What a detached subscription left is kept when the grace is over and the filter
+// unsubscribed: it comes to the next one, in order.
+func TestInbox_DetachedForGood(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true, mqtt.WithBacklogGrace(5*time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), mqtt.WithPendingLimit(2, 0), mqtt.QoS(2)); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		cancel()
+		synctest.Wait()
+		s.message(0x32, 31, "t", "k")
+		s.ExpectBytes(rawAck(0x40, 31))
+		if p := s.ExpectPacket(); p[0] != 0xA2 {
+			t.Errorf("got % X, want UNSUBSCRIBE", p)
+		}
+		time.Sleep(time.Hour)
+		if n := s.conn.Stats().Held; n != 11 || len(told[mqtt.MessageDropped](s.conn)) > 0 {
+			t.Errorf("%d held, want 11", n)
+		}
+		sub := s.subscribed("t", 2)
+		for i := range 11 {
+			took(t, sub, string('a'+rune(i)), 0, i < 10)
+		}
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// Unsubscribing a filter gives up what the inbox has for it, whoever left it, and tells.
+func TestInbox_UnsubscribeGivesUp(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		go s.conn.Unsubscribe(t.Context(), "t", "u")
+		s.ExpectPacket()
+		synctest.Wait()
+		if evs := told[mqtt.MessageDropped](s.conn); len(evs) != 1 || evs[0].Topic != "t" || evs[0].Total != 10 {
+			t.Errorf("%+v", evs)
+		}
+		if n := s.conn.Stats().Held; n > 0 {
+			t.Errorf("%d held", n)
+		}
+		idle(t, s.subscribed("t", 2).C())
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// What waits in the store at the end of the Conn is not dropped.
+func TestInbox_KeptAtTheEnd(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0))
+		s.conn.Close()
+		if st := sub.Stats(); st.Dropped > 0 {
+			t.Errorf("%d dropped", st.Dropped)
+		}
+		if left := d.kinds(t); left[store.Inbox] != 10 {
+			t.Errorf("left in the store: %v", left)
+		}
+	})
+}
+
+// Drain hands out what waits in the store as well, and ends when that is
+// acknowledged: by the application, or for it.
+func TestInbox_Drain(t *testing.T) {
+	forms := map[string][]mqtt.SubscribeOption{
+		"manual":    {mqtt.WithManualAck(), mqtt.WithBuffer(0)},
+		"automatic": {mqtt.WithBuffer(0)},
+		"buffered":  {mqtt.WithBuffer(16)},
+	}
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		for name, opts := range forms {
+			d := leaveInbox(t, v, 10)
+			s := d.inbox(t, v, true)
+			sub := s.subscribed("t", 2, append(opts, mqtt.WithPendingLimit(2, 0))...)
+			messages := sub.C()
+			all := make(chan int, 1)
+			go func() {
+				got := 0
+				for m := range messages {
+					got++
+					time.Sleep(time.Second)
+					if name == "manual" {
+						m.Ack()
+					}
+				}
+				all <- got
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			if err := s.conn.Drain(ctx); err != nil || ctx.Err() != nil {
+				t.Errorf("%s: %v, %v", name, err, ctx.Err())
+			}
+			cancel()
+			if got := <-all; got != 10 {
+				t.Errorf("%s: %d handed out", name, got)
+			}
+			checkEmpty(t, d)
+		}
+	})
+}
+
+// Drain leaves what it did not get to in its time, and what nobody takes, in the store.
+func TestInbox_DrainCutShort(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 10)
+		s := d.inbox(t, v, true)
+		messages := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0), mqtt.WithManualAck(), mqtt.WithBuffer(0)).C()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.conn.Drain(ctx)
+		}()
+		for range 3 {
+			m := <-messages
+			m.Ack()
+		}
+		<-ended
+		if left := d.kinds(t); left[store.Inbox] != 7 {
+			t.Errorf("left in the store: %v", left)
+		}
+		leave := d.inbox(t, v, true) // has no subscription
+		if err := leave.conn.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if left := d.kinds(t); left[store.Inbox] != 7 {
+			t.Errorf("left in the store by a Conn without subscriptions: %v", left)
+		}
+	})
+}
+
+// A Drain that waits for what a failing store then does not take in ends.
+func TestInbox_DrainRefused(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		s.subscribed("t", 2).C()
+		s.p.mu.Lock()
+		s.p.fail = func(ops []store.Op) error {
+			if slices.ContainsFunc(ops, func(op store.Op) bool { return op.Key.Kind == store.Inbox && !op.Delete }) {
+				return store.ErrFull
+			}
+			return nil
+		}
+		s.p.mu.Unlock()
+		s.hold()
+		s.message(0x32, 1, "t", "a")
+		synctest.Wait()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.conn.Drain(t.Context())
+		}()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Error("ended before the store had answered")
+		default:
+		}
+		s.open()
+		<-ended
+		checkEmpty(t, d)
+	})
+}
+
+// unreachable is a network that no dial gets through.
+func unreachable() *server.Network {
+	n := &server.Network{}
+	n.RefuseDials(1_000_000, nil)
+	return n
+}
+
+// checkInbox checks how many messages are on d.
+func checkInbox(t *testing.T, d *disk, want int) {
+	t.Helper()
+	if left := d.kinds(t); left[store.Inbox] != want {
+		t.Errorf("left in the store: %v, want %d messages", left, want)
+	}
+}
+
+// A Connect that fails hands out nothing: nobody can read what it would have put
+// into a channel.
+func TestInbox_ConnectFails(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 3)
+		p := d.process(unreachable())
+		_, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithClientID("c"), mqtt.WithVersions(v), mqtt.WithDialer(p.dial),
+			mqtt.WithSession(time.Hour), mqtt.WithStore(p), mqtt.WithInbox(),
+			mqtt.WithSubscription("t", mqtt.QoS(2), mqtt.WithDelivery()), mqtt.WithCatchAll(mqtt.WithDelivery()))
+		if err == nil {
+			t.Fatal("connected")
+		}
+		checkInbox(t, d, 3)
+	})
+}
+
+// A Subscribe that fails takes nothing with it: what it had claimed comes to the next.
+func TestInbox_SubscribeFails(t *testing.T) {
+	t.Run("its context ends", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := leaveInbox(t, v, 3)
+			conn := d.process(unreachable()).connect(t, v, mqtt.WithInbox())
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := conn.Subscribe(ctx, "t", mqtt.WithDelivery()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+			sub, err := conn.Subscribe(t.Context(), "t", mqtt.WithoutWaiting(), mqtt.WithDelivery())
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, sub.C(), "a", "b", "c")
+		})
+	})
+	t.Run("it is refused", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := leaveInbox(t, v, 3)
+			s := d.inbox(t, v, true)
+			refused := make(chan error, 1)
+			go func() {
+				_, err := s.conn.Subscribe(t.Context(), "t", mqtt.WithDelivery())
+				refused <- err
+			}()
+			s.ExpectPacket()
+			s.suback(0x90, 1, 0x80)
+			if _, ok := errors.AsType[*mqtt.SubscribeError](<-refused); !ok {
+				t.Error("granted")
+			}
+			expect(t, s.subscribed("t", 2).C(), "a", "b", "c")
+		})
+	})
+	t.Run("it is refused when asked for again", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := leaveInbox(t, v, 3)
+			s := d.inbox(t, v, true)
+			sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0))
+			s.recut(connack(v, false))
+			s.ExpectPacket()
+			s.suback(0x90, 2, 0x80)
+			<-sub.Done()
+			expect(t, s.subscribed("t", 2).C(), "a", "b", "c")
+		})
+	})
+}
+
+// An evicted subscription leaves to the next one what it did not take.
+func TestInbox_Evicted(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0), mqtt.WithBuffer(0))
+		messages := sub.C()
+		for i := range 4 {
+			s.message(0x32, uint16(i+1), "t", string('a'+rune(i)))
+		}
+		<-sub.Done() // after 30 s
+		if err := sub.Err(); err != mqtt.ErrSlowConsumer {
+			t.Error(err)
+		}
+		drainClosed(t, messages)
+		expect(t, s.subscribedBehind("t", 2).C(), "a", "b", "c", "d")
+		s.conn.Close()
+		checkInbox(t, d, 0)
+	})
+}
+
+// A message under way to a subscription that is detached comes to the one that
+// takes its place, however long the commit takes.
+func TestInbox_DetachedUnderWay(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().inbox(t, v, false, mqtt.WithBacklogGrace(time.Minute))
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), mqtt.QoS(2)); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		s.hold()
+		s.message(0x34, 1, "t", "a")
+		cancel()
+		synctest.Wait()
+		s.message(0x34, 2, "t", "b") // for nobody at present
+		heir := s.subscribed("t", 2)
+		s.message(0x34, 3, "t", "c")
+		time.Sleep(11 * time.Second)
+		s.open()
+		expect(t, heir.C(), "a", "b", "c")
+	})
+}
+
+// What the application has in hand when its subscription ends stays its own until
+// it acknowledges it; a process that dies before leaves it to the next one.
+func TestInbox_InHandAtTheEnd(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		sub, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), mqtt.QoS(2), mqtt.WithManualAck())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		s.message(0x34, 1, "t", "a")
+		s.message(0x34, 2, "t", "b")
+		a, b := took(t, sub, "a", 0, false), took(t, sub, "b", 0, false)
+		cancel()
+		time.Sleep(time.Hour)
+		idle(t, s.subscribedBehind("t", 2).C())
+		if err := b.Ack(); err != nil {
+			t.Error(err)
+		}
+		s.conn.Close()
+		if err := a.Ack(); !errors.Is(err, mqtt.ErrClosed) {
+			t.Errorf("Ack after the end of the Conn: %v", err)
+		}
+		s = d.inbox(t, v, true)
+		sub = s.subscribed("t", 2)
+		took(t, sub, "a", a.InboxKey(), true)
+		idle(t, sub.C())
+	})
+}
+
+// A detached subscription whose filter another one has leaves what it did not hand
+// over to the next one of the filter, not to the other, which has newer ones.
+func TestInbox_DetachedBesideAnother(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 3)
+		s := d.inbox(t, v, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), mqtt.QoS(2)); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		s.suback(0x90, 1, 2)
+		other := s.subscribed("t", 2)
+		s.message(0x32, 1, "t", "d")
+		expect(t, other.C(), "d")
+		cancel()
+		idle(t, other.C())
+		expect(t, s.subscribedBehind("t", 2).C(), "a", "b", "c", "d")
+		idle(t, other.C())
+	})
+}
+
+// What several filters of an earlier process brought comes to each of them, in
+// whatever order they are subscribed.
+func TestInbox_EachFilterAgain(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		s.subscribed("a/b", 1, mqtt.WithManualAck())
+		s.subscribed("a/+", 1, mqtt.WithManualAck())
+		s.message(0x32, 1, "a/b", "x")
+		s.crash()
+		s = d.inbox(t, v, true)
+		took(t, s.subscribed("a/+", 1), "x", 0, true)
+		time.Sleep(time.Second)
+		took(t, s.subscribed("a/b", 1), "x", 0, true)
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// What a commit brings after the subscriptions have ended with the Conn is kept, and
+// not counted as dropped.
+func TestInbox_CommittedAtTheEnd(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		sub := s.subscribed("t", 2)
+		s.hold()
+		s.message(0x32, 1, "t", "a")
+		go s.conn.Close()
+		time.Sleep(8 * time.Second) // the subscriptions have ended, the commit is under way
+		s.open()
+		<-s.conn.Done()
+		if n := sub.Stats().Dropped; n > 0 {
+			t.Errorf("%d dropped", n)
+		}
+		checkInbox(t, d, 1)
+	})
+}

@@ -1,0 +1,109 @@
+package mqtt
+
+import "sync/atomic"
+
+// What a subscription has of the durable inbox, and when it takes more.
+
+// inboxShare counts it. It is written under ledger.mu; who reads it without sees
+// what was true a moment ago.
+type inboxShare struct {
+	all    atomic.Int64 // messages that it has not finished with
+	coming load         // of these, those that this process entered and that are not handed over
+	inHand load         // and those that were, under WithManualAck
+}
+
+// load is a number of messages, and what they count for.
+type load struct{ n, bytes atomic.Int64 }
+
+func (l *load) add(n, bytes int) {
+	l.n.Add(int64(n))
+	l.bytes.Add(int64(bytes))
+}
+
+// within reports whether l is no more than that.
+func (l *load) within(messages, bytes int) bool {
+	return l.n.Load() <= int64(messages) && l.bytes.Load() <= int64(bytes)
+}
+
+// stuffed reports whether no more may be entered for s. What an earlier process left
+// does not count: it must not keep a link from being read that has come now.
+func (s *Subscription) stuffed() bool {
+	return !s.share.coming.within(s.opts.messages, s.opts.bytes) || s.laden()
+}
+
+// laden reports whether the application has too much in hand that it has not
+// acknowledged: it may gather more than it lets wait, but not without end.
+func (s *Subscription) laden() bool {
+	return !s.share.inHand.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
+}
+
+// takesIn reports whether a reader that waited may enter more for s.
+func (s *Subscription) takesIn() bool {
+	return s.share.coming.within(s.opts.messages/2, s.opts.bytes/2) && !s.laden()
+}
+
+// stuck reports whether it is the consumer that keeps s from having room, not the
+// disk: it has something to take or to finish.
+func (s *Subscription) stuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.box.len() > 0 || s.hands > 0 || s.laden()
+}
+
+// counted returns how much of the mailbox its limits are about. s.mu is held.
+func (s *Subscription) counted() (n, bytes int) {
+	if s.opts.slow == SlowBlock || s.opts.slow == SlowEvict {
+		return s.box.len(), s.box.size()
+	}
+	return s.box.held() // QoS 0 gives way
+}
+
+// starved reports whether a message of the inbox does not fit besides what is
+// pending and n more, and sees to it that the inbox is told when there is room.
+func (s *Subscription) starved(n, bytes, size int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || len(s.heirs) > 0 {
+		return false // deliver tells
+	}
+	pending, held := s.counted()
+	if s.live && (pending+n == 0 || pending+n < s.opts.messages && held+bytes+size <= s.opts.bytes) {
+		return false
+	}
+	s.hungry = n == 0
+	return true
+}
+
+// sated reports whether it pays to bring s more from the inbox. s.mu is held.
+func (s *Subscription) sated() bool {
+	n, bytes := s.counted()
+	return n <= s.opts.messages/2 && bytes <= s.opts.bytes/2
+}
+
+// setLive lets the inbox hand out to s, which the application has now. What went
+// into the channel of one that it never got would count as acknowledged.
+func (s *Subscription) setLive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = true
+	s.madeRoom()
+}
+
+// setLive lets the inbox hand out to the subscriptions that were declared.
+func (c *Conn) setLive() {
+	for _, s := range c.routes.subscriptions() {
+		if !s.holder {
+			s.setLive()
+		}
+	}
+}
+
+// hasEnded reports whether the Conn has.
+func (c *Conn) hasEnded() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
