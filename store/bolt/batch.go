@@ -12,10 +12,9 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// Rough bounds of what a record takes beside its value, and of a reserve.
+// Rough bounds of what a record takes beside its value, and of what is kept.
 const (
 	recordOverhead = 64
-	minReserve     = 256 << 10
 	keepArena      = 4 << 20
 )
 
@@ -23,7 +22,7 @@ const (
 type planner struct {
 	store *Store
 	tx    *bbolt.Tx
-	room  int64 // bytes that the file may still take, set when it is bounded
+	used  int64 // bytes of pages in use, with what was admitted
 
 	order []int32 // indexes of a batch's ops: the last of each key, in order of keys
 	arena []byte  // values, which bbolt does not copy before the commit
@@ -32,11 +31,8 @@ type planner struct {
 
 func (p *planner) begin(s *Store, tx *bbolt.Tx) {
 	p.store, p.tx = s, tx
-	if s.config.maxFile > 0 {
-		st := s.db.Stats()
-		free := int64(st.FreePageN+st.PendingPageN) * int64(s.db.Info().PageSize)
-		p.room = s.config.maxFile - (tx.Size() - free)
-	}
+	st := s.db.Stats()
+	p.used = tx.Size() - int64(st.FreePageN+st.PendingPageN)*int64(s.db.Info().PageSize)
 }
 
 func (p *planner) end() {
@@ -84,12 +80,13 @@ func compareKeys(a, b store.Key) int {
 func (p *planner) admit(r *request) (usage, error) {
 	after := r.session.usage
 	var outgoing *bbolt.Bucket
-	var growth, outgoingGrowth int64
+	var growth int64
+	largest := p.store.config.largest()
 	for _, i := range p.order {
 		op := &r.ops[i]
 		size := int64(len(op.Head) + len(op.Body))
-		if size > bbolt.MaxValueSize-sumSize {
-			return after, fmt.Errorf("bolt: record %s has %d bytes: too many", op.Key, size)
+		if size > largest && !op.Delete {
+			return after, &SizeError{Path: p.store.path, Key: op.Key, Size: size, Largest: largest}
 		}
 		if !op.Delete {
 			growth += size + recordOverhead
@@ -104,7 +101,6 @@ func (p *planner) admit(r *request) (usage, error) {
 			after.forget(outgoing, p.keyOf(op.Key))
 		}
 		if !op.Delete {
-			outgoingGrowth += size + recordOverhead
 			after.used.Messages++
 			after.used.Bytes += size
 			after.top = max(after.top, op.Key.Seq)
@@ -113,7 +109,7 @@ func (p *planner) admit(r *request) (usage, error) {
 	if over(after.used, r.session.used, p.store.config.limits) {
 		return after, fmt.Errorf("%w: the session of client %q in %s", store.ErrFull, r.session.clientID, p.store.path)
 	}
-	return after, p.checkRoom(growth, outgoingGrowth)
+	return after, p.checkRoom(growth, r.leaves)
 }
 
 // forget takes the record under key out of the count, if there is one.
@@ -132,22 +128,6 @@ func (u *usage) forget(b *bbolt.Bucket, key []byte) {
 func over(after, before, limits store.Limits) bool {
 	return limits.Messages > 0 && after.Messages > max(before.Messages, limits.Messages) ||
 		limits.Bytes > 0 && after.Bytes > max(before.Bytes, limits.Bytes)
-}
-
-// checkRoom keeps the reserves of WithMaxFile.
-func (p *planner) checkRoom(growth, outgoing int64) error {
-	if p.store.config.maxFile == 0 || growth == 0 {
-		return nil
-	}
-	reserve := max(p.store.config.maxFile/8, minReserve)
-	if outgoing == 0 {
-		reserve /= 2
-	}
-	if p.room-growth < reserve {
-		return fmt.Errorf("%w: the file %s may have %d bytes", store.ErrFull, p.store.path, p.store.config.maxFile)
-	}
-	p.room -= growth
-	return nil
 }
 
 // write changes the buckets.

@@ -22,6 +22,7 @@ type request struct {
 	ops     []store.Op
 	upkeep  func(*bbolt.Tx) error // in place of ops
 	size    int                   // bytes of values
+	leaves  int                   // shares of the reserve, see bounds.go
 
 	err  error     // read once done
 	turn chan bool // true to take the lead, false when done
@@ -126,6 +127,7 @@ func (s *Store) carryOut(group []*request) (commits int64) {
 // that is refused leaves the others alone; the error is that of the transaction.
 func (s *Store) transact(group []*request) (committed bool, err error) {
 	before := make(map[*session]usage)
+	s.bound(group)
 	err = s.update(func(tx *bbolt.Tx) error {
 		committed = false
 		s.plan.begin(s, tx)

@@ -42,6 +42,24 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("bolt: the file %s cannot be used as a store of sessions: %s", e.Path, e.Problem)
 }
 
+// SizeError says that a Commit was refused for a record that is too large, for
+// the file or for any. It wraps [store.ErrFull], but waiting for room is of no use.
+type SizeError struct {
+	Path    string    // of the file
+	Key     store.Key // of the record
+	Size    int64     // of its value, in bytes
+	Largest int64     // that it may have, see [WithMaxFile]
+}
+
+// Error says how large the record is and how large it may be.
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("%v: record %s has %d bytes, and in the file %s it may have %d at most, so that there is always room to delete it",
+		store.ErrFull, e.Key, e.Size, e.Path, e.Largest)
+}
+
+// Unwrap returns [store.ErrFull].
+func (e *SizeError) Unwrap() error { return store.ErrFull }
+
 // explained adds to an error of bbolt what callers look for: the file, the
 // system's error number, and the store's own errors.
 func (c *config) explained(path string, err error) error {

@@ -192,16 +192,7 @@ func (c *config) bboltOptions() *bbolt.Options {
 	return &bbolt.Options{
 		Timeout:      c.lockWait,
 		FreelistType: bbolt.FreelistMapType,
-		MaxSize:      int(c.maxFile),
 	}
-}
-
-// growth is how much the file grows at a time: little beside its bound.
-func (c *config) growth() int {
-	if c.maxFile == 0 {
-		return growStep
-	}
-	return int(min(max(c.maxFile/16, 64<<10), growStep))
 }
 
 func writeFormat(tx *bbolt.Tx) error {

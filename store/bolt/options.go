@@ -12,9 +12,8 @@ import (
 )
 
 const (
-	minFile         = 1 << 20  // smallest value of WithMaxFile
-	growStep        = 16 << 20 // the file grows by at most so much at a time
-	defaultMode     = 0o600    // payloads are nobody else's business
+	minFile         = 1 << 20 // smallest value of WithMaxFile
+	defaultMode     = 0o600   // payloads are nobody else's business
 	defaultLockWait = time.Second
 )
 
@@ -59,10 +58,18 @@ func WithLimits(messages int, bytes int64) Option {
 
 // WithMaxFile bounds the size of the file in bytes, 1 MiB at least; 0, the
 // default, sets no bound. A Commit that would need more returns
-// [store.ErrFull]. Of the bound an eighth, 256 KiB at least, is kept for what is
-// not a message to send, and half of that for deletions alone, so that a full
-// store can be emptied. The rewriting of [WithCompaction] and [WithSalvage] needs
-// room for a second file.
+// [store.ErrFull].
+//
+// Of the bound an eighth, 256 KiB at least, is kept for what is not a message to
+// send: a quarter of that for messages that arrived and a quarter for notes on how
+// far messages are. The other half is for deletions alone, which write anew what
+// stays of a page, so that a full store can be emptied. For the same reason a record
+// has a 128th of the bound at most, 16 KiB at least; a Commit with a larger one
+// returns a [SizeError]. Where what is free lies in many pieces, less than the bound
+// is used. A batch of deletions is never refused: should it change so many pages at
+// once that there is no other way, the file exceeds the bound.
+//
+// The rewriting of [WithCompaction] and [WithSalvage] needs room for a second file.
 func WithMaxFile(bytes int64) Option {
 	return func(c *config) { c.maxFile = bytes }
 }

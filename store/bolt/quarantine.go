@@ -39,7 +39,11 @@ func (s *session) setAside(c *copied, bad []damaged) error {
 }
 
 func (s *session) moveAway(c *copied, bad []damaged, keep bool) error {
-	return s.store.submit(&request{session: s, upkeep: func(tx *bbolt.Tx) error {
+	r := &request{session: s}
+	if keep {
+		r.leaves = leavesNote
+	}
+	r.upkeep = func(tx *bbolt.Tx) error {
 		b := tx.Bucket(c.name)
 		if b == nil {
 			return nil
@@ -68,7 +72,8 @@ func (s *session) moveAway(c *copied, bad []damaged, keep bool) error {
 			d.place = fmt.Sprintf("the quarantine of %s, number %d", s.store.path, n)
 		}
 		return nil
-	}})
+	}
+	return s.store.submit(r)
 }
 
 // quarantine adds a record and makes room for it.

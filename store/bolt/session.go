@@ -57,6 +57,7 @@ func (s *session) Commit(ops []store.Op) error {
 	r := &request{session: s, ops: ops}
 	for i := range ops {
 		r.size += len(ops[i].Head) + len(ops[i].Body)
+		r.leaves = max(r.leaves, leaves(&ops[i]))
 	}
 	return s.store.submit(r)
 }
