@@ -151,9 +151,9 @@ func (p *planner) write(r *request) error {
 			}
 			continue
 		}
-		if bucket == nil {
+		if bucket == nil || bucket.Sequence() == 0 {
 			var err error
-			if bucket, err = p.tx.CreateBucket(name); err != nil {
+			if bucket, err = bucketFor(p.tx, name); err != nil {
 				return err
 			}
 		}

@@ -80,6 +80,14 @@ func (w *walker) page(name, page, low, high []byte, depth int) error {
 // named is a bucket at the top.
 type named struct{ name, value []byte }
 
+// mark returns the sequence of the bucket.
+func (n *named) mark() uint64 {
+	if len(n.value) < bucketHeader {
+		return 0 // the walk finds it
+	}
+	return binary.NativeEndian.Uint64(n.value[8:])
+}
+
 // buckets returns the buckets at the top.
 func (w *walker) buckets() (all []named, err error) {
 	leaf := w.leaf
@@ -162,13 +170,28 @@ func (im *image) checkTrees(path string) error {
 	for _, b := range all {
 		switch {
 		case string(b.name) == infoBucket:
-		case isRecords(b.name), string(b.name) == quarantineBucket:
-			if err := w.bucket(b.name, b.value); err != nil {
-				return err
-			}
-		default:
+			continue
+		case string(b.name) == quarantineBucket:
+		case !isRecords(b.name):
 			return problem("a bucket has a foreign name")
+		case b.mark() != 0 && b.mark() != nameMark(b.name):
+			return problem("the name of a bucket is damaged")
 		}
+		if err := w.bucket(b.name, b.value); err != nil {
+			return err
+		}
+	}
+	return im.complete()
+}
+
+// complete checks that no page is left out. The page of a tree that nothing leads to
+// any more is one of them.
+func (im *image) complete() error {
+	if !im.listed {
+		return nil
+	}
+	if id := bytes.IndexByte(im.state[2:], pageUnknown); id >= 0 {
+		return problem("page %d is neither in use nor free", id+2)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -340,6 +341,45 @@ func TestB22_FlippedBits(t *testing.T) {
 		}
 	}
 	t.Logf("%d bytes: %v", used, outcomes)
+}
+
+// A bit flipped in what names a bucket, or leads from there to its records: no client
+// finds itself without records and without a word.
+func TestB22_DamagedNameOfABucket(t *testing.T) {
+	path := tempPath(t)
+	s := open(t, path)
+	var ops []store.Op
+	for i := range uint64(40) {
+		ops = append(ops, put(store.Outgoing, i, make([]byte, 200)))
+	}
+	commit(t, session(t, s, "c"), ops...)
+	closed(t, s)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, refused := recordsBucket(store.Outgoing), 0
+	at := bytes.Index(file, name)
+	for bit := range 8 * (len(name) + 16) { // root page and sequence
+		damaged := bytes.Clone(file)
+		damaged[at+bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := bolt.Open(path)
+		if isCorrupt(err) {
+			refused++
+			continue
+		}
+		if err != nil {
+			t.Fatalf("Open: %v, want a CorruptError", err)
+		}
+		if sound, bad := load(t, session(t, s, "c")); len(sound)+len(bad) < len(ops) {
+			t.Errorf("byte %d, bit %d: %d sound and %d damaged records of %d", bit/8, bit%8, len(sound), len(bad), len(ops))
+		}
+		closed(t, s)
+	}
+	t.Logf("%d of %d refused", refused, 8*(len(name)+16))
 }
 
 // The file is cut while it is open: calls end with an error, none panics, and

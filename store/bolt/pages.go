@@ -131,10 +131,11 @@ const (
 
 // image reads pages and keeps what each is used for.
 type image struct {
-	file  io.ReaderAt
-	head  head
-	state []byte
-	free  int // pages
+	file   io.ReaderAt
+	head   head
+	state  []byte
+	free   int  // pages
+	listed bool // which ones are free is known
 }
 
 func newImage(r io.ReaderAt, h head) *image {
@@ -195,7 +196,7 @@ func (im *image) readFreelist() error {
 		}
 		im.state[id] = pageFree
 	}
-	im.free = int(n)
+	im.free, im.listed = int(n), true
 	return nil
 }
 

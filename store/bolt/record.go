@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/millrace/mqtt/store"
 )
 
@@ -54,6 +56,20 @@ func isRecords(name []byte) bool {
 
 // nameSum is the part of a record's checksum that all records of a bucket share.
 func nameSum(name []byte) uint32 { return crc32.Update(0, castagnoli, name) }
+
+// nameMark is the sequence of a bucket of records, which bbolt keeps beside its root
+// page: a damaged name would be that of another client, and its records gone. Files
+// from before have 0 there until something is put into the bucket.
+func nameMark(name []byte) uint64 { return 1<<32 | uint64(nameSum(name)) }
+
+// bucketFor returns the bucket of that name, a new one if there is none.
+func bucketFor(tx *bbolt.Tx, name []byte) (*bbolt.Bucket, error) {
+	b, err := tx.CreateBucketIfNotExists(name)
+	if err == nil && isRecords(name) && b.Sequence() == 0 {
+		err = b.SetSequence(nameMark(name))
+	}
+	return b, err
+}
 
 func appendKey(dst []byte, seq uint64) []byte { return binary.BigEndian.AppendUint64(dst, seq) }
 

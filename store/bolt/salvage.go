@@ -107,7 +107,7 @@ func keep(tx *bbolt.Tx, name []byte, e *element) (bool, error) {
 	if e.flags != 0 || len(e.key) == 0 {
 		return false, nil
 	}
-	b, err := tx.CreateBucketIfNotExists(name)
+	b, err := bucketFor(tx, name)
 	if err != nil {
 		return false, err
 	}
