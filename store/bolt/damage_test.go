@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -382,32 +383,44 @@ func TestB22_DamagedNameOfABucket(t *testing.T) {
 	t.Logf("%d of %d refused", refused, 8*(len(name)+16))
 }
 
-// The file is cut while it is open: calls end with an error, none panics, and
-// Close lets go of the file.
-func TestB22_TruncatedWhileOpen(t *testing.T) {
-	path := tempPath(t)
-	s := open(t, path)
-	sess := session(t, s, "c")
-	for i := range uint64(200) {
-		commit(t, sess, put(store.Outgoing, i, make([]byte, 1000)))
-	}
-	if err := os.Truncate(path, 8192); err != nil {
-		t.Fatal(err)
-	}
-	ignore := func(store.Entry) error { return nil }
-	if err := sess.Load(ignore); err == nil {
-		t.Error("Load of a file without pages succeeded")
-	}
-	for i := range uint64(3) {
-		if err := sess.Commit([]store.Op{put(store.Outgoing, i, nil)}); err == nil {
-			t.Error("Commit to a file without pages succeeded")
-		}
-	}
-	if err := sess.Load(ignore); err == nil {
-		t.Error("Load of a file without pages succeeded")
-	}
-	closed(t, s)
-	if _, err := bolt.Open(path); !isCorrupt(err) {
-		t.Errorf("Open: %v, want a CorruptError", err)
+// The file is cut, or its heads are overwritten, while it is open: calls end with an
+// error, none panics or hangs, and Close lets go of the file.
+func TestB22_DamagedWhileOpen(t *testing.T) {
+	for name, damage := range map[string]func(f *os.File) error{
+		"only the heads stay": func(f *os.File) error { return f.Truncate(8192) },
+		"one head stays":      func(f *os.File) error { return f.Truncate(4096) },
+		"nothing stays":       func(f *os.File) error { return f.Truncate(0) },
+		"heads of zeros":      func(f *os.File) error { _, err := f.WriteAt(make([]byte, 8192), 0); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := tempPath(t)
+			s := open(t, path)
+			sess := session(t, s, "c")
+			for i := range uint64(50) {
+				commit(t, sess, put(store.Outgoing, i, make([]byte, 1000)))
+			}
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err == nil {
+				err = errors.Join(damage(f), f.Close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			within(t, 10*time.Second, func() {
+				load := func() error { return sess.Load(func(store.Entry) error { return nil }) }
+				commit := func() error { return sess.Commit([]store.Op{put(store.Outgoing, 1, nil)}) }
+				for i, call := range []func() error{load, load, commit, commit, load} {
+					if err := call(); err == nil {
+						t.Errorf("call %d succeeded", i)
+					}
+				}
+				if err := s.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			})
+			if _, err := bolt.Open(path); !isCorrupt(err) {
+				t.Errorf("Open: %v, want a CorruptError", err)
+			}
+		})
 	}
 }

@@ -87,6 +87,7 @@ func refuses(t *testing.T, s *bolt.Store, sess store.Session) {
 	_, err := s.Session("another")
 	for call, err := range map[string]error{
 		"Commit":  sess.Commit([]store.Op{put(store.Meta, 1, nil)}),
+		"nothing": sess.Commit(nil),
 		"Load":    sess.Load(func(store.Entry) error { return nil }),
 		"Read":    sess.Read(key, func(int, []byte) error { return nil }),
 		"Session": err,

@@ -5,6 +5,7 @@ package bolt
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"syscall"
 
@@ -70,7 +71,7 @@ func (c *config) explained(path string, err error) error {
 		return fmt.Errorf("%w: the file %s, by another process or by a Store of this one", store.ErrInUse, path)
 	case errors.Is(err, bolterrors.ErrMaxSizeReached):
 		return fmt.Errorf("%w: the file %s may have %d bytes", store.ErrFull, path, c.maxFile)
-	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, fs.ErrClosed):
 		return store.ErrClosed
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return &CorruptError{Path: path, Problem: "its head: " + err.Error()}

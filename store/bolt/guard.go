@@ -26,10 +26,36 @@ func guard(path string, f func() error) (err error) {
 // view runs a read transaction. f must not call out: a long transaction holds
 // pages, and one that waits for a commit may wait for ever.
 func (s *Store) view(f func(*bbolt.Tx) error) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	begun := false
+	err := guard(s.path, func() error {
+		return s.db.View(func(tx *bbolt.Tx) error { begun = true; return f(tx) })
+	})
+	if isCorrupt(err) && !begun {
+		// The heads went bad since usable saw them: nobody can lock bbolt any more.
+		s.broken.CompareAndSwap(nil, &uncertain{err})
+	}
+	return s.config.explained(s.path, err)
+}
+
+// usable returns why there cannot be a transaction. It reads the heads as bbolt is
+// about to, which locks all others out meanwhile, and for ever if that ends in a
+// panic or a fault.
+func (s *Store) usable() error {
 	if broken := s.broken.Load(); broken != nil {
 		return broken
 	}
-	return s.config.explained(s.path, guard(s.path, func() error { return s.db.View(f) }))
+	src := &source{ReaderAt: s.file}
+	_, err := readHead(src)
+	switch {
+	case src.err != nil:
+		return s.config.explained(s.path, src.err)
+	case err != nil:
+		return &CorruptError{Path: s.path, Problem: err.Error()}
+	}
+	return nil
 }
 
 // errUnchanged ends an update that has nothing to commit.
@@ -37,11 +63,12 @@ var errUnchanged = errors.New("bolt: nothing to commit")
 
 // update runs a write transaction. The leader calls it, one at a time.
 func (s *Store) update(f func(*bbolt.Tx) error) error {
-	if broken := s.broken.Load(); broken != nil {
-		return broken
+	err := s.usable()
+	if err != nil {
+		return err
 	}
 	var id int
-	err := guard(s.path, func() error {
+	err = guard(s.path, func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
 			id = tx.ID()
 			return f(tx)
@@ -66,7 +93,7 @@ func (s *Store) update(f func(*bbolt.Tx) error) error {
 
 // uncertain is the error of a Store that must be opened again: its last commit
 // failed so late that it cannot be told whether it is on disk, or its pages turned
-// out damaged while it was writing.
+// out damaged where bbolt cannot go on.
 type uncertain struct{ cause error }
 
 func (u *uncertain) Error() string   { return store.ErrUncertain.Error() + ": " + u.cause.Error() }

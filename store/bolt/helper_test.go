@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -100,6 +101,21 @@ func raw(t testing.TB, path string, f func(*bbolt.Tx) error) {
 
 // recordsBucket names the bucket of client c's records of a kind.
 func recordsBucket(kind store.Kind) []byte { return []byte{'s', 0, 1, 'c', byte(kind)} }
+
+// within fails a test in which f hangs.
+func within(t testing.TB, d time.Duration, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { // it stays behind if it hangs, which ends the test
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+		t.Fatalf("hangs for %v", d)
+	}
+}
 
 // child is this test binary as a process that does name with args.
 func child(t testing.TB, name string, args ...string) *exec.Cmd {

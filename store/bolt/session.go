@@ -78,12 +78,16 @@ func (s *session) Close() error {
 	return nil
 }
 
-// check returns ErrClosed when the session is closed.
+// check returns ErrClosed when the session is closed, and the error of a Store that
+// must be opened again.
 func (s *session) check() error {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	if s.closed || s.store.closed {
 		return store.ErrClosed
+	}
+	if broken := s.store.broken.Load(); broken != nil {
+		return broken
 	}
 	return nil
 }
