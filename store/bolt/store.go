@@ -5,7 +5,6 @@ package bolt
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +25,8 @@ type Store struct {
 
 	broken atomic.Pointer[uncertain] // set once, by the leader
 	plan   planner                   // owned by the leader, see commit.go
+
+	closing sync.Once
 
 	mu       sync.Mutex
 	idle     sync.Cond // a leader is done
@@ -72,13 +73,26 @@ func (s *Store) unregister(clientID string) {
 }
 
 // Close waits for the commits under way and closes the file and all sessions. A
-// second call does nothing.
-func (s *Store) Close() error {
+// second call waits for the first and does nothing.
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() { err = s.close() })
+	return err
+}
+
+func (s *Store) close() error {
+	s.closeSessions()
+	if s.broken.Load() != nil {
+		// A transaction that ended in a panic may hold bbolt's locks, so Close would
+		// hang. Only the mapping stays behind.
+		return errors.Join(unlock(s.file), s.file.Close())
+	}
+	// It waits for those who read, who may call Stats meanwhile: not under mu.
+	return s.config.explained(s.path, guard(s.path, s.db.Close))
+}
+
+func (s *Store) closeSessions() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
 	s.closed = true
 	for s.leading {
 		s.idle.Wait()
@@ -87,12 +101,6 @@ func (s *Store) Close() error {
 		sess.closed = true
 	}
 	clear(s.sessions)
-	if s.broken.Load() != nil {
-		// A transaction that ended in a panic may hold bbolt's locks, so Close would
-		// hang. Only the mapping stays behind.
-		return errors.Join(unlock(s.file), s.file.Close())
-	}
-	return s.config.explained(s.path, guard(s.path, s.db.Close))
 }
 
 // Stats counts what a Store did since it was opened.
@@ -111,13 +119,3 @@ func (s *Store) Stats() Stats {
 
 // Path returns the path of the file, symbolic links resolved.
 func (s *Store) Path() string { return s.path }
-
-// Backup writes a consistent copy of the file to w, which may take as long as it
-// likes: commits go on, but the file grows meanwhile, as no room is used again.
-// The copy is a file that Open opens.
-func (s *Store) Backup(w io.Writer) error {
-	return s.view(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	})
-}

@@ -1,7 +1,6 @@
 package bolt_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -198,25 +197,6 @@ func onlyFile(t *testing.T, path string) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in the directory: %v, %v", entries, err)
-	}
-}
-
-func TestBackup(t *testing.T) {
-	s := open(t, tempPath(t))
-	sess := session(t, s, "c")
-	commit(t, sess, put(store.Outgoing, 1, []byte("a")))
-	var b bytes.Buffer
-	if err := s.Backup(&b); err != nil {
-		t.Fatal(err)
-	}
-	commit(t, sess, put(store.Outgoing, 2, []byte("b")))
-	path := tempPath(t)
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sound, bad := load(t, session(t, open(t, path), "c"))
-	if len(sound) != 1 || len(bad) != 0 {
-		t.Errorf("the backup has %d records and %d damaged, want 1", len(sound), len(bad))
 	}
 }
 
