@@ -3,6 +3,7 @@
 package bolt
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"runtime"
@@ -10,10 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-const (
-	compactAbove = 1 << 20 // bytes of a file worth the trouble
-	compactBatch = 4 << 20 // bytes in a transaction
-)
+const compactAbove = 1 << 20 // bytes of a file worth the trouble
 
 // wasteful reports whether more than half of the file is free.
 func (im *image) wasteful() bool {
@@ -23,7 +21,7 @@ func (im *image) wasteful() bool {
 // compactFile replaces the file at path. Its lock is held until the new one has
 // its name, so that nobody commits to the old one meanwhile.
 func (c *config) compactFile(path string) error {
-	old, _, err := c.openLocked(path, false)
+	old, file, err := c.openLocked(path, false)
 	if err != nil {
 		return err
 	}
@@ -37,12 +35,14 @@ func (c *config) compactFile(path string) error {
 	}
 	defer closeOld()
 	temp, err := c.build(path, func(db *bbolt.DB) error {
-		// Compact makes all buckets itself.
-		drop := func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte(infoBucket)) }
-		if err := db.Update(drop); err != nil {
+		src := &source{ReaderAt: file}
+		h, err := readHead(src)
+		if err := cmp.Or(src.err, err); err != nil {
 			return err
 		}
-		return guard(path, func() error { return bbolt.Compact(db, old, compactBatch) })
+		w := &walker{image: newImage(src, h), order: true, damage: func(err error) error { return err }}
+		_, err = copyRecords(db, w)
+		return err
 	})
 	if err != nil {
 		return c.explained(path, err)

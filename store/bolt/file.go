@@ -64,12 +64,18 @@ func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, er
 	if err != nil {
 		return "", err
 	}
-	err = db.Update(writeFormat)
-	if err == nil {
-		err = fill(db)
-	}
-	if err == nil {
-		err = db.Sync()
+	db.AllocSize = c.growth()
+	err = guard(temp, func() error {
+		if err := db.Update(writeFormat); err != nil {
+			return err
+		}
+		if err := fill(db); err != nil {
+			return err
+		}
+		return db.Sync()
+	})
+	if isCorrupt(err) {
+		return "", err // bbolt may hold its locks, so that Close would hang
 	}
 	return temp, errors.Join(err, db.Close())
 }

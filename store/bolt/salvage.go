@@ -57,30 +57,13 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage
 	return result, c.explained(path, replace(temp, path))
 }
 
-// rescue copies the records of a file that can be trusted, in one transaction.
+// rescue copies the records of a file that can be trusted.
 func rescue(db *bbolt.DB, r io.ReaderAt) (records int, err error) {
 	im := trusted(r)
 	if im == nil {
 		return 0, nil
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		w := &walker{image: im, damage: func(error) error { return nil }}
-		w.leaf = func(name []byte, e *element) error {
-			kept, err := keep(tx, name, e)
-			if kept {
-				records++
-			}
-			return err
-		}
-		all, err := w.buckets()
-		for _, b := range all {
-			if err == nil && (isRecords(b.name) || string(b.name) == quarantineBucket) {
-				err = w.bucket(b.name, b.value)
-			}
-		}
-		return err
-	})
-	return records, err
+	return copyRecords(db, &walker{image: im, damage: func(error) error { return nil }})
 }
 
 // trusted returns an image that knows which pages to leave out: what is on a free
@@ -99,22 +82,4 @@ func trusted(r io.ReaderAt) *image {
 		return newImage(r, h)
 	}
 	return nil
-}
-
-// keep puts a record into the new file, damaged ones too: Load sets them aside.
-// Of two under one key the sound one stays.
-func keep(tx *bbolt.Tx, name []byte, e *element) (bool, error) {
-	if e.flags != 0 || len(e.key) == 0 {
-		return false, nil
-	}
-	b, err := bucketFor(tx, name)
-	if err != nil {
-		return false, err
-	}
-	if old := b.Get(e.key); old != nil {
-		if _, problem := value(nameSum(name), e.key, old); problem == "" {
-			return false, nil
-		}
-	}
-	return true, b.Put(e.key, e.value)
 }
