@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // walker goes through the trees of a file.
@@ -102,34 +103,33 @@ func (w *walker) buckets() (all []named, err error) {
 	return all, w.tree(nil, w.head.root, nil, nil, 0)
 }
 
-// format checks that one of the buckets marks the file as ours. Its error is a
-// *FormatError but for damage.
-func (w *walker) format(path string, all []named) error {
-	for _, b := range all {
-		if string(b.name) != infoBucket {
-			continue
-		}
-		version := uint32(0)
-		leaf := w.leaf
-		w.leaf = func(_ []byte, e *element) error {
-			if string(e.key) == formatKey && len(e.value) == 4 {
-				version = binary.BigEndian.Uint32(e.value)
-			}
-			return nil
-		}
-		err := w.bucket(b.name, b.value)
-		w.leaf = leaf
-		switch {
-		case err != nil:
-			return err
-		case version > formatVersion:
-			return &FormatError{Path: path, Problem: fmt.Sprintf("a newer version of this package wrote it: format %d, this one reads %d", version, formatVersion)}
-		case version == 0:
-			return problem("its format version is missing")
+// format returns the version that the file says it has, 0 for none. Its error is a
+// *FormatError, or damage of that page.
+func (w *walker) format(path string, all []named) (version uint32, err error) {
+	info := slices.IndexFunc(all, func(b named) bool { return string(b.name) == infoBucket })
+	switch {
+	case info >= 0:
+		version, err = w.version(all[info])
+	case !slices.ContainsFunc(all, func(b named) bool { return isRecords(b.name) }):
+		err = &FormatError{Path: path, Problem: "it is a bbolt database of something else"}
+	}
+	if version > formatVersion {
+		err = &FormatError{Path: path, Problem: fmt.Sprintf("a newer version of this package wrote it: format %d, this one reads %d", version, formatVersion)}
+	}
+	return version, err
+}
+
+func (w *walker) version(info named) (version uint32, err error) {
+	leaf := w.leaf
+	defer func() { w.leaf = leaf }()
+	w.leaf = func(_ []byte, e *element) error {
+		if string(e.key) == formatKey && len(e.value) == 4 {
+			version = binary.BigEndian.Uint32(e.value)
 		}
 		return nil
 	}
-	return &FormatError{Path: path, Problem: "it is a bbolt database of something else"}
+	err = w.bucket(info.name, info.value)
+	return version, err
 }
 
 // check walks the whole file. The error is a *FormatError, or what is damaged.
@@ -164,8 +164,11 @@ func (im *image) checkTrees(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.format(path, all); err != nil {
+	switch version, err := w.format(path, all); {
+	case err != nil:
 		return err
+	case version == 0:
+		return problem("its format version is missing")
 	}
 	for _, b := range all {
 		switch {

@@ -77,7 +77,18 @@ func TestB22_ForeignFile(t *testing.T) {
 				return b.Put([]byte("k"), []byte("v"))
 			})
 		},
+		"damaged bbolt": func(t *testing.T, path string) {
+			raw(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err })
+			unlist(t, path)
+		},
 		"empty bbolt": func(t *testing.T, path string) { raw(t, path, func(*bbolt.Tx) error { return nil }) },
+		"damaged newer format": func(t *testing.T, path string) {
+			closed(t, open(t, path))
+			raw(t, path, func(tx *bbolt.Tx) error {
+				return tx.Bucket([]byte("millrace")).Put([]byte("format"), []byte{0, 0, 0, 2})
+			})
+			unlist(t, path)
+		},
 		"newer format": func(t *testing.T, path string) {
 			closed(t, open(t, path))
 			raw(t, path, func(tx *bbolt.Tx) error {

@@ -90,7 +90,9 @@ func WithLockTimeout(d time.Duration) Option {
 // ".damaged-" and the time added, and go on with a new one that has the records
 // found on sound pages. [Store.Salvaged] tells. Without it Open returns a
 // [CorruptError]. A file that the system fails to read is not salvaged, as what
-// cannot be read now may be sound: Open returns the system's error.
+// cannot be read now may be sound: Open returns the system's error. Nor is one of
+// which something tells that it is not a store of sessions, or one of a newer
+// version: that is a [FormatError].
 func WithSalvage() Option {
 	return func(c *config) { c.salvage = true }
 }

@@ -38,9 +38,12 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage
 	if err := unreplaced(path, old, seen); err != nil {
 		return nil, err
 	}
+	src := &source{ReaderAt: old}
+	if err := notOurs(path, src); src.err == nil && err != nil {
+		return nil, err
+	}
 	result := &Salvage{Problem: why.Error()}
 	temp, err := c.build(path, func(db *bbolt.DB) (err error) {
-		src := &source{ReaderAt: old}
 		result.Records, err = rescue(db, src)
 		return errors.Join(src.err, err)
 	})
@@ -55,6 +58,22 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage
 		old.Close() // an open file cannot be replaced there
 	}
 	return result, c.explained(path, replace(temp, path))
+}
+
+// notOurs returns a *FormatError for a damaged file when what can be read of it tells
+// that it is somebody else's, or of a newer version: it is not ours to put aside.
+func notOurs(path string, r io.ReaderAt) error {
+	h, err := readHead(r)
+	if err != nil {
+		return nil // nothing tells
+	}
+	w := &walker{image: newImage(r, h), damage: func(error) error { return nil }}
+	all, err := w.buckets()
+	if err != nil || len(all) == 0 {
+		return nil
+	}
+	_, err = w.format(path, all)
+	return err
 }
 
 // rescue copies the records of a file that can be trusted.

@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -38,7 +39,7 @@ func unlist(t *testing.T, path string) {
 // A file that is as full as it may be is salvaged whole, in more than one transaction,
 // and is not larger than it may be.
 func TestB22_SalvageOfAFullFile(t *testing.T) {
-	const limit = 8 << 20
+	const limit = 7 << 20 // and no power of two, to which bbolt likes to grow
 	path := tempPath(t)
 	s := open(t, path, bolt.WithMaxFile(limit))
 	keys := fillFile(t, session(t, s, "c"), store.Outgoing, func() int { return 3000 })
@@ -78,5 +79,27 @@ func TestB22_QuarantineNumbersGoOnAfterASalvage(t *testing.T) {
 			t.Errorf("round %d: kept %+v, %v", round, kept, err)
 		}
 		closed(t, s)
+	}
+}
+
+// What says that a file is ours is damaged: it is salvaged, since it has what else
+// ours have.
+func TestB22_DamagedFormatIsSalvaged(t *testing.T) {
+	path := tempPath(t)
+	s := open(t, path)
+	commit(t, session(t, s, "c"), put(store.Outgoing, 1, nil))
+	closed(t, s)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(file, []byte("millrace"), []byte("lillrace")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bolt.Open(path); !isCorrupt(err) {
+		t.Errorf("Open: %v, want a CorruptError", err)
+	}
+	if sound, _ := load(t, session(t, open(t, path, bolt.WithSalvage()), "c")); len(sound) != 1 {
+		t.Errorf("%d records, want 1", len(sound))
 	}
 }
