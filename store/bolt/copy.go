@@ -17,7 +17,7 @@ func copyRecords(db *bbolt.DB, w *walker) (records int, err error) {
 	w.leaf = c.leaf
 	all, err := w.buckets()
 	for _, b := range all {
-		if err == nil && (isRecords(b.name) || string(b.name) == quarantineBucket) {
+		if err == nil && (isRecords(b.name) || string(b.name) == quarantineBucket || string(b.name) == infoBucket) {
 			err = w.bucket(b.name, b.value)
 		}
 	}
@@ -58,7 +58,13 @@ func (c *copier) keep(name []byte, e *element) error {
 		return err
 	}
 	b.FillPercent = 1 // keys come in order
-	if string(name) == quarantineBucket {
+	switch {
+	case string(name) == infoBucket:
+		if string(e.key) != salvagedKey {
+			return nil // the new file has its own
+		}
+		return b.Put(e.key, e.value)
+	case string(name) == quarantineBucket:
 		// The next number is above all that were given.
 		return errors.Join(b.SetSequence(max(b.Sequence(), seqOf(e.key))), b.Put(e.key, e.value))
 	}

@@ -103,17 +103,21 @@ func unreplaced(path string, file *os.File, seen ...fs.FileInfo) error {
 	return nil
 }
 
-// putAside gives the file a second name, and leaves it its own: a crash before it
-// is replaced must not look like a file that never was.
-func putAside(path string) (aside string, err error) {
+// asideName returns the second name that a file at path is to have, or has.
+func asideName(path string) string {
 	if aside := asideBefore(path); aside != "" {
-		return aside, syncDir(path)
+		return aside
 	}
-	aside = path + damagedInfix + time.Now().UTC().Format("20060102T150405.000000000Z")
-	if os.Link(path, aside) == nil {
-		return aside, syncDir(path)
+	return path + damagedInfix + time.Now().UTC().Format("20060102T150405.000000000Z")
+}
+
+// putAside gives the file its second name, and leaves it its own: a crash before it
+// is replaced must not look like a file that never was.
+func putAside(path, aside string) error {
+	if asideBefore(path) == aside || os.Link(path, aside) == nil {
+		return syncDir(path)
 	}
-	return aside, copyFile(aside, path) // a file system without links
+	return copyFile(aside, path) // a file system without links
 }
 
 // copyFile makes the file to, whole or not at all.

@@ -38,11 +38,10 @@ func Open(path string, opts ...Option) (*Store, error) {
 			return nil, c.explained(path, err)
 		}
 	}
-	salvaged, err := c.prepare(path)
-	if err != nil {
+	if err := c.prepare(path); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, config: c, salvaged: salvaged, sessions: make(map[string]*session)}
+	s := &Store{path: path, config: c, sessions: make(map[string]*session)}
 	s.idle.L = &s.mu
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err
@@ -51,28 +50,29 @@ func Open(path string, opts ...Option) (*Store, error) {
 		s.db.Close()
 		return nil, c.explained(path, err)
 	}
+	if err := s.view(s.findNote); err != nil {
+		s.db.Close()
+		return nil, err
+	}
 	sweep(path)
 	return s, nil
 }
 
 // prepare checks the file, and salvages or compacts it where that is due and
 // asked for.
-func (c *config) prepare(path string) (*Salvage, error) {
+func (c *config) prepare(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("bolt: %w", err)
+		return fmt.Errorf("bolt: %w", err)
 	}
 	im, err := c.inspect(path, info)
 	switch {
-	case err == nil:
-		if c.compact && im.wasteful() {
-			return nil, c.compactFile(path)
-		}
-		return nil, nil
+	case err == nil && c.compact && im.wasteful():
+		return c.compactFile(path)
 	case c.salvage && isCorrupt(err):
 		return c.salvageFile(path, info, err)
 	}
-	return nil, err
+	return err
 }
 
 // inspect checks the file under a lock.

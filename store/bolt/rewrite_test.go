@@ -77,6 +77,9 @@ func (r *rewriting) finish(t *testing.T, path string) (rewritten bool) {
 	if len(bad) > 0 || !maps.Equal(sound, r.want) {
 		t.Errorf("%d records and %d damaged, want %d", len(sound), len(bad), len(r.want))
 	}
+	if told := s.Salvaged() != nil; told != (r.aside > 0) {
+		t.Errorf("Salvaged: %+v", s.Salvaged())
+	}
 	closed(t, s)
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if n := len(entries) - 1; err != nil || n < r.aside || n > r.aside && !r.copies {

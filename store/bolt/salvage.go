@@ -3,7 +3,7 @@
 package bolt
 
 import (
-	"errors"
+	"cmp"
 	"io"
 	"io/fs"
 	"os"
@@ -19,45 +19,52 @@ type Salvage struct {
 	Records int    // in the new file; damaged ones among them show at Load
 }
 
-// Salvaged returns what Open did about a damaged file, nil when the file was
-// sound.
-func (s *Store) Salvaged() *Salvage { return s.salvaged }
+// Salvaged returns what Open, or one before it, did about a damaged file, nil when the
+// file was sound. What was lost is told until somebody heard: a Store that was asked
+// and then closed is the last to tell.
+func (s *Store) Salvaged() *Salvage {
+	s.told.Store(true)
+	return s.salvaged
+}
 
 // salvageFile puts the file at path aside and a new one in its place, unless it
 // is no longer the one that was seen to be damaged: somebody else salvaged it. Its
 // lock is held until the new one has its name.
-func (c *config) salvageFile(path string, seen fs.FileInfo, why error) (*Salvage, error) {
+func (c *config) salvageFile(path string, seen fs.FileInfo, why error) error {
 	old, err := os.Open(path)
 	if err != nil {
-		return nil, c.explained(path, err)
+		return c.explained(path, err)
 	}
 	defer old.Close()
 	if err := lock(old, c.lockWait); err != nil {
-		return nil, c.explained(path, err)
+		return c.explained(path, err)
 	}
 	if err := unreplaced(path, old, seen); err != nil {
-		return nil, err
+		return err
 	}
 	src := &source{ReaderAt: old}
 	if err := notOurs(path, src); src.err == nil && err != nil {
-		return nil, err
+		return err
 	}
-	result := &Salvage{Problem: why.Error()}
+	note := Salvage{Problem: why.Error(), Aside: asideName(path)}
 	temp, err := c.build(path, func(db *bbolt.DB) (err error) {
-		result.Records, err = rescue(db, src)
-		return errors.Join(src.err, err)
+		note.Records, err = rescue(db, src)
+		if err := cmp.Or(src.err, err); err != nil {
+			return err
+		}
+		return db.Update(note.write)
 	})
 	if err != nil {
-		return nil, c.explained(path, err)
+		return c.explained(path, err)
 	}
 	defer os.Remove(temp)
-	if result.Aside, err = putAside(path); err != nil {
-		return nil, c.explained(path, err)
+	if err := putAside(path, note.Aside); err != nil {
+		return c.explained(path, err)
 	}
 	if runtime.GOOS == "windows" {
 		old.Close() // an open file cannot be replaced there
 	}
-	return result, c.explained(path, replace(temp, path))
+	return c.explained(path, replace(temp, path))
 }
 
 // notOurs returns a *FormatError for a damaged file when what can be read of it tells

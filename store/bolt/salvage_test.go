@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -34,6 +36,20 @@ func unlist(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// copied copies a file as it is now: what a process that is killed leaves.
+func copied(t *testing.T, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(path))
+	file, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(to, file, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
 
 // A file that is as full as it may be is salvaged whole, in more than one transaction,
@@ -101,5 +117,54 @@ func TestB22_DamagedFormatIsSalvaged(t *testing.T) {
 	}
 	if sound, _ := load(t, session(t, open(t, path, bolt.WithSalvage()), "c")); len(sound) != 1 {
 		t.Errorf("%d records, want 1", len(sound))
+	}
+}
+
+// What was lost is told by every Open, also one without the option and after a
+// compaction, until a Store that was asked is closed.
+func TestB22_SalvageIsToldUntilItIsHeard(t *testing.T) {
+	path := tempPath(t)
+	s := open(t, path)
+	commit(t, session(t, s, "c"), put(store.Outgoing, 1, nil), put(store.Outgoing, 2, make([]byte, 2<<20)))
+	closed(t, s)
+	unlist(t, path)
+	s = open(t, path, bolt.WithSalvage())
+	commit(t, session(t, s, "c"), del(store.Outgoing, 2))
+	closed(t, s) // nobody asked
+	s = open(t, path, bolt.WithCompaction())
+	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
+		t.Errorf("not compacted: %d bytes, %v", info.Size(), err)
+	}
+	got := s.Salvaged()
+	if got == nil || got.Records != 2 || !strings.Contains(got.Problem, "free pages") {
+		t.Fatalf("Salvaged: %+v", got)
+	}
+	if _, err := os.Stat(got.Aside); err != nil {
+		t.Error(err)
+	}
+	killed := copied(t, path)
+	closed(t, s)
+	if again := open(t, killed).Salvaged(); again == nil || again.Problem != got.Problem {
+		t.Errorf("after a process was killed: %+v", again)
+	}
+	if got := open(t, path).Salvaged(); got != nil {
+		t.Errorf("told and closed, and then %+v", got)
+	}
+}
+
+// A second salvage tells of the first, of which nobody heard.
+func TestB22_SalvageTellsOfTheOneBefore(t *testing.T) {
+	path := tempPath(t)
+	closed(t, open(t, path))
+	var first *bolt.Salvage
+	for range 2 {
+		unlist(t, path)
+		s := open(t, path, bolt.WithSalvage())
+		if first == nil {
+			first = open(t, copied(t, path)).Salvaged()
+		} else if got := s.Salvaged(); got == nil || !strings.Contains(got.Problem, filepath.Base(first.Aside)) {
+			t.Errorf("Salvaged: %+v, want a word on %s", got, first.Aside)
+		}
+		closed(t, s)
 	}
 }

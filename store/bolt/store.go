@@ -22,6 +22,7 @@ type Store struct {
 	db       *bbolt.DB
 	file     *os.File // db's
 	salvaged *Salvage
+	told     atomic.Bool // what salvaged is
 
 	broken atomic.Pointer[uncertain] // set once, by the leader
 	plan   planner                   // owned by the leader, see commit.go
@@ -81,6 +82,10 @@ func (s *Store) Close() (err error) {
 
 func (s *Store) close() error {
 	s.closeSessions()
+	if s.salvaged != nil && s.told.Load() {
+		s.bound(nil)
+		s.update(forgetNote) // or it is told again, which does no harm
+	}
 	if s.broken.Load() != nil {
 		// A transaction that ended in a panic may hold bbolt's locks, so Close would
 		// hang. Only the mapping stays behind.
