@@ -51,5 +51,5 @@ func (c *config) compactFile(path string) error {
 	if runtime.GOOS == "windows" {
 		err = closeOld() // an open file cannot be replaced there
 	}
-	return c.explained(path, errors.Join(err, replace(temp, path)))
+	return c.explained(path, errors.Join(err, os.Rename(temp, path)))
 }

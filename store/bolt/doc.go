@@ -40,8 +40,9 @@
 // save one page of writing, but make Open depend on a scan of all pages that
 // cannot be kept from crashing on a damaged file.
 //
-// Open reads all pages of the file once, and flushes its head: what it finds may be
-// the commit of a process that was killed, or had an error, before its last flush.
+// Open reads all pages of the file once, and flushes its head and its directory: what
+// it finds may be the commit, or the file, of a process that was killed, or had an
+// error, before its last flush.
 //
 // # The file
 //

@@ -181,13 +181,45 @@ func TestB06_OpenFlushesWhatItFinds(t *testing.T) {
 	s, sess, _ = eioStore(t)
 	failing(t, changing, len(calls)-1, syscall.EIO, func() { commits(t, store.ErrUncertain, sess) })
 	closed(t, s)
-	// The head, so that the system counts it as not yet written, and its flush.
+	// The head, so that the system counts it as not yet written, its flush, and that of
+	// the directory.
 	calls = traced(t, changing, func() { opens(t, nil, s.Path()) })
-	if fmt.Sprint(calls) != "[pwrite fsync]" || calls[0].args[3] > 4096 {
+	if fmt.Sprint(calls) != "[pwrite fsync fsync]" || calls[0].args[3] > 4096 {
 		t.Errorf("Open makes the calls %v", calls)
 	}
 	for n := range calls {
 		failing(t, changing, n, syscall.EIO, func() { opens(t, syscall.EIO, s.Path()) })
+	}
+}
+
+// A process dies after it gave a file its name, and before the name is durable: the
+// next Open flushes the directory before anybody relies on the file.
+func TestB06_OpenFlushesTheName(t *testing.T) {
+	for _, r := range rewritings(t) {
+		t.Run(r.name, func(t *testing.T) {
+			path := tempPath(t)
+			r.start(t, path)
+			flushes := func(c call) bool {
+				name, err := os.Readlink(fmt.Sprint("/proc/self/fd/", c.args[0]))
+				return err == nil && name == filepath.Dir(path)
+			}
+			named := false
+			intercepted(t, []int{unix.SYS_FSYNC, unix.SYS_LINKAT, unix.SYS_RENAMEAT}, func(c call) syscall.Errno {
+				named = named || c.number != unix.SYS_FSYNC
+				if named && c.number == unix.SYS_FSYNC && flushes(c) {
+					return syscall.EIO
+				}
+				return 0
+			}, func() { opens(t, syscall.EIO, path, r.option) })
+			flushed := false
+			intercepted(t, []int{unix.SYS_FSYNC}, func(c call) syscall.Errno {
+				flushed = flushed || flushes(c)
+				return 0
+			}, func() { opens(t, nil, path, r.option) })
+			if !flushed {
+				t.Error("the directory was not flushed")
+			}
+		})
 	}
 }
 

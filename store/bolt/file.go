@@ -18,7 +18,8 @@ import (
 )
 
 // create makes an empty store at path unless a file is there. A crash leaves no
-// half-made file under that name: an empty one is damage, not a beginning.
+// half-made file under that name: an empty one is damage, not a beginning. Open flushes
+// the name, whoever gave it.
 func (c *config) create(path string) error {
 	temp, err := c.build(path, func(*bbolt.DB) error { return nil })
 	if err != nil {
@@ -39,7 +40,7 @@ func (c *config) create(path string) error {
 			return nil
 		}
 	}
-	return errors.Join(err, syncDir(path))
+	return err
 }
 
 // build makes a store beside path with what fill puts into it, on disk when it
@@ -80,12 +81,6 @@ func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, er
 	return temp, errors.Join(err, db.Close())
 }
 
-// replace puts the file temp in the place of path. On systems where an open file
-// can be replaced the caller holds the old one's lock meanwhile.
-func replace(temp, path string) error {
-	return errors.Join(os.Rename(temp, path), syncDir(path))
-}
-
 // unreplaced returns an error that wraps ErrInUse when the open file has not, or
 // no longer, the name path, or is not the one that was seen before: another process
 // put a new one in its place.
@@ -117,7 +112,10 @@ func putAside(path, aside string) error {
 	if asideBefore(path) == aside || os.Link(path, aside) == nil {
 		return syncDir(path)
 	}
-	return copyFile(aside, path) // a file system without links
+	if err := copyFile(aside, path); err != nil { // a file system without links
+		return err
+	}
+	return syncDir(path)
 }
 
 // copyFile makes the file to, whole or not at all.
@@ -136,7 +134,7 @@ func copyFile(to, from string) error {
 	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return err
 	}
-	return replace(out.Name(), to)
+	return os.Rename(out.Name(), to)
 }
 
 // syncDir makes the names in path's directory durable. Windows has no such call

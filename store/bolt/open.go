@@ -46,7 +46,7 @@ func Open(path string, opts ...Option) (*Store, error) {
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err
 	}
-	if err := settle(s.file); err != nil {
+	if err := settle(path, s.file); err != nil {
 		s.db.Close()
 		return nil, c.explained(path, err)
 	}
@@ -168,11 +168,12 @@ func (c *config) openLocked(path string, readOnly bool) (db *bbolt.DB, file *os.
 	return db, file, nil
 }
 
-// settle makes what is in the file durable. The last commit may be one whose
-// process was killed before the flush at its end, or had an error from it: then
+// settle makes what is in the file durable, and its name. The last commit may be one
+// whose process was killed before the flush at its end, or had an error from it: then
 // readers see it, but the system may count the head as written that is not on disk.
-// So the head is written again, as it is, before it is flushed.
-func settle(f *os.File) error {
+// So the head is written again, as it is, before it is flushed. The same goes for the
+// name: who gave it to the file may not have got to flush the directory.
+func settle(path string, f *os.File) error {
 	src := &source{ReaderAt: f}
 	h, err := readHead(src)
 	if err := cmp.Or(src.err, err); err != nil {
@@ -185,7 +186,10 @@ func settle(f *os.File) error {
 	if _, err := f.WriteAt(b[:], h.at); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(path)
 }
 
 func (c *config) bboltOptions() *bbolt.Options {

@@ -64,7 +64,7 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) error {
 	if runtime.GOOS == "windows" {
 		old.Close() // an open file cannot be replaced there
 	}
-	return c.explained(path, replace(temp, path))
+	return c.explained(path, os.Rename(temp, path))
 }
 
 // notOurs returns a *FormatError for a damaged file when what can be read of it tells
