@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"go.etcd.io/bbolt"
 )
@@ -31,7 +30,7 @@ func (s *Store) Backup(w io.Writer) error {
 // snapshot returns a copy of the file, read from its beginning, and what closes and
 // removes it.
 func (s *Store) snapshot() (f *os.File, remove func(), err error) {
-	f, err = os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+newInfix)
+	f, err = newBeside(s.path, defaultMode, nil)
 	if err != nil {
 		return nil, nil, s.config.explained(s.path, err)
 	}

@@ -28,7 +28,7 @@ type call struct {
 var (
 	changing = []int{
 		unix.SYS_PWRITE64, unix.SYS_FTRUNCATE, unix.SYS_FDATASYNC, unix.SYS_FSYNC,
-		unix.SYS_FCHMOD, unix.SYS_RENAMEAT, unix.SYS_LINKAT,
+		unix.SYS_FCHMOD, unix.SYS_FCHOWN, unix.SYS_RENAMEAT, unix.SYS_LINKAT,
 	}
 	reading = []int{unix.SYS_PREAD64}
 )
@@ -36,7 +36,7 @@ var (
 func (c call) String() string {
 	return map[int]string{
 		unix.SYS_PWRITE64: "pwrite", unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_FDATASYNC: "fdatasync", unix.SYS_FSYNC: "fsync",
-		unix.SYS_FCHMOD: "fchmod", unix.SYS_RENAMEAT: "rename", unix.SYS_LINKAT: "link",
+		unix.SYS_FCHMOD: "fchmod", unix.SYS_FCHOWN: "fchown", unix.SYS_RENAMEAT: "rename", unix.SYS_LINKAT: "link",
 		unix.SYS_PREAD64: "pread",
 	}[c.number]
 }

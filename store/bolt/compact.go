@@ -34,7 +34,11 @@ func (c *config) compactFile(path string) error {
 		return old.Close()
 	}
 	defer closeOld()
-	temp, err := c.build(path, func(db *bbolt.DB) error {
+	info, err := file.Stat()
+	if err != nil {
+		return c.explained(path, err)
+	}
+	temp, err := c.build(path, info, func(db *bbolt.DB) error {
 		src := &source{ReaderAt: file}
 		h, err := readHead(src)
 		if err := cmp.Or(src.err, err); err != nil {

@@ -112,3 +112,45 @@ func TestB22_NoPermission(t *testing.T) {
 		}
 	}
 }
+
+// A new file has the mode that was asked for, less the umask.
+func TestFileMode(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o027))
+	for mode, want := range map[fs.FileMode]fs.FileMode{0: 0o600, 0o640: 0o640, 0o666: 0o640} {
+		path := tempPath(t)
+		if mode == 0 {
+			closed(t, open(t, path))
+		} else {
+			closed(t, open(t, path, bolt.WithFileMode(mode)))
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("mode %v, %v; want %v", info.Mode(), err, want)
+		}
+	}
+}
+
+// A file that is compacted or salvaged keeps its mode and its owner.
+func TestFileModeOfARewrittenFile(t *testing.T) {
+	for _, r := range rewritings(t)[1:] {
+		path := tempPath(t)
+		r.start(t, path)
+		if err := os.Chmod(path, 0o664); err != nil {
+			t.Fatal(err)
+		}
+		want := uint32(os.Getuid())
+		if want == 0 { // only root may give files away
+			want = 1234
+			if err := os.Chown(path, 1234, 5678); err != nil {
+				t.Fatal(err)
+			}
+		}
+		closed(t, open(t, path, r.option))
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o664 || info.Sys().(*syscall.Stat_t).Uid != want {
+			t.Errorf("%s: %+v, %v", r.name, info, err)
+		}
+		if file, err := os.ReadFile(path); err != nil || string(file) == string(r.file) {
+			t.Errorf("%s: not rewritten, %v", r.name, err)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -221,6 +222,35 @@ func TestB06_OpenFlushesTheName(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file system without hard links: who makes the file a little later than another
+// process leaves that one's alone.
+func TestB06_CreationWithoutLinksReplacesNothing(t *testing.T) {
+	path := tempPath(t)
+	var first *bolt.Store
+	var sess store.Session
+	intercepted(t, []int{unix.SYS_LINKAT, unix.SYS_OPENAT}, func(c call) syscall.Errno {
+		switch {
+		case c.number == unix.SYS_LINKAT:
+			return syscall.EPERM
+		case c.args[2]&unix.O_EXCL != 0 && first == nil: // the later one begins its file
+			first = open(t, path)
+			sess = session(t, first, "c")
+			commit(t, sess, put(store.Outgoing, 1, nil))
+		}
+		return 0
+	}, func() {
+		if _, err := bolt.Open(path, bolt.WithLockTimeout(60*time.Millisecond)); !errors.Is(err, store.ErrInUse) {
+			t.Errorf("Open: %v, want ErrInUse", err)
+		}
+	})
+	commit(t, sess, put(store.Outgoing, 2, nil))
+	closed(t, first)
+	if sound, _ := load(t, session(t, open(t, path), "c")); len(sound) != 2 {
+		t.Errorf("%d of 2 records that were reported durable", len(sound))
+	}
+	onlyFile(t, path)
 }
 
 // Each write, flush and renaming of an Open that makes, compacts or salvages a

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -21,20 +23,20 @@ import (
 // half-made file under that name: an empty one is damage, not a beginning. Open flushes
 // the name, whoever gave it.
 func (c *config) create(path string) error {
-	temp, err := c.build(path, func(*bbolt.DB) error { return nil })
+	temp, err := c.build(path, nil, func(*bbolt.DB) error { return nil })
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temp)
 	// A link, unlike a rename, does not replace what another process just made.
 	err = os.Link(temp, path)
-	if errors.Is(err, fs.ErrExist) {
+	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		err = c.renameNew(temp, path) // a file system without links
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
 		return nil
-	}
-	if err != nil { // a file system without links
-		err = os.Rename(temp, path)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, fs.ErrNotExist):
 		// Another process made the file meanwhile, opened it and swept ours away.
 		if _, gone := os.Stat(path); gone == nil {
 			return nil
@@ -44,9 +46,9 @@ func (c *config) create(path string) error {
 }
 
 // build makes a store beside path with what fill puts into it, on disk when it
-// returns, and returns its name.
-func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newInfix)
+// returns, and returns its name. It is to replace old, if that is not nil.
+func (c *config) build(path string, old fs.FileInfo, fill func(*bbolt.DB) error) (temp string, err error) {
+	f, err := newBeside(path, c.mode, old)
 	if err != nil {
 		return "", err
 	}
@@ -56,7 +58,7 @@ func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, er
 			os.Remove(temp)
 		}
 	}()
-	if err := errors.Join(f.Chmod(c.mode), f.Close()); err != nil {
+	if err := f.Close(); err != nil {
 		return "", err
 	}
 	options := c.bboltOptions()
@@ -79,6 +81,27 @@ func (c *config) build(path string, fill func(*bbolt.DB) error) (temp string, er
 		return "", err // bbolt may hold its locks, so that Close would hang
 	}
 	return temp, errors.Join(err, db.Close())
+}
+
+// newBeside makes an empty file beside path, for those who may use old, or with mode
+// where there is none.
+func newBeside(path string, mode fs.FileMode, old fs.FileInfo) (*os.File, error) {
+	if old != nil {
+		mode = defaultMode // until it has its owner
+	}
+	for {
+		f, err := os.OpenFile(path+newInfix+strconv.FormatUint(rand.Uint64(), 10), os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case err != nil || old == nil:
+			return f, err
+		}
+		if err := errors.Join(giveTo(f, old), f.Chmod(old.Mode().Perm())); err != nil {
+			return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+		return f, nil
+	}
 }
 
 // unreplaced returns an error that wraps ErrInUse when the open file has not, or
@@ -125,7 +148,11 @@ func copyFile(to, from string) error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(from), filepath.Base(from)+newInfix)
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := newBeside(from, 0, info)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,12 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+//go:build darwin || dragonfly || freebsd || (linux && !android) || netbsd || openbsd
 
 package bolt
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -30,3 +32,20 @@ func lock(f *os.File, wait time.Duration) error {
 // unlock lets go of the lock by name: a mapping that was left keeps the open file
 // alive, and the lock with it.
 func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// renameNew renames a file unless there is one with the new name. Those who make one
+// hold the directory's lock meanwhile.
+func (c *config) renameNew(from, to string) error {
+	dir, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := lock(dir, c.lockWait); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(to); err == nil {
+		return fs.ErrExist
+	}
+	return os.Rename(from, to)
+}

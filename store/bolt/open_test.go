@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -134,24 +133,6 @@ func TestOptionsChecked(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file was made: %v", err)
-	}
-}
-
-func TestFileMode(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no such permission bits there")
-	}
-	for _, mode := range []fs.FileMode{0, 0o640} {
-		path, want := tempPath(t), mode
-		if mode == 0 {
-			want = 0o600
-			closed(t, open(t, path))
-		} else {
-			closed(t, open(t, path, bolt.WithFileMode(mode)))
-		}
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
-			t.Errorf("mode %v, %v; want %v", info.Mode(), err, want)
-		}
 	}
 }
 

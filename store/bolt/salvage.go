@@ -47,7 +47,7 @@ func (c *config) salvageFile(path string, seen fs.FileInfo, why error) error {
 		return err
 	}
 	note := Salvage{Problem: why.Error(), Aside: asideName(path)}
-	temp, err := c.build(path, func(db *bbolt.DB) (err error) {
+	temp, err := c.build(path, seen, func(db *bbolt.DB) (err error) {
 		note.Records, err = rescue(db, src)
 		if err := cmp.Or(src.err, err); err != nil {
 			return err
