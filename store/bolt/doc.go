@@ -47,8 +47,8 @@
 // # The file
 //
 // Beside the file stand, for as long as it is made or written anew, one with its
-// name, ".new-" and digits, and those that [WithSalvage] put aside. Open removes
-// what a killed process left of the former.
+// name, ".millrace-new-" and digits, and those that [WithSalvage] put aside. Open
+// removes what a killed process left of the former.
 //
 // One process at a time has the file open; another gets [store.ErrInUse]. It must
 // be on a local file system with working locks and flushes, not on NFS or SMB.

@@ -6,24 +6,41 @@ package bolt
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
 // Names beside a store's: its own, one of these, and what sets it apart.
 const (
-	newInfix     = ".new-"     // a file that is being made; digits
-	damagedInfix = ".damaged-" // a file that was put aside; the time
+	newInfix     = ".millrace-new-" // a file that is being made; digits
+	damagedInfix = ".damaged-"      // a file that was put aside; the time
 )
 
 // sweep removes the files beside path that nobody goes on making. The caller has
-// path open: with its lock nobody else compacts it, and who was about to create
-// it copes with the loss, see create.
+// path open: with its lock nobody else compacts it, and who was about to create it
+// copes with the loss, see create.
 func sweep(path string) {
 	for _, name := range beside(path, newInfix) {
 		if suffix := name[len(path)+len(newInfix):]; strings.Trim(suffix, "0123456789") == "" {
-			os.Remove(name) // one that stays takes room and does no harm
+			removeUnused(name) // one that stays takes room and does no harm
 		}
 	}
+}
+
+// removeUnused removes a file that nobody has locked, as a store has that is open.
+func removeUnused(name string) {
+	f, err := os.Open(name)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if lock(f, 0) != nil {
+		return
+	}
+	if runtime.GOOS == "windows" {
+		f.Close() // an open file cannot be removed there, one that is a store neither
+	}
+	os.Remove(name)
 }
 
 // asideBefore returns the name that path was given by a putAside whose process
@@ -41,11 +58,11 @@ func asideBefore(path string) string {
 	return ""
 }
 
-// beside returns the names in path's directory that begin with path and infix.
+// beside returns the names of files in path's directory that begin with path and infix.
 func beside(path, infix string) (names []string) {
 	entries, _ := os.ReadDir(filepath.Dir(path)) // what can be read of it
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), filepath.Base(path)+infix) {
+		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), filepath.Base(path)+infix) {
 			names = append(names, filepath.Join(filepath.Dir(path), e.Name()))
 		}
 	}

@@ -152,3 +152,26 @@ func TestSymbolicLink(t *testing.T) {
 		t.Errorf("Open: %v, want ErrInUse", err)
 	}
 }
+
+// What a killed process left is removed; a store of another name is not, whatever that
+// is, nor what is no file.
+func TestSweptFiles(t *testing.T) {
+	path := tempPath(t)
+	stays := []string{path + ".new-20261124", path + ".millrace-new-copy", path + ".millrace-new-1"}
+	for _, name := range stays {
+		open(t, name)
+	}
+	dir, left := path+".millrace-new-2", path+".millrace-new-3"
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(left, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, open(t, path))
+	for _, name := range append(stays, dir) {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s stays: %v", left, err)
+	}
+}
