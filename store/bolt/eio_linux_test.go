@@ -253,6 +253,31 @@ func TestB06_CreationWithoutLinksReplacesNothing(t *testing.T) {
 	onlyFile(t, path)
 }
 
+// bbolt stumbles over damage that came after the file was checked: Open lets go of it
+// all the same, as the file may be put right.
+func TestB22_DamagedWhileOpening(t *testing.T) {
+	path := tempPath(t)
+	closed(t, open(t, path))
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intercepted(t, []int{unix.SYS_FLOCK}, func(c call) syscall.Errno {
+		if c.args[1]&unix.LOCK_EX != 0 {
+			unlist(t, path)
+		}
+		return 0
+	}, func() {
+		if _, err := bolt.Open(path); !isCorrupt(err) {
+			t.Errorf("Open: %v, want a CorruptError", err)
+		}
+	})
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, open(t, path, bolt.WithLockTimeout(60*time.Millisecond)))
+}
+
 // Each write, flush and renaming of an Open that makes, compacts or salvages a
 // file fails with EIO, in turn, also where a file cannot have two names: Open says
 // so, and the next one has everything.

@@ -46,12 +46,12 @@ func Open(path string, opts ...Option) (*Store, error) {
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err
 	}
-	if err := settle(path, s.file); err != nil {
-		s.db.Close()
-		return nil, c.explained(path, err)
+	err = c.explained(path, settle(path, s.file))
+	if err == nil {
+		err = s.view(s.findNote)
 	}
-	if err := s.view(s.findNote); err != nil {
-		s.db.Close()
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	sweep(path)
@@ -151,8 +151,9 @@ func (c *config) openLocked(path string, readOnly bool) (db *bbolt.DB, file *os.
 		return err
 	})
 	if err != nil {
-		if file != nil {
-			file.Close() // after a panic; else bbolt did
+		if file != nil { // after a panic; else bbolt did, and this does nothing
+			unlock(file)
+			file.Close()
 		}
 		err = c.explained(path, err)
 		if number := syscall.Errno(0); !errors.As(err, &number) && !errors.Is(err, store.ErrInUse) && !isCorrupt(err) {
