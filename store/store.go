@@ -36,8 +36,8 @@ type Store interface {
 type Session interface {
 	// Load calls visit for every record, ordered by kind and number. A record
 	// that cannot be read or whose content is damaged is set aside, so that it is
-	// met once and not again, and is visited with Err set, in its place as far as
-	// its key is known. The value is only valid during the call. An error from
+	// met once and not again unless there is no room for that, and is visited with
+	// Err set, in its place as far as its key is known. The value is only valid during the call. An error from
 	// visit ends Load, which returns it. visit may call Commit and Read.
 	Load(visit func(Entry) error) error
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +110,32 @@ func TestB22_DamagedRecordsLeaveTheLimit(t *testing.T) {
 	sess := session(t, s, "c")
 	load(t, sess)
 	commit(t, sess, put(store.Outgoing, 3, []byte("c")))
+	if err := sess.Commit([]store.Op{put(store.Outgoing, 4, nil)}); !errors.Is(err, store.ErrFull) {
+		t.Errorf("Commit: %v, want ErrFull", err)
+	}
+}
+
+// Two Loads at once meet the same damaged records, with nothing in them: each leaves
+// the count once.
+func TestB22_DamagedRecordsLeaveTheLimitOnce(t *testing.T) {
+	path := tempPath(t)
+	s := open(t, path)
+	commit(t, session(t, s, "c"), put(store.Outgoing, 1, nil), put(store.Outgoing, 2, nil))
+	closed(t, s)
+	raw(t, path, func(tx *bbolt.Tx) error {
+		return tx.Bucket(recordsBucket(store.Outgoing)).Put([]byte{0, 0, 0, 0, 0, 0, 0, 1}, nil)
+	})
+	sess := session(t, open(t, path, bolt.WithLimits(2, 0)), "c")
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			if err := sess.Load(func(store.Entry) error { return nil }); err != nil {
+				t.Errorf("Load: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	commit(t, sess, put(store.Outgoing, 3, nil))
 	if err := sess.Commit([]store.Op{put(store.Outgoing, 4, nil)}); !errors.Is(err, store.ErrFull) {
 		t.Errorf("Commit: %v, want ErrFull", err)
 	}

@@ -17,7 +17,8 @@
 //
 // Every record carries a CRC-32C over its client, kind, number and value. One
 // that does not match is moved to a quarantine within the file as Load finds it,
-// visited once with a [store.DamageError], and kept for [Store.Quarantine]. Open
+// visited once with a [store.DamageError], and kept for [Store.Quarantine]. Where there
+// is no room for that it is only taken out, or stays to be met again. Open
 // checks the file's pages before it trusts them, also that each leads to all of its
 // records and that the names of clients are what they were: damage there is a
 // [CorruptError], and the file stays as it is unless [WithSalvage] says that what

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"github.com/millrace/mqtt/internal/chance"
@@ -276,6 +277,37 @@ func TestB22_DamagedWhileOpening(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed(t, open(t, path, bolt.WithLockTimeout(60*time.Millisecond)))
+}
+
+// A damaged record on a disk without room for its copy, or for anything: Load visits
+// it, and the sound ones. There is room for its deletion as soon as there is any.
+func TestB22_DamagedRecordOnAFullDisk(t *testing.T) {
+	for name, full := range map[string][]int{"cannot grow": {unix.SYS_FTRUNCATE}, "cannot be written": {unix.SYS_FTRUNCATE, unix.SYS_PWRITE64}} {
+		t.Run(name, func(t *testing.T) {
+			path := tempPath(t)
+			s := open(t, path)
+			sess := session(t, s, "c")
+			commit(t, sess, put(store.Outgoing, 1, nil), put(store.Outgoing, 2, make([]byte, 900_000)), put(store.Outgoing, 3, nil))
+			closed(t, s)
+			raw(t, path, func(tx *bbolt.Tx) error {
+				b, key := tx.Bucket(recordsBucket(store.Outgoing)), []byte{0, 0, 0, 0, 0, 0, 0, 2}
+				return b.Put(key, append([]byte("xxxx"), b.Get(key)[4:]...))
+			})
+			s = open(t, path)
+			sess = session(t, s, "c")
+			intercepted(t, full, func(call) syscall.Errno { return syscall.ENOSPC }, func() {
+				for n := uint64(0); sess.Commit([]store.Op{put(store.Inbox, n, make([]byte, 50_000))}) == nil; n++ {
+				}
+				if sound, bad := load(t, sess); len(bad) != 1 || sound[store.Key{Kind: store.Outgoing, Seq: 3}] != "" || len(sound) < 2 {
+					t.Errorf("%d sound and %d damaged records", len(sound), len(bad))
+				}
+			})
+			load(t, sess)
+			if _, bad := load(t, sess); len(bad) > 0 {
+				t.Errorf("%d damaged records stay", len(bad))
+			}
+		})
+	}
 }
 
 // Each write, flush and renaming of an Open that makes, compacts or salvages a

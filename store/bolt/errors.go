@@ -82,6 +82,11 @@ func (c *config) explained(path string, err error) error {
 	return fmt.Errorf("bolt: %s: %w", path, withNumber(err))
 }
 
+// noRoom reports whether err is about the room that the file, or its disk, has.
+func noRoom(err error) bool {
+	return errors.Is(err, store.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
 // withNumber puts back the error number that bbolt prints into its text where it
 // grows the file, which is where a full disk shows.
 func withNumber(err error) error {

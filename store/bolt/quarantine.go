@@ -6,7 +6,6 @@ package bolt
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -29,11 +28,16 @@ type damaged struct {
 }
 
 // setAside moves the records of bad to the quarantine in one transaction, or only
-// takes them out when there is no room for them.
+// takes them out when there is no room for them. On a disk that has no room for that
+// either they stay, to be met again: what is sound can be sent all the same, and that
+// makes room.
 func (s *session) setAside(c *copied, bad []damaged) error {
 	err := s.moveAway(c, bad, true)
-	if errors.Is(err, store.ErrFull) {
+	if noRoom(err) {
 		err = s.moveAway(c, bad, false)
+	}
+	if noRoom(err) {
+		return nil
 	}
 	return err
 }
@@ -51,8 +55,8 @@ func (s *session) moveAway(c *copied, bad []damaged, keep bool) error {
 		for i := range bad {
 			d := &bad[i]
 			key, raw := c.key(d.index), c.value(d.index)
-			if !bytes.Equal(b.Get(key), raw) {
-				continue // a commit was here since
+			if now := b.Get(key); now == nil || !bytes.Equal(now, raw) {
+				continue // a commit was here since, or another Load
 			}
 			if err := b.Delete(key); err != nil {
 				return err
