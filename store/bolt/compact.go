@@ -18,6 +18,10 @@ func (im *image) wasteful() bool {
 	return int64(im.head.pages)*im.head.pageSize > compactAbove && uint64(im.free) > im.head.pages/2
 }
 
+// Uncompacted returns why Open left a file as it was that was due for
+// [WithCompaction], nil when it did not.
+func (s *Store) Uncompacted() error { return s.uncompacted }
+
 // compactFile replaces the file at path. Its lock is held until the new one has
 // its name, so that nobody commits to the old one meanwhile.
 func (c *config) compactFile(path string) error {

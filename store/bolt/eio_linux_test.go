@@ -310,6 +310,33 @@ func TestB22_DamagedRecordOnAFullDisk(t *testing.T) {
 	}
 }
 
+// A file that cannot be compacted for want of room, or of permission, opens as it is.
+func TestB22_CompactionWithoutRoom(t *testing.T) {
+	r := rewritings(t)[1]
+	for want, number := range map[syscall.Errno]int{syscall.ENOSPC: unix.SYS_FTRUNCATE, syscall.EACCES: unix.SYS_RENAMEAT} {
+		path := tempPath(t)
+		r.start(t, path)
+		intercepted(t, []int{number}, func(call) syscall.Errno { return want }, func() {
+			s, err := bolt.Open(path, r.option)
+			if err != nil {
+				t.Errorf("Open: %v", err)
+				return
+			}
+			if err := s.Uncompacted(); !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("Uncompacted: %v, want %v", err, want)
+			}
+			same(t, "not compacted", session(t, s, "c"), r.want)
+			closed(t, s)
+		})
+		onlyFile(t, path)
+		s := open(t, path, r.option)
+		if err := s.Uncompacted(); err != nil {
+			t.Errorf("with room again: %v", err)
+		}
+		closed(t, s)
+	}
+}
+
 // Each write, flush and renaming of an Open that makes, compacts or salvages a
 // file fails with EIO, in turn, also where a file cannot have two names: Open says
 // so, and the next one has everything.

@@ -38,10 +38,11 @@ func Open(path string, opts ...Option) (*Store, error) {
 			return nil, c.explained(path, err)
 		}
 	}
-	if err := c.prepare(path); err != nil {
+	uncompacted, err := c.prepare(path)
+	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, config: c, sessions: make(map[string]*session)}
+	s := &Store{path: path, config: c, uncompacted: uncompacted, sessions: make(map[string]*session)}
 	s.idle.L = &s.mu
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err
@@ -59,20 +60,23 @@ func Open(path string, opts ...Option) (*Store, error) {
 }
 
 // prepare checks the file, and salvages or compacts it where that is due and
-// asked for.
-func (c *config) prepare(path string) error {
+// asked for. It returns why it was not compacted: a file can be used all the same.
+func (c *config) prepare(path string) (uncompacted, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("bolt: %w", err)
+		return nil, fmt.Errorf("bolt: %w", err)
 	}
 	im, err := c.inspect(path, info)
 	switch {
 	case err == nil && c.compact && im.wasteful():
-		return c.compactFile(path)
+		err = c.compactFile(path)
+		if noRoom(err) || errors.Is(err, fs.ErrPermission) {
+			return err, nil
+		}
 	case c.salvage && isCorrupt(err):
-		return c.salvageFile(path, info, err)
+		err = c.salvageFile(path, info, err)
 	}
-	return err
+	return nil, err
 }
 
 // inspect checks the file under a lock.

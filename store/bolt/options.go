@@ -100,7 +100,8 @@ func WithSalvage() Option {
 
 // WithCompaction lets Open write the file anew when it is larger than 1 MiB and
 // more than half of it is free. A crash in between leaves the old file or the
-// new one.
+// new one. Where there is no room for a new one, or no permission to make it, Open
+// goes on with the file as it is, and [Store.Uncompacted] tells why.
 func WithCompaction() Option {
 	return func(c *config) { c.compact = true }
 }

@@ -24,6 +24,8 @@ type Store struct {
 	salvaged *Salvage
 	told     atomic.Bool // what salvaged is
 
+	uncompacted error
+
 	broken atomic.Pointer[uncertain] // set once, by the leader
 	plan   planner                   // owned by the leader, see commit.go
 
