@@ -128,6 +128,7 @@ func (s *Store) carryOut(group []*request) (commits int64) {
 func (s *Store) transact(group []*request) (committed bool, err error) {
 	before := make(map[*session]usage)
 	s.bound(group)
+	left := s.toRelease()
 	err = s.update(func(tx *bbolt.Tx) error {
 		committed = false
 		s.plan.begin(s, tx)
@@ -148,10 +149,14 @@ func (s *Store) transact(group []*request) (committed bool, err error) {
 		if !committed {
 			return errUnchanged
 		}
-		return nil
+		_, err := release(tx, left)
+		return err
 	})
 	s.plan.end()
 	if err == nil {
+		if committed {
+			s.released(left)
+		}
 		return committed, nil
 	}
 	for sess, usage := range before {

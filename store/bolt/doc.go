@@ -34,8 +34,9 @@
 // A commit costs two flushes, whatever its size. Batches that are committed while
 // another commit is under way share the next one, also those of different
 // sessions: under load the flushes per batch fall. [Stats] counts both.
-// Deleted records leave room that later ones use; the file itself never shrinks,
-// but [WithCompaction] rewrites it at Open. There is no way to turn the flushing
+// Deleted records leave room that later ones use, and so does what a client without
+// records took once its session is closed; the file itself never shrinks, but
+// [WithCompaction] rewrites it at Open. There is no way to turn the flushing
 // off; for a session that need not outlive the process, take [store.Memory].
 // The list of free pages is written with every commit too: leaving it out would
 // save one page of writing, but make Open depend on a scan of all pages that

@@ -42,7 +42,8 @@ func Open(path string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, config: c, uncompacted: uncompacted, sessions: make(map[string]*session)}
+	s := &Store{path: path, config: c, uncompacted: uncompacted}
+	s.sessions, s.left = make(map[string]*session), make(map[string]struct{})
 	s.idle.L = &s.mu
 	if s.db, s.file, err = c.openLocked(path, false); err != nil {
 		return nil, err

@@ -75,6 +75,7 @@ func (s *session) Close() error {
 		st.idle.Wait()
 	}
 	delete(st.sessions, s.clientID)
+	st.left[string(s.prefix)] = struct{}{}
 	return nil
 }
 

@@ -35,6 +35,7 @@ type Store struct {
 	idle     sync.Cond // a leader is done
 	closed   bool
 	sessions map[string]*session // the open ones
+	left     map[string]struct{} // prefixes of the closed ones, see release.go
 	leading  bool
 	queue    []*request
 	stats    Stats
@@ -84,10 +85,7 @@ func (s *Store) Close() (err error) {
 
 func (s *Store) close() error {
 	s.closeSessions()
-	if s.salvaged != nil && s.told.Load() {
-		s.bound(nil)
-		s.update(forgetNote) // or it is told again, which does no harm
-	}
+	s.tidy()
 	if s.broken.Load() != nil {
 		// A transaction that ended in a panic may hold bbolt's locks, so Close would
 		// hang. Only the mapping stays behind.
@@ -106,8 +104,31 @@ func (s *Store) closeSessions() {
 	}
 	for _, sess := range s.sessions {
 		sess.closed = true
+		s.left[string(sess.prefix)] = struct{}{}
 	}
 	clear(s.sessions)
+}
+
+// tidy carries out what was left for the end. Should it fail, that is there the next
+// time, and does no harm.
+func (s *Store) tidy() {
+	s.bound(nil)
+	left, told := s.toRelease(), s.salvaged != nil && s.told.Load()
+	if len(left) == 0 && !told {
+		return
+	}
+	s.update(func(tx *bbolt.Tx) error {
+		changed, err := release(tx, left)
+		switch {
+		case err != nil:
+			return err
+		case told:
+			return forgetNote(tx)
+		case !changed:
+			return errUnchanged
+		}
+		return nil
+	})
 }
 
 // Stats counts what a Store did since it was opened.

@@ -170,6 +170,8 @@ func TestCompaction(t *testing.T) {
 	for i := range uint64(30) {
 		commit(t, sess, del(store.Outgoing, i))
 	}
+	comeAndGo(t, s, "gone", allKinds...)
+	path = copied(t, path) // with what was not released
 	closed(t, s)
 	before, _ := os.Stat(path)
 	s = open(t, path, bolt.WithCompaction())
@@ -187,6 +189,9 @@ func TestCompaction(t *testing.T) {
 		}
 	}
 	closed(t, s)
+	if got := bucketsIn(t, path); len(got) != 1 {
+		t.Errorf("empty buckets came along: %q", got)
+	}
 	closed(t, open(t, path, bolt.WithCompaction())) // nothing to do
 	onlyFile(t, path)
 }
