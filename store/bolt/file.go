@@ -177,18 +177,28 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// resolve follows symbolic links, so that a replaced file is the one they mean.
+// resolve follows symbolic links, so that a made or replaced file is the one they mean.
 func resolve(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", fmt.Errorf("bolt: %w", err)
 	}
 	real, err := filepath.EvalSymlinks(path)
-	switch {
-	case err == nil:
+	if err == nil {
 		return real, nil
-	case errors.Is(err, fs.ErrNotExist):
+	}
+	dir, err2 := filepath.EvalSymlinks(filepath.Dir(path))
+	if !errors.Is(err, fs.ErrNotExist) || err2 != nil {
+		return "", fmt.Errorf("bolt: %w", err)
+	}
+	// There is no file yet, or path is a link to none.
+	path = filepath.Join(dir, filepath.Base(path))
+	target, err := os.Readlink(path)
+	if err != nil {
 		return path, nil
 	}
-	return "", fmt.Errorf("bolt: %w", err)
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(dir, target)
+	}
+	return resolve(target)
 }

@@ -153,6 +153,24 @@ func TestSymbolicLink(t *testing.T) {
 	}
 }
 
+// A link to no file yet is one to the file that is made.
+func TestSymbolicLinkToNothing(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	link, deep := filepath.Join(dir, "link"), filepath.Join(dir, "link to link")
+	path := filepath.Join(other, "sessions.db")
+	if err := errors.Join(os.Symlink(path, link), os.Symlink("link", deep)); err != nil {
+		t.Skip(err)
+	}
+	s := open(t, deep)
+	if s.Path() != path {
+		t.Errorf("Path: %s, want %s", s.Path(), path)
+	}
+	closed(t, s)
+	onlyFile(t, path)
+	closed(t, open(t, link))
+	onlyFile(t, path)
+}
+
 // What a killed process left is removed; a store of another name is not, whatever that
 // is, nor what is no file.
 func TestSweptFiles(t *testing.T) {
