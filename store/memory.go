@@ -159,21 +159,26 @@ func (l Limits) over(before, limits Limits) bool {
 }
 
 func (s *memorySession) Read(keys []Key, visit func(i int, value []byte) error) error {
-	for i, key := range keys {
-		r, err := s.lock()
-		if err != nil {
-			return err
-		}
+	r, err := s.lock()
+	if err != nil {
+		return err
+	}
+	values := make([][]byte, 0, len(keys))
+	for _, key := range keys {
 		value, ok := r.values[key]
-		r.mu.Unlock() // visit may call the session
 		if !ok {
-			return fmt.Errorf("%w: %s", ErrNotFound, key)
+			err = fmt.Errorf("%w: %s", ErrNotFound, key)
+			break
 		}
+		values = append(values, value)
+	}
+	r.mu.Unlock() // visit may call the session
+	for i, value := range values {
 		if err := visit(i, value[:len(value):len(value)]); err != nil {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
 func (s *memorySession) Limits() Limits { return s.limits }

@@ -17,7 +17,7 @@ var (
 	ErrFull = errors.New("store: full")
 	// ErrUncertain is returned by a Commit whose last step failed, so that its ops
 	// may or may not be durable, and by every call after it until the session is
-	// opened anew.
+	// opened anew, or the whole Store where that says so.
 	ErrUncertain = errors.New("store: the last commit may or may not be durable")
 	// ErrNotFound is returned by Read for a key that has no record.
 	ErrNotFound = errors.New("store: no such record")
@@ -50,7 +50,8 @@ type Session interface {
 
 	// Read calls visit for each of keys, in their order. The value is only valid
 	// during the call. It returns an error that wraps [ErrNotFound] when one has no
-	// record, and a *[DamageError] when its content is damaged.
+	// record, and a *[DamageError] when its content is damaged. A Commit at the same
+	// time is seen whole or not at all by up to 1,000 keys with 64 KiB in their values.
 	Read(keys []Key, visit func(i int, value []byte) error) error
 
 	// Limits returns what the session may hold.

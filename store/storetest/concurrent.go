@@ -52,14 +52,15 @@ func manyOverwritesAndDeletes(t *testing.T, p *place) {
 	holds(t, session(t, st), want...)
 }
 
-// commitBesideRead reads a record that is overwritten all the time: Read sees
-// one of the values, whole, and both of a batch.
+// commitBesideRead reads two records that are overwritten together all the time: Read
+// sees the values of one batch, whole.
 func commitBesideRead(t *testing.T, p *place) {
 	const rounds = 200
 	s := session(t, p.store(t))
+	keys := []store.Key{key(store.Outgoing, 1), key(store.Exchange, 1)}
 	pair := func(i uint64) []store.Op {
 		value := string(numbered(i, 64+int(i)*37%5000))
-		return []store.Op{put(store.Outgoing, 1, value), put(store.Outgoing, i+2, value)}
+		return []store.Op{{Key: keys[0], Body: []byte(value)}, {Key: keys[1], Body: []byte(value)}, put(store.Outgoing, i+2, value)}
 	}
 	commit(t, s, pair(0)...)
 	done := make(chan struct{})
@@ -71,14 +72,13 @@ func commitBesideRead(t *testing.T, p *place) {
 				return
 			default:
 			}
-			err := s.Read([]store.Key{key(store.Outgoing, 1)}, func(_ int, value []byte) error {
-				if len(value) < 64 || string(value[:8]) != string(value[8:16]) {
-					return fmt.Errorf("half a value, %d bytes", len(value))
-				}
-				return nil
-			})
-			if err != nil {
+			var got [2]string
+			if err := s.Read(keys, func(i int, value []byte) error { got[i] = string(value); return nil }); err != nil {
 				t.Errorf("Read: %v", err)
+				return
+			}
+			if len(got[0]) < 64 || got[0][:8] != got[0][8:16] || got[0] != got[1] {
+				t.Errorf("Read sees %d and %d bytes of different batches, or half a value", len(got[0]), len(got[1]))
 				return
 			}
 		}

@@ -37,16 +37,26 @@ func limitMessages(t *testing.T, p *place) {
 	commit(t, s, del(store.Outgoing, 1))
 	commit(t, s, put(store.Outgoing, 4, "d"))
 	full(t, s, put(store.Outgoing, 5, "e"))
+	commit(t, s, del(store.Outgoing, 1), del(store.Outgoing, 9)) // neither is there
+	full(t, s, put(store.Outgoing, 5, "e"))
 }
 
 func limitBytes(t *testing.T, p *place) {
-	s := session(t, p.limited(t, store.Limits{Bytes: 10}))
+	limits := store.Limits{Bytes: 10}
+	st := p.limited(t, limits)
+	s := reopen(t, st)
+	if got := s.Limits(); got != limits {
+		t.Errorf("Limits: %+v, want %+v", got, limits)
+	}
 	commit(t, s, store.Op{Key: key(store.Outgoing, 1), Head: []byte("12"), Body: []byte("345")})
 	full(t, s, put(store.Outgoing, 2, "123456"))
 	commit(t, s, put(store.Outgoing, 2, "12345"))
 	full(t, s, put(store.Outgoing, 3, "1"))
 	full(t, s, put(store.Outgoing, 1, "123456"))
 	commit(t, s, put(store.Outgoing, 1, ""), put(store.Outgoing, 3, "1234"))
+	full(t, s, put(store.Outgoing, 1, "12"))
+	closeSession(t, s)
+	s = session(t, st)
 	full(t, s, put(store.Outgoing, 1, "12"))
 	commit(t, s, put(store.Outgoing, 1, "1"))
 }

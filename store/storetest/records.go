@@ -60,6 +60,18 @@ func loadLetsVisitCommit(t *testing.T, p *place) {
 	holds(t, s)
 }
 
+func loadLetsVisitRead(t *testing.T, p *place) {
+	s := session(t, p.store(t))
+	commit(t, s, put(store.Outgoing, 1, "a"), put(store.Exchange, 1, "b"))
+	err := s.Load(func(e store.Entry) error {
+		reads(t, s, record{e.Key, string(e.Value)}, record{key(store.Exchange, 1), "b"})
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+}
+
 func deleteAbsent(t *testing.T, p *place) {
 	s := session(t, p.store(t))
 	commit(t, s, del(store.Outgoing, 1), put(store.Outgoing, 2, "b"), del(store.Incoming, 9))
@@ -123,6 +135,29 @@ func commitKeepsNoSlices(t *testing.T, p *place) {
 	clear(body)
 	clear(ops)
 	holds(t, s, record{key(store.Outgoing, 1), "bodyhead"}, record{key(store.Outgoing, 2), "headbody"})
+	// Nor one of a value in one piece.
+	head, body = []byte("head"), []byte("body")
+	commit(t, s, store.Op{Key: key(store.Outgoing, 1), Body: body}, store.Op{Key: key(store.Outgoing, 2), Head: head})
+	clear(head)
+	clear(body)
+	holds(t, s, record{key(store.Outgoing, 1), "body"}, record{key(store.Outgoing, 2), "head"})
+}
+
+func largeBatch(t *testing.T, p *place) {
+	s := session(t, p.store(t))
+	var ops []store.Op
+	var want []record
+	for i := range uint64(5000) {
+		ops = append(ops, put(store.Incoming, i, "v"))
+		want = append(want, record{key(store.Incoming, i), "v"})
+	}
+	commit(t, s, ops...)
+	holds(t, s, want...)
+	for i := range ops {
+		ops[i].Delete = true
+	}
+	commit(t, s, ops...)
+	holds(t, s)
 }
 
 func emptyBatch(t *testing.T, p *place) {
@@ -144,7 +179,7 @@ func emptyValue(t *testing.T, p *place) {
 func largeValue(t *testing.T, p *place) {
 	st := p.store(t)
 	s := reopen(t, st)
-	value := numbered(1, 1<<20+1)
+	value := numbered(1, 5<<20+1)
 	commit(t, s, put(store.Outgoing, 1, "small"),
 		store.Op{Key: key(store.Outgoing, 2), Head: value[:3], Body: value[3:]},
 		put(store.Outgoing, 3, "small"))
@@ -187,10 +222,12 @@ func readNotFound(t *testing.T, p *place) {
 	s := session(t, p.store(t))
 	commit(t, s, put(store.Outgoing, 1, "a"), put(store.Outgoing, 3, "c"))
 	for _, absent := range []store.Key{key(store.Outgoing, 2), key(store.Incoming, 1), key(200, 0)} {
-		visits := 0
-		err := s.Read([]store.Key{key(store.Outgoing, 1), absent}, func(int, []byte) error { visits++; return nil })
-		if !errors.Is(err, store.ErrNotFound) || visits > 1 {
-			t.Errorf("Read of %s: %v after %d visits, want ErrNotFound", absent, err, visits)
+		for at, keys := range [][]store.Key{{absent, key(store.Outgoing, 1)}, {key(store.Outgoing, 1), absent}} {
+			visits := 0
+			err := s.Read(keys, func(int, []byte) error { visits++; return nil })
+			if !errors.Is(err, store.ErrNotFound) || visits > at {
+				t.Errorf("Read of %s: %v after %d visits, want ErrNotFound", keys, err, visits)
+			}
 		}
 	}
 }

@@ -97,6 +97,18 @@ func closeKeepsRecords(t *testing.T, p *place) {
 	holds(t, session(t, st), want)
 }
 
+// A session of one record keeps it, of whatever kind that is.
+func closeKeepsAnyKind(t *testing.T, p *place) {
+	st := p.store(t)
+	for _, kind := range []store.Kind{store.Meta, store.Outgoing, store.Exchange, store.Incoming, store.Inbox, 77} {
+		s := reopen(t, st, kind.String())
+		commit(t, s, put(kind, 1, "a"), put(store.Outgoing, 2, "b"))
+		commit(t, s, del(store.Outgoing, 2))
+		closeSession(t, s)
+		holds(t, session(t, st, kind.String()), record{key(kind, 1), "a"})
+	}
+}
+
 func reopenKeepsRecords(t *testing.T, p *place) {
 	var want []record
 	for i := range uint64(4) {
