@@ -133,7 +133,7 @@ func (s *Store) tidy() {
 
 // Stats counts what a Store did since it was opened.
 type Stats struct {
-	Commits  int64 // transactions on disk: two flushes each
+	Commits  int64 // transactions on disk: two flushes each, three where the file grew
 	Batches  int64 // calls of Commit that succeeded, with something to do
 	Failures int64 // calls of Commit that failed
 }
