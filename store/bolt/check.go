@@ -89,6 +89,23 @@ func (n *named) mark() uint64 {
 	return binary.NativeEndian.Uint64(n.value[8:])
 }
 
+// intended returns the name of a bucket as it was before one bit flipped, where the
+// mark tells: flipped again, it has that checksum, and no other has.
+func (n *named) intended() []byte {
+	mark, name := n.mark(), bytes.Clone(n.name)
+	if mark>>32 != 1 || mark == nameMark(name) {
+		return n.name
+	}
+	for bit := range 8 * len(name) {
+		name[bit/8] ^= 1 << (bit % 8)
+		if isRecords(name) && mark == nameMark(name) {
+			return name
+		}
+		name[bit/8] ^= 1 << (bit % 8)
+	}
+	return n.name
+}
+
 // buckets returns the buckets at the top.
 func (w *walker) buckets() (all []named, err error) {
 	leaf := w.leaf

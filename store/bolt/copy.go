@@ -17,8 +17,9 @@ func copyRecords(db *bbolt.DB, w *walker) (records int, err error) {
 	w.leaf = c.leaf
 	all, err := w.buckets()
 	for _, b := range all {
-		if err == nil && (isRecords(b.name) || string(b.name) == quarantineBucket || string(b.name) == infoBucket) {
-			err = w.bucket(b.name, b.value)
+		name := b.intended()
+		if err == nil && (isRecords(name) || string(name) == quarantineBucket || string(name) == infoBucket) {
+			err = w.bucket(name, b.value)
 		}
 	}
 	return c.records, c.end(err)

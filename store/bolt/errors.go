@@ -54,8 +54,8 @@ type SizeError struct {
 
 // Error says how large the record is and how large it may be.
 func (e *SizeError) Error() string {
-	return fmt.Sprintf("%v: record %s has %d bytes, and in the file %s it may have %d at most, so that there is always room to delete it",
-		store.ErrFull, e.Key, e.Size, e.Path, e.Largest)
+	return fmt.Sprintf("%v: record %s has %d bytes: %d are the most that can be kept in the file %s and be deleted again for sure",
+		store.ErrFull, e.Key, e.Size, e.Largest, e.Path)
 }
 
 // Unwrap returns [store.ErrFull].

@@ -76,7 +76,8 @@ func WithMaxFile(bytes int64) Option {
 
 // WithFileMode sets the permission bits of a file that Open makes, less the
 // umask; 0o600 is the default. A file that exists keeps its own, and its owner, also
-// where it is written anew; access lists and the like it does not keep then.
+// where it is written anew, for which a process must be allowed to give it away;
+// access lists and the like it does not keep then.
 func WithFileMode(mode fs.FileMode) Option {
 	return func(c *config) { c.mode = mode }
 }
