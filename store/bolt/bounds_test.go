@@ -41,7 +41,7 @@ func fillFile(t *testing.T, sess store.Session, kind store.Kind, size func() int
 // far as it goes. Each of them can be deleted, in any order, also after a new start.
 func TestB22_FullFileCanBeEmptied(t *testing.T) {
 	rnd := chance.Rand(t)
-	for range chance.Rounds(3, 60) {
+	for range chance.Rounds(2, 60) {
 		limit := int64(1<<20 + rnd.IntN(2<<20))
 		size := []int{100, 3000, int(max(limit/128, 16<<10))}[rnd.IntN(3)]
 		path := tempPath(t)

@@ -94,7 +94,8 @@ func WithLockTimeout(d time.Duration) Option {
 // [CorruptError]. A file that the system fails to read is not salvaged, as what
 // cannot be read now may be sound: Open returns the system's error. Nor is one of
 // which something tells that it is not a store of sessions, or one of a newer
-// version: that is a [FormatError].
+// version: that is a [FormatError]. One of which nothing
+// tells what it was is put aside.
 func WithSalvage() Option {
 	return func(c *config) { c.salvage = true }
 }
