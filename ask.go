@@ -84,7 +84,7 @@ func (t *routes) subscribe(packet []*route) *control {
 	var id uint32
 	if v == V5 && !t.limits.noSubID {
 		if id = packet[0].subID; id == 0 {
-			t.lastID = t.lastID%268_435_455 + 1
+			t.lastID = t.lastID%maxSubscriptionID + 1
 			id = t.lastID
 		}
 		p.Props = &codec.Properties{SubscriptionIDs: []uint32{id}}

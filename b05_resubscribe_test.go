@@ -130,7 +130,7 @@ func TestB05_UnansweredAndRemovedOffline(t *testing.T) {
 			s := script(t, v, mqtt.WithSession(time.Hour))
 			kept, gone, off := s.subscribed("kept", 1), s.subscribed("gone", 1), s.subscribed("off", 1)
 			subscribe(t, s.conn, "new", mqtt.WithoutWaiting())
-			s.ExpectBytes(rawSubscribe(v, 4, 4, "new", 1))
+			first := s.ExpectPacket()
 			done := make(chan error, 1)
 			go func() { done <- gone.Unsubscribe(t.Context()) }()
 			s.ExpectBytes(rawUnsubscribe(v, 5, "gone"))
@@ -143,7 +143,8 @@ func TestB05_UnansweredAndRemovedOffline(t *testing.T) {
 			}
 			s.next(connack(v, true))
 			s.ExpectBytes(rawUnsubscribe(v, 6, "gone", "off"))
-			s.ExpectBytes(rawSubscribe(v, 7, 4, "new", 1))
+			// With the same subscription identifier, which messages may carry by now.
+			s.ExpectBytes(slices.Concat(first[:2], []byte{0, 7}, first[4:]))
 			s.suback(0xB0, 6, 0, 0)
 			s.suback(0x90, 7, 1)
 			s.recut(connack(v, true))

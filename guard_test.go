@@ -194,7 +194,7 @@ func TestB13_ContextsOfConnAndSubscription(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.Expect("82 09 0001 02 0B01 0001 74 01")
+				w.Expect("82 0C 0001 05 0B???????? 0001 74 01")
 				w.Send("90 04 0001 00 01")
 				synctest.Wait()
 				cancel()

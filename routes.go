@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,8 +87,17 @@ type target struct {
 }
 
 func newRoutes(c *Conn) *routes {
-	return &routes{conn: c, filters: map[string]*route{}, removed: map[string]struct{}{}}
+	t := &routes{conn: c, filters: map[string]*route{}, removed: map[string]struct{}{}}
+	if c.cfg.session > 0 {
+		// What waits at the server carries the identifiers of an earlier process. All
+		// of these take as many bytes.
+		t.lastID = 1<<21 + rand.Uint32N(maxSubscriptionID/2)
+	}
+	return t
 }
+
+// maxSubscriptionID is the largest subscription identifier (section 3.8.2.1.2).
+const maxSubscriptionID = 268_435_455
 
 // changed makes every cached match void. mu is held.
 func (t *routes) changed() { t.gen.Add(1) }

@@ -276,7 +276,7 @@ func TestB33_DurableKeepsWhatWasNotHandedOver(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.WithBuffer(2)))
 		ch := d.conn.Subscription("t").C()
 		w := d.up(server.Connack)
-		w.Expect("82 09 0001 02 0B01 0001 74 01")
+		w.Expect("82 0C 0001 05 0B???????? 0001 74 01")
 		w.Send("90 04 0001 00 01")
 		for id := range byte(5) {
 			w.SendBytes([]byte{0x32, 6, 0, 1, 't', 0, id + 1, 0})
@@ -303,7 +303,7 @@ func TestDrain(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.WithManualAck(), mqtt.WithBuffer(1)))
 		ch := d.conn.Subscription("t").C()
 		w := d.up(server.Connack)
-		w.Expect("82 09 0001 02 0B01 0001 74 01")
+		w.Expect("82 0C 0001 05 0B???????? 0001 74 01")
 		w.Send("90 04 0001 00 01")
 		for id := range byte(3) {
 			w.SendBytes([]byte{0x32, 6, 0, 1, 't', 0, id + 1, 0})

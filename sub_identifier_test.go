@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/mqtttest/server"
@@ -25,5 +26,36 @@ func TestB26_SharedAgainWhileMessagesWait(t *testing.T) {
 		expect(t, beside.C(), "2")
 		synctest.Wait()
 		expect(t, first.C(), "2")
+	})
+}
+
+// B4, B26: what waits at the server for a filter carries the identifier that an
+// earlier process gave it. It is not taken for that of another filter which matches
+// too, in a process that subscribes in another order.
+func TestB26_IdentifierOfAnEarlierProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := &server.Network{}
+		srv := server.Start(network, server.Config{})
+		defer srv.Close()
+		process := func(filters ...string) *mqtt.Conn {
+			opts := []mqtt.ConnectOption{mqtt.WithClientID("c"), mqtt.WithSession(time.Hour), mqtt.WithDialer(network.Dial)}
+			for _, f := range filters {
+				opts = append(opts, mqtt.WithSubscription(f, mqtt.QoS(1)))
+			}
+			conn, err := mqtt.Connect(t.Context(), "mqtt://server", opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range filters {
+				<-conn.Subscription(f).Ready()
+			}
+			return conn
+		}
+		process("a/b").Close()
+		publish(t, srv, "a/b", 1, "waits")
+		conn := process("a/#", "a/b")
+		expect(t, conn.Subscription("a/b").C(), "waits")
+		expect(t, conn.Subscription("a/#").C(), "waits")
+		conn.Close()
 	})
 }
