@@ -35,18 +35,29 @@ func (r *run) countLane(lane int) Lane {
 	if lanes[lane] == 2 {
 		anew, witnessed = r.watch.anew.sights, r.witness.anew
 	}
-	got := judge(promised, r.watch.received[lane].sights, unless(anew))
-	seen := judge(promised, r.witness.seen(lane), unless(witnessed))
+	knew := nothing
+	if lanes[lane] == 2 {
+		knew = known(r.watch.answered.sights, r.watch.released.sights, anew)
+	}
+	got := judge(promised, r.watch.received[lane].sights, unless(anew), knew)
+	seen := judge(promised, r.witness.seen(lane), unless(witnessed), nothing)
 	l := Lane{
 		QoS: lanes[lane], Promised: got.promised, Received: got.received, Failed: len(r.watch.failed[lane].sights),
-		Lost: max(len(got.missing), len(seen.missing)), Doubled: got.doubled + seen.doubled, ByBroker: got.byBroker + seen.byBroker,
-		Disorder: got.reorder + seen.reorder, Again: got.again,
+		Lost: len(union(got.missing, seen.missing)), Doubled: got.doubled + seen.doubled, ByBroker: got.byBroker + seen.byBroker,
+		Disorder: got.reorder + seen.reorder, Again: got.again, Relapsed: got.relapsed,
 		Examples: append(got.examples, seen.examples...),
 	}
 	if lanes[lane] == 2 {
 		l.Examples = slices.Concat(l.Examples, got.twice, seen.twice)
 	}
 	return l
+}
+
+// union returns what is in one of two lists without doubles.
+func union(a, b []int) []int {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // countMochi counts the lanes by what mochi's tapes tell, and what it says that it
@@ -62,6 +73,7 @@ func (r *run) countMochi(tb broker.TB) error {
 	if err != nil {
 		return err
 	}
+	r.result.Ended = t.ended
 	for lane := range lanes {
 		w := r.watch
 		r.result.Lanes = append(r.result.Lanes,

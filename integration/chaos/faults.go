@@ -29,10 +29,11 @@ func (p *proxy) disturb(ctx context.Context, rng *rand.Rand) {
 }
 
 // disturb kills the process again and again until ctx ends, and leaves it
-// running. A process that ends by itself is an error.
-func (p *process) disturb(ctx context.Context, rng *rand.Rand) error {
-	for {
-		timer := time.NewTimer(between(rng, 500*time.Millisecond, 8*time.Second))
+// running. A process that ends by itself is an error. at is the proxy that the
+// process connects through.
+func (p *process) disturb(ctx context.Context, rng *rand.Rand, at *proxy) error {
+	for most := 2 * time.Second; ; most = 8 * time.Second { // the first within a short run
+		timer := time.NewTimer(between(rng, 500*time.Millisecond, most))
 		select {
 		case <-timer.C:
 		case <-p.ended:
@@ -40,7 +41,15 @@ func (p *process) disturb(ctx context.Context, rng *rand.Rand) error {
 		case <-ctx.Done():
 			return nil
 		}
-		p.kill()
+		if rng.IntN(2) == 0 {
+			// What it says last dies with it, as it does with a machine.
+			at.mute(time.Second)
+			pause(ctx, between(rng, 0, 300*time.Millisecond))
+			p.kill()
+			at.each((*link).reset)
+		} else {
+			p.kill()
+		}
 		pause(ctx, between(rng, 0, time.Second))
 		if err := p.start(); err != nil {
 			return err

@@ -15,12 +15,14 @@ type given struct {
 	ids      map[message]uint16 // the latest
 	released map[message]bool   // PUBREL came
 	highest  [len(lanes)]int    // on this link
+	newest   [len(lanes)]int    // that came, on any link
+	again    map[message]bool   // came once more, with its identifier
 }
 
 func newGiven() *given {
 	return &given{
 		read: map[message]bool{}, taken: map[message]bool{}, refused: map[message]bool{}, renewed: map[message]bool{},
-		open: map[uint16]message{}, ids: map[message]uint16{}, released: map[message]bool{},
+		open: map[uint16]message{}, ids: map[message]uint16{}, released: map[message]bool{}, again: map[message]bool{},
 	}
 }
 
@@ -36,7 +38,9 @@ func (g *given) see(p packet) {
 		g.released[m] = true
 	case !p.down || p.kind != codec.PUBACK && p.kind != codec.PUBREC || !known:
 	case p.refused():
-		g.refused[m] = true
+		// What was not sent before there is no cause to refuse but an identifier
+		// that is not free.
+		g.refused[m] = g.again[m] && !g.renewed[m]
 	default:
 		g.taken[m] = true
 	}
@@ -47,12 +51,16 @@ func (g *given) publish(p packet) {
 	if lanes[m.lane] == 2 && g.read[m] && (g.ids[m] != p.id || g.released[m]) {
 		g.renewed[m] = true // against [MQTT-4.3.3-1] or [MQTT-4.3.3-6]
 	}
+	g.again[m] = g.again[m] || g.read[m] && g.ids[m] == p.id
+	first := !g.read[m]
 	g.read[m], g.open[p.id], g.ids[m] = true, m, p.id
 	if m.n == endMark {
 		return
 	}
-	if m.n < g.highest[m.lane] {
+	// Again it may come behind later ones of an earlier link, for the first time not.
+	if m.n < g.highest[m.lane] || first && m.n < g.newest[m.lane] {
 		g.disorder[m.lane]++
 	}
+	g.newest[m.lane] = max(g.newest[m.lane], m.n)
 	g.highest[m.lane] = max(g.highest[m.lane], m.n)
 }

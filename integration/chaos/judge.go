@@ -8,6 +8,7 @@ type tally struct {
 	byBroker int // of these, what the broker is to blame for
 	reorder  int // received for the first time after a later one
 	again    int // received again by a later process: the earlier was killed before its acknowledgement left
+	relapsed int // of these at QoS 2, what an earlier process had answered, and the broker not begun anew
 
 	missing  []int // numbers promised, and not received
 	examples []int // numbers of what was lost or out of order, some
@@ -17,7 +18,7 @@ type tally struct {
 // judge compares promises with the sights of a subscriber, whose processes each
 // may have been killed with messages in hand. excused is asked about each message
 // that was doubled, as often as it was.
-func judge(promised, sights []sight, excused func(sight) bool) tally {
+func judge(promised, sights []sight, excused, known func(sight) bool) tally {
 	var t tally
 	seen, highest := map[int]int{}, 0 // seen: by which process last
 	for _, s := range sights {
@@ -41,6 +42,10 @@ func judge(promised, sights []sight, excused func(sight) bool) tally {
 			t.twice = example(t.twice, s.n)
 		default:
 			t.again++
+			if known(s) {
+				t.relapsed++
+				t.twice = example(t.twice, s.n)
+			}
 		}
 	}
 	t.received = len(seen)
@@ -67,6 +72,34 @@ func unless(anew []sight) func(sight) bool {
 	return func(s sight) bool {
 		left[s]--
 		return left[s] >= 0
+	}
+}
+
+// nothing is what judge asks where later processes owe no knowledge.
+func nothing(sight) bool { return false }
+
+// known returns what judge asks at QoS 2 about a message that a later process was
+// handed again: an earlier one had answered it by PUBREC, so that it was durable
+// there, and no PUBREL had come, behind which the broker may begin it anew.
+func known(answered, released, anew []sight) func(sight) bool {
+	by, over, begun := map[int]int{}, map[int]int{}, map[sight]bool{}
+	for _, s := range answered {
+		if _, ok := by[s.n]; !ok {
+			by[s.n] = s.incarnation
+		}
+	}
+	for _, s := range released {
+		if _, ok := over[s.n]; !ok {
+			over[s.n] = s.incarnation
+		}
+	}
+	for _, s := range anew {
+		begun[s] = true
+	}
+	return func(s sight) bool {
+		first, ok := by[s.n]
+		end, ended := over[s.n]
+		return ok && first < s.incarnation && !(ended && end < s.incarnation) && !begun[s]
 	}
 }
 

@@ -17,7 +17,7 @@ type link struct {
 	plan           plan
 	began          time.Time
 	sheltered      bool            // left alone until it is older than youngTime
-	until          atomic.Int64    // stalled until then, in Unix nanoseconds
+	until          [2]atomic.Int64 // up and down: stalled until then, in Unix nanoseconds
 	ctx            context.Context // ends with the link
 	cancel         context.CancelFunc
 }
@@ -40,7 +40,7 @@ func (l *link) pump(to, from net.Conn, down bool) {
 				pass = min(n, left)
 				left -= pass
 			}
-			if !l.delay(pass) {
+			if !l.delay(pass, down) {
 				return
 			}
 			l.record.Note(down, buf[:pass])
@@ -60,7 +60,11 @@ func (l *link) pump(to, from net.Conn, down bool) {
 }
 
 // delay waits as long as n bytes take, and reports whether the link still lives.
-func (l *link) delay(n int) bool {
+func (l *link) delay(n int, down bool) bool {
+	until := &l.until[0]
+	if down {
+		until = &l.until[1]
+	}
 	d := l.plan.latency
 	if l.plan.rate > 0 {
 		d += time.Duration(n) * time.Second / time.Duration(l.plan.rate)
@@ -69,7 +73,7 @@ func (l *link) delay(n int) bool {
 		return false
 	}
 	for {
-		stalled := time.Until(time.Unix(0, l.until.Load()))
+		stalled := time.Until(time.Unix(0, until.Load()))
 		if stalled <= 0 {
 			return true
 		}

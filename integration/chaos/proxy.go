@@ -190,8 +190,15 @@ func (p *proxy) stall(d time.Duration) {
 	until := time.Now().Add(d).UnixNano()
 	p.each(func(l *link) {
 		p.stalls.Add(1)
-		l.until.Store(until)
+		l.until[0].Store(until)
+		l.until[1].Store(until)
 	})
+}
+
+// mute holds back what the client sends for d; the broker's packets arrive.
+func (p *proxy) mute(d time.Duration) {
+	until := time.Now().Add(d).UnixNano()
+	p.each(func(l *link) { l.until[0].Store(until) })
 }
 
 // soothe ends all faults, and the links that have some.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/store/bolt"
@@ -17,7 +18,19 @@ func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
 		return err
 	}
 	defer anew.Close()
-	opts := newExchanges(anew.write).options()
+	answered, err := createNote(s.Dir, "answered", 1, s.Incarnation)
+	if err != nil {
+		return err
+	}
+	defer answered.Close()
+	released, err := createNote(s.Dir, "released", 1, s.Incarnation)
+	if err != nil {
+		return err
+	}
+	defer released.Close()
+	seen := newExchanges(anew.write)
+	seen.answered, seen.released = answered.write, released.write
+	opts := seen.options()
 	for lane, qos := range lanes {
 		opts = append(opts, mqtt.WithSubscription(topic(lane), qos))
 	}
@@ -48,6 +61,9 @@ func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
 	return err
 }
 
+// slowBody is how long the receiver has some messages in hand.
+const slowBody = 5 * time.Millisecond
+
 func (s *settings) receiveLane(sub *mqtt.Subscription, lane int) error {
 	received, err := createNote(s.Dir, "received", lane, s.Incarnation)
 	if err != nil {
@@ -58,6 +74,9 @@ func (s *settings) receiveLane(sub *mqtt.Subscription, lane int) error {
 		n, sound := parse(m.Payload)
 		if !sound || m.QoS != lanes[lane] {
 			return fmt.Errorf("not a message of this lane: QoS %d, %q", m.QoS, m.Payload)
+		}
+		if n%64 == 0 {
+			time.Sleep(slowBody) // an acknowledgement before its end would leave meanwhile
 		}
 		received.write(n)
 	}

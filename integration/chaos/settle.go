@@ -3,7 +3,12 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/integration/broker"
 )
 
 // settle ends the faults and waits until everything is through.
@@ -23,7 +28,31 @@ func (r *run) settle() error {
 	if err := r.rec.stop(); err != nil {
 		return err
 	}
+	if err := r.askBroker(); err != nil {
+		return err
+	}
 	return r.checkStores()
+}
+
+// askBroker goes on with the receiver's session and counts what the broker sends:
+// what the receiver never acknowledged.
+func (r *run) askBroker() error {
+	var owed atomic.Int64
+	count := func(p mqtt.PacketInfo) {
+		if !p.Sent && p.Type == codec.PUBLISH {
+			owed.Add(1)
+		}
+	}
+	conn, err := mqtt.Connect(context.Background(), r.broker.URL(broker.TCP), mqtt.WithPacketHook(count),
+		mqtt.WithVersions(r.config.Version), mqtt.WithClientID(clientID("receiver")), mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(receiveMaximum))
+	if err != nil {
+		return err
+	}
+	pause(context.Background(), lull)
+	conn.Abort()
+	<-conn.Done()
+	r.result.Owed = int(owed.Load())
+	return nil
 }
 
 // awaitFlow waits until the receiver got on every lane what was published after

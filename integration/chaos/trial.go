@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/integration/broker"
 	"github.com/millrace/mqtt/integration/tape"
 )
@@ -12,6 +13,7 @@ import (
 type trial struct {
 	publisher         *given
 	receiver, witness *handed
+	ended             int // sessions and subscriptions that a client ended, and with that what the broker held
 }
 
 // account is what the tapes say about one client.
@@ -31,6 +33,7 @@ func hear(dir string) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
+	known := map[string]bool{}
 	for _, path := range tapes {
 		begun := false
 		err := tape.Replay(path, func(shown tape.Packet) error {
@@ -41,6 +44,19 @@ func hear(dir string) (*trial, error) {
 			if !begun {
 				a.link()
 				begun = true
+			}
+			switch shown.Frame.Type {
+			case codec.CONNECT:
+				var c codec.Connect
+				if err := c.Decode(shown.Frame.Body); err != nil {
+					return err
+				}
+				if c.CleanStart && known[shown.ClientID] {
+					t.ended++
+				}
+				known[shown.ClientID] = true
+			case codec.UNSUBSCRIBE:
+				t.ended++
 			}
 			p, ok, err := decode(shown)
 			if ok {
@@ -77,8 +93,8 @@ func (t *trial) forgot(h *handed, m message, onLast map[int]bool) bool {
 // judge is what became of a lane, with the broker's part counted apart. failed
 // are the numbers whose Future failed.
 func (t *trial) judge(lane int, promised, failed, received, witnessed []sight) Lane {
-	got := judge(promised, received, t.excuse(t.receiver, lane))
-	seen := judge(promised, witnessed, t.excuse(t.witness, lane))
+	got := judge(promised, received, t.excuse(t.receiver, lane), nothing)
+	seen := judge(promised, witnessed, t.excuse(t.witness, lane), nothing)
 	l := Lane{
 		QoS: lanes[lane], Promised: got.promised, Received: got.received, Again: got.again,
 		Doubled: got.doubled + seen.doubled, ByBroker: got.byBroker + seen.byBroker,
