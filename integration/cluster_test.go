@@ -212,8 +212,8 @@ func (f *failover) finish(t *testing.T) {
 // also the one of the wire, and that the publisher sent in order, is ours.
 func (f *failover) check(t *testing.T, outages []outage) {
 	t.Helper()
-	c := f.lane.count(f.wire.inbound(t, "subscriber"), nil)
 	out := f.wire.outbound(t, "publisher")
+	c := f.lane.count(f.wire.inbound(t, "subscriber"), out, nil)
 	sentDisorder, untrue := out.disorder(f.lane.topic), 0
 	for n, future := range f.lane.futures {
 		if future.Err() == nil && out.acked[wireMessage{f.lane.topic, n}] == 0 {

@@ -3,12 +3,15 @@ package integration
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +29,8 @@ type inboxTask struct {
 	Version mqtt.Version
 	URL     string
 	Path    string // of the store
-	Note    string // file of lines: QoS, number, key, whether an earlier process had it
+	Note    string // file of lines: process, QoS, number, key, whether an earlier process had it
+	Process int    // number of the process
 }
 
 // run says when the server has its subscriptions, and receives until it is killed.
@@ -55,7 +59,7 @@ func (i *inboxTask) run() error {
 		work.Go(func() {
 			for m := range sub.All() {
 				// One write, so that a kill leaves a whole line or none.
-				if _, err := fmt.Fprintf(note, "%d %s %d %t\n", m.QoS, m.Payload, m.InboxKey(), m.Redelivered()); err != nil {
+				if _, err := fmt.Fprintf(note, "%d %d %s %d %t\n", i.Process, m.QoS, m.Payload, m.InboxKey(), m.Redelivered()); err != nil {
 					os.Exit(1) // it must not be acknowledged
 				}
 			}
@@ -63,7 +67,16 @@ func (i *inboxTask) run() error {
 		<-sub.Ready()
 	}
 	fmt.Println("ready")
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	go func() { // ends with the process
+		<-stop
+		_ = conn.Drain(context.Background()) // the Conn's error tells
+	}()
 	work.Wait()
+	if errors.Is(conn.Err(), mqtt.ErrClosed) {
+		return sessions.Close()
+	}
 	return fmt.Errorf("the Conn ended: %w", conn.Err())
 }
 
@@ -94,13 +107,17 @@ func TestInboxOutlivesProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 			task.kill(t, child)
+			task.Process++
 			child = task.start(t)
 		}
 		if err := publisher.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		notes := task.await(t, sent)
-		task.kill(t, child)
+		task.end(t, child)
+		if left := leftInFile(t, task.Path, "inbox"); left > 0 {
+			t.Errorf("%d records are left in the store", left)
+		}
 		in := proxy.wire.inbound(t, "inbox")
 		for qos := mqtt.QoS(1); qos <= 2; qos++ {
 			again, twice := judgeInbox(t, qos, sent, notes, in)
@@ -111,6 +128,7 @@ func TestInboxOutlivesProcess(t *testing.T) {
 
 // inboxLine is a message that a process was handed.
 type inboxLine struct {
+	process     int
 	qos         mqtt.QoS
 	n           int
 	key         uint64
@@ -122,15 +140,21 @@ type inboxLine struct {
 func judgeInbox(t *testing.T, qos mqtt.QoS, sent int, lines []inboxLine, in inbound) (again, twice int) {
 	t.Helper()
 	numbers, keys, first := map[uint64]int{}, map[int]int{}, []int(nil)
+	last := map[uint64]int{} // by key: the process that was handed it last
 	for _, l := range lines {
 		if l.qos != qos {
 			continue
 		}
 		if n, known := numbers[l.key]; known {
-			if again++; n != l.n || !l.redelivered {
-				t.Errorf("QoS %d: %+v, whose key was that of %d", qos, l, n)
+			if again++; n != l.n || !l.redelivered || last[l.key] == l.process {
+				t.Errorf("QoS %d: %+v, whose key was that of %d, handed out by process %d", qos, l, n, last[l.key])
 			}
+			last[l.key] = l.process
 			continue
+		}
+		last[l.key] = l.process
+		if l.process == 0 && l.redelivered {
+			t.Errorf("QoS %d: %+v, and there was no earlier process", qos, l)
 		}
 		numbers[l.key] = l.n
 		if keys[l.n]++; keys[l.n] > 1 {
@@ -156,6 +180,29 @@ func (i *inboxTask) start(t *testing.T) *exec.Cmd {
 	t.Helper()
 	cmd, _ := startChild(t, inboxEnv, i)
 	return cmd
+}
+
+// end ends the process in the orderly way.
+func (i *inboxTask) end(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the last process: %v", err)
+	}
+}
+
+// leftInFile counts the records of a client's session in a store but those about
+// the session as a whole.
+func leftInFile(t *testing.T, path, client string) int {
+	t.Helper()
+	sessions, err := bolt.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sessions.Close()
+	return leftIn(t, sessions, client)
 }
 
 func (i *inboxTask) kill(t *testing.T, cmd *exec.Cmd) {
@@ -200,7 +247,7 @@ func (i *inboxTask) lines() (all []inboxLine, err error) {
 	}
 	for line := range bytes.Lines(text) {
 		var l inboxLine
-		if _, err := fmt.Sscan(string(line), &l.qos, &l.n, &l.key, &l.redelivered); err != nil {
+		if _, err := fmt.Sscan(string(line), &l.process, &l.qos, &l.n, &l.key, &l.redelivered); err != nil {
 			return nil, fmt.Errorf("%q: %w", line, err)
 		}
 		all = append(all, l)

@@ -190,9 +190,9 @@ func (l *load) finish(t *testing.T, w *wire, held func() map[string]bool) tally 
 	if held != nil {
 		taken = held()
 	}
-	in := w.inbound(t, "subscriber")
+	in, out := w.inbound(t, "subscriber"), w.outbound(t, "publisher")
 	for qos, lane := range l.lanes {
-		result.lanes[qos] = lane.count(in, taken)
+		result.lanes[qos] = lane.count(in, out, taken)
 	}
 	return result
 }

@@ -37,12 +37,12 @@ type laneTally struct {
 
 // count compares Futures with what arrived, and that with what the broker sent.
 // held, if not nil, is what the broker took.
-func (l *lane) count(in inbound, held map[string]bool) laneTally {
+func (l *lane) count(in inbound, out outbound, held map[string]bool) laneTally {
 	c := laneTally{published: len(l.futures), disorder: l.disorder, received: len(l.seen) - 1} // without the end mark
 	for n, times := range l.seen {
 		if times > 1 {
 			c.doubled++
-			if in.begun[wireMessage{l.topic, n}] >= times {
+			if in.begun[wireMessage{l.topic, n}] >= times && !out.anew[wireMessage{l.topic, n}] {
 				c.anew++
 			}
 		}

@@ -113,8 +113,9 @@ func (in *inbound) decode(t *testing.T, l *wireLink, clientID string) {
 
 // outbound is what one client sent to the broker.
 type outbound struct {
-	sent  [][]wireMessage     // by link, in order, resends too
-	acked map[wireMessage]int // how often the broker acknowledged it: PUBACK
+	sent  [][]wireMessage      // by link, in order, resends too
+	acked map[wireMessage]int  // how often the broker acknowledged it: PUBACK
+	anew  map[wireMessage]bool // QoS 2: published once more under another identifier, or behind its PUBREL
 }
 
 // outbound decodes the links of the client with an identifier.
@@ -122,15 +123,23 @@ func (w *wire) outbound(t *testing.T, clientID string) outbound {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := outbound{acked: map[wireMessage]int{}}
+	out := outbound{acked: map[wireMessage]int{}, anew: map[wireMessage]bool{}}
+	ids, released := map[wireMessage]uint16{}, map[wireMessage]bool{}
+	last := map[uint16]wireMessage{} // over all links, as identifiers are
 	for _, l := range w.links {
 		var sent []wireMessage
 		open := map[uint16]wireMessage{} // the broker answers on the link that asked
 		mine := l.replay(t, clientID, func(down bool, v codec.Version, f codec.Frame) {
 			switch {
 			case !down && f.Type == codec.PUBLISH:
-				m, _, id := numbered(t, v, f)
+				m, qos, id := numbered(t, v, f)
 				sent, open[id] = append(sent, m), m
+				if before, known := ids[m]; known && qos == 2 && (before != id || released[m]) {
+					out.anew[m] = true
+				}
+				ids[m], last[id] = id, m
+			case !down && f.Type == codec.PUBREL:
+				released[last[ackedID(t, v, f)]] = true
 			case down && f.Type == codec.PUBACK:
 				out.acked[open[ackedID(t, v, f)]]++
 			}
