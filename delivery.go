@@ -146,6 +146,7 @@ func (s *Subscription) wakeIterators() {
 func (s *Subscription) giveUp(msgs []Message) {
 	if len(msgs) > 0 {
 		s.discard(msgs, leaveAcked)
+		s.tellRoom()
 	}
 }
 
@@ -217,7 +218,7 @@ func (s *Subscription) madeRoom() {
 		close(s.room)
 		s.room = nil
 	}
-	if s.hungry && s.live && s.sated() {
+	if s.hungry && s.fed && s.sated() {
 		s.hungry = false
 		s.conn.inbox.wake()
 	}
@@ -228,13 +229,22 @@ func (s *Subscription) madeRoom() {
 }
 
 // isQuiet reports whether s has nothing left to hand over, in the durable inbox
-// neither, and under WithManualAck nothing to be acknowledged. s.mu is held.
+// neither, and under WithManualAck nothing to be acknowledged. What the inbox has
+// for a Subscribe that has not returned stays there. s.mu is held.
 func (s *Subscription) isQuiet() bool {
 	if s.ended {
 		return true
 	}
-	entrusted := s.opts.manual || s.conn.inbox != nil
-	return s.box.len() == 0 && s.hands == 0 && !(entrusted && s.conn.ledger.owes(s))
+	if s.box.len()+s.hands > 0 {
+		return false
+	}
+	switch {
+	case s.conn.inbox != nil:
+		return !s.live || s.fed && !s.conn.ledger.owes(s)
+	case s.opts.manual:
+		return !s.conn.ledger.owes(s)
+	}
+	return true
 }
 
 // roomy reports whether s holds no more than half its limit, or has ended. s.mu is

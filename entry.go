@@ -66,6 +66,19 @@ func (o *owners) add(s *Subscription) {
 
 func (o *owners) has(s *Subscription) bool { return o.first == s || slices.Contains(o.more, s) }
 
+// any reports whether f picks one of them.
+func (o *owners) any(f func(*Subscription) bool) bool {
+	return o.first != nil && f(o.first) || slices.ContainsFunc(o.more, f)
+}
+
+// all returns them.
+func (o *owners) all() []*Subscription {
+	if o.none() {
+		return nil
+	}
+	return append([]*Subscription{o.first}, o.more...)
+}
+
 // application returns the first that is a subscription of the application, nil
 // when there is none.
 func (o *owners) application() *Subscription {

@@ -18,72 +18,78 @@ import (
 // subscription it is in its channel or mailbox, or in a queue here, and then in the
 // store alone. A subscription that ends, but by being unsubscribed, gives back what
 // it has not handed over, which then waits for the next one of the filter.
+//
+// A subscription that comes is fed from the moment on that the committer has
+// compared it with what waits: what is newer stands in its queue until then.
 type inbox struct {
 	conn    *Conn
-	strict  atomic.Bool  // the grace of a restart: what was left goes to the filters that it came for
 	held    atomic.Int64 // how many are in the store alone
 	resting atomic.Bool  // a read failed: it is tried again in a moment
+	anyone  atomic.Bool  // the grace of a restart is over: what was left may go to whoever matches
 
-	mu       sync.Mutex     // guards what follows; the innermost lock
-	returned []returnedMail // given back by those who had them
-	forgone  []string       // filters that the application has unsubscribed
-	more     atomic.Bool    // there is some of that, or a subscription has ended
+	mu       sync.Mutex      // guards what follows; the innermost lock
+	returned []returnedMail  // given back by those who had them
+	forgone  []forgoing      // filters that the application has unsubscribed
+	arrived  []*Subscription // that the application has now
+	more     atomic.Bool     // there is some of that
 
 	// The committer's. It is one goroutine at a time.
-	waits   map[waitKey]*inboxWait        // for whom nobody is here
+	waits   waiting
 	queues  map[*Subscription]*inboxQueue // who has some to come; what is newer stands behind
+	due     bool                          // somebody has more in its queue
 	failing bool                          // the store could not be read
 	earlier bool                          // what an earlier process left may wait for its filters alone
-	seen    uint64                        // generation of the routes that what waits was compared with
+	late    []returnedMail                // of those who have yet to put something back
+	gone    []forgoing                    // filters that what was under way then may still be owed to
 	gaveUp  uint64                        // how many were given up because their filter was unsubscribed
-	set     filterSet
 	run     inboxRun
 }
 
-// returnedMail is a message that a subscription gave back.
+// returnedMail are messages that a subscription gave back.
 type returnedMail struct {
-	sub *Subscription
-	gen uint32
+	sub  *Subscription
+	gens []uint32
 }
 
 // openInbox begins the inbox with what earlier processes left.
 func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
-	in := &inbox{conn: c, waits: map[waitKey]*inboxWait{}, queues: map[*Subscription]*inboxQueue{}, seen: noRoutes}
+	in := &inbox{conn: c, waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0}
 	c.inbox = in
 	c.ledger.openInbox(&inboxBook{
 		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.keepInbox, remove: c.out.unkeepInbox,
 	}, earlier)
 	in.unpark()
 	c.out.keep.halt, c.out.keep.feed = c.ledger.halt, in.feed
-	in.earlier = len(earlier) > 0 && c.cfg.backlogGrace > 0
-	in.strict.Store(in.earlier)
 	for _, it := range earlier {
-		it.owed, it.loose = it.names, len(it.names) == 0 || !in.strict.Load()
-		in.await(it)
+		it.owed, it.loose = debts(it.names), len(it.names) == 0
+		in.index(it)
 	}
-	if in.strict.Load() {
-		c.later(c.cfg.backlogGrace, in.endGrace)
-	}
-	in.wake() // for what was declared
 }
 
-// noRoutes is a generation that the routes never have.
-const noRoutes = ^uint64(0)
-
-// endGrace gives what nobody came back for to whoever matches.
-func (in *inbox) endGrace() {
-	in.strict.Store(false)
+// welcome has the inbox hand out to subs, which the application has now.
+func (in *inbox) welcome(subs ...*Subscription) {
+	in.mu.Lock()
+	in.arrived = append(in.arrived, subs...)
+	in.mu.Unlock()
 	in.lookAgain()
 }
 
-// feedInbox tells the inbox, if there is one, that somebody new may take messages.
-func (c *Conn) feedInbox() {
-	if c.inbox != nil {
-		c.inbox.wake()
+// beginGrace begins the grace of a restart: the application can subscribe now.
+func (in *inbox) beginGrace() {
+	if in.conn.cfg.backlogGrace > 0 {
+		in.conn.later(in.conn.cfg.backlogGrace, in.endGrace)
+		return
 	}
+	in.anyone.Store(true) // before what was declared is welcome: it all matches
 }
 
-// wake has the committer look at what waits: somebody came, or has room.
+// endGrace gives what nobody came back for to whoever matches.
+func (in *inbox) endGrace() {
+	in.anyone.Store(true)
+	in.lookAgain()
+}
+
+// wake has the committer hand out what waits: somebody has room.
 func (in *inbox) wake() {
 	o := in.conn.out
 	o.mu.Lock()
@@ -101,11 +107,8 @@ func (in *inbox) lookAgain() {
 
 // feed hands out what waits, as far as somebody takes it and has room.
 func (in *inbox) feed() {
-	for in.behind() {
-		in.seen = in.conn.routes.gen.Load()
-		in.takeBack()
-		in.adopt()
-	}
+	in.lookThrough()
+	in.due = false
 	if !in.resting.Load() {
 		pages := feedPages
 		for s, q := range in.queues {
@@ -114,6 +117,17 @@ func (in *inbox) feed() {
 	}
 	in.tellDrain()
 }
+
+// lookThrough takes in who came and went, and gives what waits to those who are there.
+func (in *inbox) lookThrough() {
+	for in.behind() {
+		in.takeBack()
+		in.adopt()
+	}
+}
+
+// behind reports whether lookThrough has something to do: nothing is handed out before.
+func (in *inbox) behind() bool { return in.more.Load() || len(in.waits.look) > 0 }
 
 // tellDrain has Drain look whether the subscriptions that it waits for are done.
 func (in *inbox) tellDrain() {
@@ -125,101 +139,116 @@ func (in *inbox) tellDrain() {
 	}
 }
 
-// behind reports whether what waits has to be looked through before anything newer
-// is handed out: somebody came or went.
-func (in *inbox) behind() bool { return in.seen != in.conn.routes.gen.Load() || in.more.Load() }
-
 // giveBack takes back those of msgs that are from the inbox, which s has not
 // handed over and will not, and returns the rest. A subscription calls it under its
-// lock, so that who takes its place finds them here.
+// lock, so that who takes its place finds them here; and also without messages when
+// it ends, for what is in its queue.
 func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
-	in.mu.Lock()
+	back := returnedMail{sub: s}
 	rest = msgs[:0]
 	for i := range msgs {
 		if msgs[i].QoS > 0 {
-			in.returned = append(in.returned, returnedMail{s, msgs[i].ref >> refShift})
+			back.gens = append(back.gens, msgs[i].ref>>refShift)
 		} else {
 			rest = append(rest, msgs[i])
 		}
 	}
+	in.mu.Lock()
+	in.returned = append(in.returned, back)
 	in.mu.Unlock()
 	in.lookAgain()
 	return rest
 }
 
 // forgo gives up what waits for filters that the application has unsubscribed.
-func (in *inbox) forgo(filters []string) {
+// routes.mu is held.
+func (in *inbox) forgo(filters []string, t *routes) {
 	in.mu.Lock()
-	in.forgone = append(in.forgone, filters...)
+	for _, f := range filters {
+		in.forgone = append(in.forgone, forgoing{f, t.gen.Load(), t.joins})
+	}
 	in.mu.Unlock()
 	in.lookAgain()
 }
 
-// takeBack has what was given back, and the queues of those who have ended, wait
-// for who comes next.
+// takeBack has what was given back wait for who comes next, ends what is not to
+// wait any more, and lets in who came.
 func (in *inbox) takeBack() {
 	in.mu.Lock()
-	msgs, forgone := in.returned, in.forgone
-	in.returned, in.forgone = nil, nil
+	returned, forgone, arrived := in.returned, in.forgone, in.arrived
+	in.returned, in.forgone, in.arrived = nil, nil, nil
 	in.more.Store(false)
 	in.mu.Unlock()
-	for _, m := range msgs {
-		if it := in.conn.ledger.item(m.gen); it != nil {
-			in.release(it, m.sub)
+	returned, in.late = append(in.late, returned...), nil
+	for _, r := range returned {
+		if r.sub.puttingBack() {
+			in.late = append(in.late, r) // it tells
+			continue
 		}
+		in.releaseAll(r)
 	}
-	for s, q := range in.queues {
-		if ended, leave := s.ending(); ended && leave == leaveInbox {
-			for _, it := range q.items {
-				in.release(it, s)
-			}
-			in.dequeue(s, q, len(q.items))
-		}
+	for _, f := range forgone {
+		in.giveUp(f)
 	}
-	if in.earlier && !in.strict.Load() {
+	if len(forgone) > 0 && in.conn.ledger.underWay(0) {
+		in.gone = append(in.gone, forgone...)
+	}
+	if in.earlier && in.anyone.Load() {
 		in.earlier = false
 		in.loosen()
 	}
-	for _, name := range forgone {
-		in.giveUp(name)
+	for _, s := range arrived {
+		if in.isLate(s) {
+			in.mu.Lock()
+			in.arrived = append(in.arrived, s)
+			in.mu.Unlock()
+			continue
+		}
+		s.setFed()
+		in.lookFor(s)
+		in.due = true
 	}
-	in.set = filterSet{}
 }
 
-// release has it, which s leaves, wait for the next subscription of the filters
-// of s that it came for.
+// isLate reports whether something older than what s has may still be put back for it.
+func (in *inbox) isLate(s *Subscription) bool {
+	return slices.ContainsFunc(in.late, func(r returnedMail) bool {
+		return len(s.filters)+len(r.sub.filters) == 0 ||
+			slices.ContainsFunc(r.sub.filters, func(f Filter) bool { return s.hasFilter(f.Filter) })
+	})
+}
+
+// releaseAll has what was given back, and what is in the queue of who gave it
+// back, wait for who comes next.
+func (in *inbox) releaseAll(r returnedMail) {
+	for _, gen := range r.gens {
+		if it := in.conn.ledger.item(gen); it != nil {
+			in.release(it, r.sub)
+		}
+	}
+	if q := in.queues[r.sub]; q != nil && r.sub.leaves() {
+		for _, it := range q.items {
+			in.release(it, r.sub)
+		}
+		in.dequeue(r.sub, q, len(q.items))
+	}
+}
+
+// release has it, which s leaves, wait for the next subscription of the filters by
+// which s got it.
 func (in *inbox) release(it *inboxItem, s *Subscription) {
-	if in.conn.ledger.release(it, s, in.namesOf(it, s), in.conn.routes.leftAt(s)) {
-		in.await(it)
-	}
+	in.conn.ledger.release(it, s, s.filtersOf(it), in.conn.routes.leftAt(s), s.isLive())
+	in.index(it)
 }
 
-// filterSet are the filters of the subscription that was asked about last: it may
-// have very many, and as many messages to leave.
-type filterSet struct {
-	sub   *Subscription
-	names map[string]bool
-}
-
-// namesOf returns the filters of s that it came for, or that match.
-func (in *inbox) namesOf(it *inboxItem, s *Subscription) (names []string) {
+// filtersOf returns the filters of s by which it got it.
+func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
 	if len(s.filters) == 0 {
 		return []string{""} // the catch-all
 	}
-	if in.set.sub != s {
-		in.set = filterSet{s, make(map[string]bool, len(s.filters))}
-		for _, f := range s.filters {
-			in.set.names[f.Filter] = true
-		}
-	}
 	for _, name := range it.names {
-		if in.set.names[name] {
+		if s.hasFilter(name) {
 			names = append(names, name)
-		}
-	}
-	for i := 0; i < len(s.filters) && len(names) == 0; i++ {
-		if _, rest := splitShared(s.filters[i].Filter); meet(rest, it.topic) {
-			names = append(names, s.filters[i].Filter)
 		}
 	}
 	return names
@@ -275,15 +304,15 @@ func (in *inbox) deliver(items []*inboxItem) {
 	for _, it := range items {
 		if in.behind() {
 			in.give(run)
-			in.feed() // who has it now may have to have older ones first
+			in.lookThrough() // who has it now may have to have older ones first
 		}
 		msgs := it.msgs
 		it.msgs = nil
 		if it.parking != nil {
-			in.await(it)
-			if it.routes != in.seen {
-				in.more.Store(true) // somebody may have come since
+			for _, f := range in.gone {
+				in.conn.ledger.forgo([]*inboxItem{it}, f)
 			}
+			in.index(it)
 		}
 		for i := range msgs {
 			if s := msgs[i].sub; s != nil {
@@ -292,7 +321,10 @@ func (in *inbox) deliver(items []*inboxItem) {
 		}
 	}
 	in.give(run)
-	if in.behind() {
+	if !in.conn.ledger.underWay(len(items)) {
+		in.gone = nil
+	}
+	if in.behind() || in.due {
 		in.feed()
 	}
 }
@@ -309,6 +341,7 @@ type inboxRun struct {
 func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
 	if run.sub != s || len(run.msgs) == maxRun || s.starved(len(run.msgs), run.bytes, it.size) {
 		in.give(run)
+		in.lookThrough() // it may have been for somebody who has ended
 	}
 	if in.queues[s] != nil || len(run.msgs) == 0 && s.starved(0, 0, it.size) {
 		in.enqueue(s, it)

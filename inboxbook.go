@@ -28,7 +28,8 @@ type inboxBook struct {
 	remove func(key uint64)
 	record storedInbox // what is being written
 
-	parking *Subscription // counts what waits for somebody to come; nobody's
+	parking  *Subscription // counts what waits for somebody to come; nobody's
+	underWay int           // messages on their way to the disk, or not handed out since
 }
 
 // inboxItem is one message in the inbox. It is with the subscriptions that have
@@ -41,21 +42,36 @@ type inboxItem struct {
 	fresh bool     // of this process: it counts for its owners
 	key   uint64   // of its record
 	topic string   // of the message
-	names []string // the filters that it came for; none when nobody had asked for it
+	names []string // the filters that it came for, none when nobody had asked for it, and those that got it then
 	size  int      // what it counts for
 
-	left     owners          // subscriptions that have not finished with it
-	hands    owners          // of these, those to whose application it was handed over
-	had      []*Subscription // those that ever had it, when several did
-	owed     []string        // filters whose subscription is still to have it
-	loose    bool            // whoever matches may have it
-	claimed  bool            // somebody had it
-	released bool            // and left it to those who come later
-	after    uint64          // how many had joined then
-	parking  *Subscription   // counts it while it waits, when it came for nobody
-	waiting  bool            // counts as held; the committer's
-	routes   uint64          // generation of the routes by which its owners were chosen
-	msgs     []Message       // a copy for each owner, until it is durable; then in the store alone
+	left    owners        // subscriptions that have not finished with it
+	hands   owners        // of these, those to whose application it was handed over
+	had     owners        // those that had it, and did not leave it
+	owed    []debt        // filters whose next subscription is to have it
+	loose   bool          // whoever matches may have it
+	claimed bool          // somebody came for it
+	lapsing bool          // somebody has it in whose place whoever matches might have had it
+	parking *Subscription // counts it while it waits, when it came for nobody
+	routes  uint64        // generation of the routes by which its owners were chosen
+	msgs    []Message     // a copy for each owner, until it is durable; then in the store alone
+
+	listed []waitKey // under what it waits; the committer's
+}
+
+// debt is a filter whose next subscription is to have a message.
+type debt struct {
+	filter string
+	after  uint64 // it joins after so many, since one of them left the message; 0 when none had it
+}
+
+// debts are those of filters that nobody had a message for.
+func debts(filters []string) []debt {
+	var all []debt
+	for _, f := range filters {
+		all = append(all, debt{filter: f})
+	}
+	return all
 }
 
 // claim is who a message came for, as the reader found.
@@ -79,7 +95,7 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 	if e == nil {
 		return a, nil
 	}
-	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), owed: c.owed, routes: c.routes}
+	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), owed: debts(c.owed), routes: c.routes}
 	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
 		msgs[i].ref |= e.gen << refShift
@@ -94,6 +110,7 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 	}
 	it.msgs = msgs
 	b.items[e.gen] = it
+	b.underWay++
 	e.key = b.write(&b.record, it.key, inFact{gen: e.gen, id: m.id, inbox: true})
 	b.record = storedInbox{}
 	return arrivedNew, nil
@@ -103,14 +120,8 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 func (it *inboxItem) give(s *Subscription) {
 	s.share.all.Add(1)
 	it.count(&s.share.coming, 1)
-	if !it.left.none() || it.had != nil {
-		if it.had == nil {
-			it.had = []*Subscription{it.left.first}
-		}
-		it.had = append(it.had, s)
-	}
+	it.had.add(s)
 	it.left.add(s)
-	it.claimed = true
 }
 
 // take makes s no longer one that has it, and reports whether it was.
@@ -151,51 +162,47 @@ func (g *ledger) handed(msgs []Message) {
 // waits reports whether somebody is still to have it.
 func (it *inboxItem) waits() bool { return it.loose || len(it.owed) > 0 }
 
-// settled notes that it may wait for nobody any more.
-func (it *inboxItem) settled() {
+// waitKeys returns what it waits for, nil for nothing.
+func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range it.owed {
+		keys = append(keys, waitKey{name: d.filter})
+	}
+	if it.loose {
+		keys = append(keys, waitKey{it.topic, true})
+	}
+	return keys
+}
+
+// owes returns from when on the next subscription of a filter is to have it.
+func (it *inboxItem) owes(filter string) (after uint64) {
+	for _, d := range it.owed {
+		if d.filter == filter {
+			after = d.after
+		}
+	}
+	return after
+}
+
+// satisfy notes that s has it now.
+func (it *inboxItem) satisfy(s *Subscription) {
+	it.lapsing = it.lapsing || it.loose
+	it.loose = false
+	it.settle(func(d debt) bool { return s.hasFilter(d.filter) })
+}
+
+// settle ends those of the debts that paid picks.
+func (it *inboxItem) settle(paid func(debt) bool) {
+	it.owed = slices.DeleteFunc(it.owed, paid)
 	if it.parking != nil && !it.waits() {
 		it.count(&it.parking.share.coming, -1)
 		it.parking = nil
 	}
 }
 
-// waitsFor reports whether w is still to have it.
-func (it *inboxItem) waitsFor(w wanted) bool {
-	if w.anybody {
-		return it.loose
-	}
-	return slices.Contains(it.owed, w.filter)
-}
-
-// wanted is what an item waits for: the subscription of a filter, the empty one for
-// the catch-all, or anybody who matches.
-type wanted struct {
-	filter  string
-	anybody bool
-}
-
-// satisfy notes that the subscription of filters has it now.
-func (it *inboxItem) satisfy(filters []Filter, w wanted) {
-	defer it.settled()
-	it.loose = false
-	if w.anybody {
-		it.owed = nil
-		return
-	}
-	it.owed = without(it.owed, func(name string) bool {
-		return name == w.filter || slices.ContainsFunc(filters, func(f Filter) bool { return f.Filter == name })
-	})
-}
-
-// without returns names but for those that f picks; names may be others' too.
-func without(names []string, f func(string) bool) (rest []string) {
-	for _, name := range names {
-		if !f(name) {
-			rest = append(rest, name)
-		}
-	}
-	return rest
-}
+// unclaimedDebt picks the debts to filters that nobody had the message for.
+func unclaimedDebt(d debt) bool { return d.after == 0 }
 
 // keyOf returns the key of the message with generation gen, which is not more
 // than a round of generations old.
@@ -239,6 +246,7 @@ func (g *ledger) halt(err error) {
 func (g *ledger) entered(f inFact, err error) *inboxItem {
 	b, e := g.inbox, g.lookup(f.gen, f.id)
 	if err != nil {
+		b.underWay--
 		b.items[f.gen].forget()
 		delete(b.items, f.gen)
 		if b.halted, b.haltedOn = false, g.link; e != nil {
@@ -265,18 +273,20 @@ func (b *inboxBook) finish(gen uint32, sub *Subscription) error {
 
 // endIfDone ends an item that nobody has and nobody is to have.
 func (b *inboxBook) endIfDone(it *inboxItem) {
-	if it.left.none() && !it.waits() {
+	if it.left.none() && !it.waits() && b.items[it.gen] == it {
 		delete(b.items, it.gen)
 		b.remove(it.key)
 	}
 }
 
-// forsake forgets it, whose record stays for a later process.
-func (g *ledger) forsake(it *inboxItem) {
+// forsake forgets it, whose record stays for a later process, and returns who had it.
+func (g *ledger) forsake(it *inboxItem) []*Subscription {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	owners := it.left.all()
 	it.forget()
 	delete(g.inbox.items, it.gen)
+	return owners
 }
 
 // forget takes it from everybody.
@@ -284,8 +294,17 @@ func (it *inboxItem) forget() {
 	for !it.left.none() {
 		it.take(it.left.first)
 	}
-	it.owed, it.loose = nil, false
-	it.settled()
+	it.loose = false
+	it.settle(func(debt) bool { return true })
+}
+
+// underWay reports whether messages are on their way to the disk, or not looked at
+// since; n of them have been by now.
+func (g *ledger) underWay(n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inbox.underWay -= n
+	return g.inbox.underWay > 0
 }
 
 // item returns the message gen, nil when it has ended.
@@ -296,88 +315,125 @@ func (g *ledger) item(gen uint32) *inboxItem {
 }
 
 // release takes it from s, which has ended without handing it over, and leaves it
-// to the next subscription of filters, which joins after so many. It reports
-// whether s had it.
-func (g *ledger) release(it *inboxItem, s *Subscription, filters []string, after uint64) bool {
+// to the next subscription of filters, which joins after so many: those who were
+// there may have newer ones. What the application never had of s, it does not miss
+// for a filter of which another has it.
+func (g *ledger) release(it *inboxItem, s *Subscription, filters []string, after uint64, live bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !it.take(s) {
-		return false
+		return
 	}
-	it.released, it.after = true, max(it.after, after)
-	for _, name := range filters {
-		if !slices.Contains(it.owed, name) {
-			it.owed = append(slices.Clip(it.owed), name)
-		}
-	}
-	return true
-}
-
-// claim gives those of items that wait for w to subs, but for those that had one
-// already, or were there when somebody left it: they may have newer ones. It returns
-// what goes on waiting for w, and what each of subs gets.
-func (g *ledger) claim(items []*inboxItem, w wanted, subs []*Subscription) (rest []*inboxItem, got [][]*inboxItem) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	rest, got = items[:0], make([][]*inboxItem, len(subs))
-	for _, it := range items {
-		if !it.waitsFor(w) {
+	it.had.remove(s)
+	for _, f := range filters {
+		if it.had.any(func(o *Subscription) bool { return (o.joined > after || !live) && o.hasFilter(f) }) {
 			continue
 		}
-		had, some := it.had, false
-		for i, s := range subs {
-			if slices.Contains(had, s) || it.left.has(s) || s.joined <= it.after {
-				continue
-			}
-			some = true
-			it.give(s)
-			it.satisfy(s.filters, w)
-			got[i] = append(got[i], it)
-		}
-		if !some {
-			rest = append(rest, it)
+		i := slices.IndexFunc(it.owed, func(d debt) bool { return d.filter == f })
+		switch {
+		case i < 0:
+			it.owed = append(it.owed, debt{f, after})
+		case it.owed[i].after > 0:
+			it.owed[i].after = max(it.owed[i].after, after)
 		}
 	}
-	clear(items[len(rest):])
-	return rest, got
+	g.inbox.endIfDone(it)
+}
+
+// taker is a subscription that is there for what waits, and its filter that says so.
+type taker struct {
+	sub    *Subscription
+	filter string
+}
+
+// claim gives those items, which wait for k, to takers, but for those that had one
+// already, or were there when somebody left it: they may have newer ones. It returns
+// what each of them gets.
+func (g *ledger) claim(items []*inboxItem, k waitKey, takers []taker) (got [][]*inboxItem) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	got = make([][]*inboxItem, len(takers))
+	for _, it := range items {
+		var after uint64
+		if !k.anybody {
+			after = it.owes(k.name)
+		}
+		for i, t := range takers {
+			if it.had.has(t.sub) || t.sub.joined <= after {
+				continue
+			}
+			it.give(t.sub)
+			it.claimed = true
+			it.satisfy(t.sub)
+			if k.anybody {
+				it.names = append(slices.Clip(it.names), t.filter)
+			}
+			got[i] = append(got[i], it)
+		}
+	}
+	return got
+}
+
+// forgoing is a filter that the application has unsubscribed.
+type forgoing struct {
+	filter string
+	routes uint64 // generation of the routes then
+	joins  uint64 // how many had joined
+}
+
+// ends picks the debts of it that end with f, not those that arose since.
+func (f *forgoing) ends(it *inboxItem) func(debt) bool {
+	return func(d debt) bool {
+		return d.filter == f.filter && d.after <= f.joins && (d.after > 0 || it.routes < f.routes)
+	}
 }
 
 // forgo ends the wait of those of items that wait for a filter, and returns how
 // many nobody is to have any more.
-func (g *ledger) forgo(items []*inboxItem, name string) (n int) {
+func (g *ledger) forgo(items []*inboxItem, f forgoing) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, it := range items {
-		if !slices.Contains(it.owed, name) {
+		if !slices.ContainsFunc(it.owed, f.ends(it)) {
 			continue
 		}
-		if it.owed = without(it.owed, func(o string) bool { return o == name }); len(it.owed) == 0 {
+		if it.settle(f.ends(it)); len(it.owed) == 0 {
 			it.loose = false
 			n++
 		}
-		it.settled()
 		g.inbox.endIfDone(it)
 	}
 	return n
 }
 
-// loosen ends the grace of a restart: what nobody has claimed may go to whoever
-// matches, and returns it. What one subscription has is not kept for others.
-func (g *ledger) loosen(items []*inboxItem) (loose []*inboxItem) {
+// loosen ends the grace of a restart: what nobody has claimed of items may go to
+// whoever matches. What one subscription has is not kept for the filters of others.
+func (g *ledger) loosen(items []*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, it := range items {
 		switch {
-		case it.fresh, it.released, it.loose, len(it.owed) == 0:
+		case it.fresh:
 		case it.claimed:
-			it.owed = nil
+			it.settle(unclaimedDebt)
 			g.inbox.endIfDone(it)
 		default:
 			it.loose = true
-			loose = append(loose, it)
 		}
 	}
-	return loose
+}
+
+// lapse is loosen for items that a subscription got after the grace.
+func (g *ledger) lapse(items []*inboxItem) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, it := range items {
+		if it.lapsing {
+			it.lapsing = false
+			it.settle(unclaimedDebt)
+			g.inbox.endIfDone(it)
+		}
+	}
 }
 
 // openInbox begins the book with what earlier processes left, in order.

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/millrace/mqtt/store"
 )
@@ -107,11 +108,36 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 			return false
 		}
 		in.conn.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
-		in.conn.ledger.forsake(it)
+		in.forsake(it, s)
 		return true
 	}
 	in.conn.ledger.doneAll([]Message{it.stub(s)})
+	s.tellRoom()
 	return true
+}
+
+// forsake leaves it to a later process, whoever has it besides s or waits for it.
+func (in *inbox) forsake(it *inboxItem, s *Subscription) {
+	for _, o := range in.conn.ledger.forsake(it) {
+		if q := in.queues[o]; q != nil && o != s {
+			in.remove(o, q, it)
+		}
+		o.tellRoom()
+	}
+	in.index(it)
+}
+
+// remove takes it out of q, the queue of s.
+func (in *inbox) remove(s *Subscription, q *inboxQueue, it *inboxItem) {
+	at := slices.Index(q.items, it)
+	if at < 0 {
+		return
+	}
+	q.items = slices.Delete(q.items, at, at+1)
+	in.held.Add(-1)
+	if len(q.items) == 0 {
+		delete(in.queues, s)
+	}
 }
 
 // stub is the message without what is in the store.

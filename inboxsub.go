@@ -58,6 +58,15 @@ func (s *Subscription) counted() (n, bytes int) {
 	return s.box.held() // QoS 0 gives way
 }
 
+// part returns how much of its limits the inbox may fill: where one QoS 0 message
+// too many ends the subscription, that is half.
+func (s *Subscription) part() (messages, bytes int) {
+	if s.opts.slow == SlowEvict {
+		return s.opts.messages / 2, s.opts.bytes / 2
+	}
+	return s.opts.messages, s.opts.bytes
+}
+
 // starved reports whether a message of the inbox does not fit besides what is
 // pending and n more, and sees to it that the inbox is told when there is room.
 func (s *Subscription) starved(n, bytes, size int) bool {
@@ -67,7 +76,8 @@ func (s *Subscription) starved(n, bytes, size int) bool {
 		return false // deliver tells
 	}
 	pending, held := s.counted()
-	if s.live && (pending+n == 0 || pending+n < s.opts.messages && held+bytes+size <= s.opts.bytes) {
+	messages, most := s.part()
+	if s.fed && (pending+n == 0 || pending+n < messages && held+bytes+size <= most) {
 		return false
 	}
 	s.hungry = n == 0
@@ -77,25 +87,87 @@ func (s *Subscription) starved(n, bytes, size int) bool {
 // sated reports whether it pays to bring s more from the inbox. s.mu is held.
 func (s *Subscription) sated() bool {
 	n, bytes := s.counted()
-	return n <= s.opts.messages/2 && bytes <= s.opts.bytes/2
+	messages, most := s.part()
+	return n <= messages/2 && bytes <= most/2
 }
 
-// setLive lets the inbox hand out to s, which the application has now. What went
-// into the channel of one that it never got would count as acknowledged.
+// setLive notes that the application has s now: the inbox hands out nothing before.
+// What went into the channel of one that it never got would count as acknowledged.
 func (s *Subscription) setLive() {
+	if in := s.conn.inbox; in != nil && s.becomesLive() {
+		in.welcome(s)
+	}
+}
+
+// becomesLive is setLive without telling the inbox. It reports whether it was not.
+func (s *Subscription) becomesLive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.live
 	s.live = true
-	s.madeRoom()
+	return !before
 }
 
-// setLive lets the inbox hand out to the subscriptions that were declared.
+// setLive lets the inbox hand out to the subscriptions that were declared, and
+// begins the grace of a restart.
 func (c *Conn) setLive() {
+	if c.inbox == nil {
+		return
+	}
+	if c.inbox.earlier {
+		c.inbox.beginGrace()
+	}
+	var subs []*Subscription
 	for _, s := range c.routes.subscriptions() {
-		if !s.holder {
-			s.setLive()
+		if !s.holder && s.becomesLive() {
+			subs = append(subs, s)
 		}
 	}
+	c.inbox.welcome(subs...)
+}
+
+func (s *Subscription) isLive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live
+}
+
+// setFed notes that the inbox knows s, and may hand out to it.
+func (s *Subscription) setFed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fed = true
+}
+
+func (s *Subscription) isFed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fed
+}
+
+// puttingBack reports whether a pump has yet to put back what it had in hand when s
+// ended. It waits for nobody but the codec of a typed one.
+func (s *Subscription) puttingBack() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended && s.hands > 0 && (s.form == formChannel || s.form == formTyped)
+}
+
+// leaves reports whether what is in the queue of s goes back to the inbox.
+func (s *Subscription) leaves() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended && s.leave == leaveInbox || len(s.heirs) > 0
+}
+
+// crammed reports whether the mailbox has no room for the inbox, or the application
+// too much in hand.
+func (s *Subscription) crammed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, bytes := s.counted()
+	messages, most := s.part()
+	return n > 0 && (n >= messages || bytes >= most) || s.laden()
 }
 
 // hasEnded reports whether the Conn has.

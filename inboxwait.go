@@ -2,123 +2,187 @@ package mqtt
 
 import "slices"
 
-// What waits in the inbox for somebody to come: for the subscription of a filter
-// that a message came for, or for whoever matches. It is kept by topic, so that a
-// change of the routes costs by the topics and not by the messages.
+// What waits in the inbox for somebody to come: for the next subscription of a
+// filter that a message is owed to, or for whoever matches. Who comes is compared
+// with what waits once, and what begins to wait with who is there once, so that
+// neither costs by what both have nothing to do with.
 
-// waitKey is what messages have in common that wait together.
+// waitKey is what messages wait for together: the filter that is to have them, or
+// else their topic.
 type waitKey struct {
-	topic string
-	wanted
+	name    string // the empty filter is the catch-all's
+	anybody bool   // it is a topic: whoever matches may have them
 }
 
-// inboxWait are messages that wait together, in any order. Those among them that
-// do not any more are taken out when somebody comes.
-type inboxWait struct{ items []*inboxItem }
+// waiting are the messages that wait, by what they wait for.
+type waiting struct {
+	owed  map[string]itemSet // by filter
+	loose map[string]itemSet // by topic
+	look  map[waitKey]bool   // where somebody may have come for something since
+}
 
-// await has it wait for all that it waits for.
-func (in *inbox) await(it *inboxItem) {
-	in.conn.ledger.mu.Lock()
-	owed, loose := it.owed, it.loose
-	in.conn.ledger.mu.Unlock()
-	if !it.waiting {
-		it.waiting = true
+type itemSet map[*inboxItem]struct{}
+
+func newWaiting() waiting {
+	return waiting{owed: map[string]itemSet{}, loose: map[string]itemSet{}, look: map[waitKey]bool{}}
+}
+
+// of returns the part of w that k belongs to.
+func (w *waiting) of(k waitKey) map[string]itemSet {
+	if k.anybody {
+		return w.loose
+	}
+	return w.owed
+}
+
+// under returns what is listed under k.
+func (w *waiting) under(k waitKey) (items []*inboxItem) {
+	for it := range w.of(k)[k.name] {
+		items = append(items, it)
+	}
+	return items
+}
+
+// atOnce is how many messages are dealt with under one lock of the ledger, which
+// the reader needs.
+const atOnce = 256
+
+// index has it listed under what it waits for, and under nothing else.
+func (in *inbox) index(it *inboxItem) {
+	before := it.listed
+	it.listed = in.conn.ledger.waitKeys(it)
+	for _, k := range before {
+		if !slices.Contains(it.listed, k) {
+			in.unlist(it, k)
+		}
+	}
+	for _, k := range it.listed {
+		if !slices.Contains(before, k) {
+			in.list(it, k)
+		}
+	}
+	switch {
+	case len(before) == 0 && len(it.listed) > 0:
 		in.held.Add(1)
-	}
-	for _, name := range owed {
-		in.awaitKey(it, waitKey{it.topic, wanted{filter: name}})
-	}
-	if loose {
-		in.awaitKey(it, waitKey{it.topic, wanted{anybody: true}})
+	case len(before) > 0 && len(it.listed) == 0:
+		in.held.Add(-1)
 	}
 }
 
-func (in *inbox) awaitKey(it *inboxItem, k waitKey) {
-	w := in.waits[k]
-	if w == nil {
-		w = &inboxWait{}
-		in.waits[k] = w
+func (in *inbox) list(it *inboxItem, k waitKey) {
+	sets := in.waits.of(k)
+	if sets[k.name] == nil {
+		sets[k.name] = itemSet{}
 	}
-	w.items = append(w.items, it)
+	sets[k.name][it] = struct{}{}
+	in.waits.look[k] = true
 }
 
-// adopt gives what waits to those who have come: first to the filters that it came
-// for, then to whoever matches. When the routes change meanwhile it ends, to begin
-// again: a later message must not find somebody to go to whom an earlier one did
-// not find.
+func (in *inbox) unlist(it *inboxItem, k waitKey) {
+	sets := in.waits.of(k)
+	if delete(sets[k.name], it); len(sets[k.name]) == 0 {
+		delete(sets, k.name)
+		delete(in.waits.look, k)
+	}
+}
+
+// lookFor has what waits compared with s, which has come.
+func (in *inbox) lookFor(s *Subscription) {
+	if len(s.filters) == 0 { // the catch-all
+		in.lookAt(waitKey{name: ""})
+		for topic := range in.waits.loose {
+			in.lookAt(waitKey{topic, true})
+		}
+	}
+	for _, f := range s.filters {
+		in.lookAt(waitKey{name: f.Filter})
+		_, filter := splitShared(f.Filter)
+		if !hasWildcard(filter) {
+			in.lookAt(waitKey{filter, true})
+			continue
+		}
+		for topic := range in.waits.loose {
+			if meet(filter, topic) {
+				in.lookAt(waitKey{topic, true})
+			}
+		}
+	}
+}
+
+func (in *inbox) lookAt(k waitKey) {
+	if len(in.waits.of(k)[k.name]) > 0 {
+		in.waits.look[k] = true
+	}
+}
+
+// adopt gives what waits to those who are there: first to the filters that it is
+// owed to, then to whoever matches.
 func (in *inbox) adopt() {
 	got := map[*Subscription][]*inboxItem{}
-	defer func() {
-		for s, items := range got {
-			byKey(items)
-			in.enqueue(s, slices.Compact(items)...)
-		}
-		in.tellParking()
-	}()
+	var all []*inboxItem
 	for _, anybody := range []bool{false, true} {
-		for k, w := range in.waits {
+		for k := range in.waits.look {
 			if k.anybody != anybody {
 				continue
 			}
-			subs := in.conn.routes.takers(k)
-			if in.conn.routes.gen.Load() != in.seen {
-				return
-			}
-			if len(subs) == 0 {
+			delete(in.waits.look, k)
+			takers := in.conn.routes.takers(k)
+			if len(takers) == 0 {
 				continue
 			}
-			rest, claimed := in.conn.ledger.claim(w.items, k.wanted, subs)
-			if w.items = rest; len(rest) == 0 {
-				delete(in.waits, k)
-			}
-			for i, items := range claimed {
-				got[subs[i]] = append(got[subs[i]], items...)
-				in.noLonger(items)
+			for some := range slices.Chunk(in.waits.under(k), atOnce) {
+				for i, items := range in.conn.ledger.claim(some, k, takers) {
+					got[takers[i].sub] = append(got[takers[i].sub], items...)
+					all = append(all, items...)
+					for _, it := range items {
+						in.index(it)
+					}
+				}
 			}
 		}
 	}
-}
-
-// noLonger counts those of items that wait for nobody any more.
-func (in *inbox) noLonger(items []*inboxItem) {
-	in.conn.ledger.mu.Lock()
-	defer in.conn.ledger.mu.Unlock()
-	for _, it := range items {
-		if it.waiting && !it.waits() {
-			it.waiting = false
-			in.held.Add(-1)
+	for some := range slices.Chunk(all, atOnce) {
+		in.conn.ledger.lapse(some)
+		for _, it := range some {
+			in.index(it)
 		}
 	}
+	for s, items := range got {
+		byKey(items)
+		in.enqueue(s, items...)
+		in.due = true
+	}
+	in.tellParking()
 }
 
 // loosen ends the grace of a restart for what earlier processes left.
 func (in *inbox) loosen() {
-	var loose []*inboxItem
-	for k, w := range in.waits {
-		if !k.anybody {
-			loose = append(loose, in.conn.ledger.loosen(w.items)...)
-			in.noLonger(w.items)
+	var all []*inboxItem
+	for _, set := range in.waits.owed {
+		for it := range set {
+			all = append(all, it)
 		}
 	}
-	for _, it := range loose {
-		in.awaitKey(it, waitKey{it.topic, wanted{anybody: true}})
+	for some := range slices.Chunk(all, atOnce) {
+		in.conn.ledger.loosen(some)
+		for _, it := range some {
+			in.index(it)
+		}
 	}
 }
 
 // giveUp ends what waits for a filter that the application has unsubscribed.
-func (in *inbox) giveUp(name string) {
+func (in *inbox) giveUp(f forgoing) {
 	n := 0
-	for k, w := range in.waits {
-		if k.anybody || k.filter != name {
-			continue
+	for some := range slices.Chunk(in.waits.under(waitKey{name: f.filter}), atOnce) {
+		n += in.conn.ledger.forgo(some, f)
+		for _, it := range some {
+			in.index(it)
 		}
-		n += in.conn.ledger.forgo(w.items, name)
-		in.noLonger(w.items)
-		delete(in.waits, k)
 	}
 	if n > 0 {
 		in.gaveUp += uint64(n)
-		in.conn.emit(MessageDropped{Topic: name, Err: ErrUnsubscribed, Total: in.gaveUp}) // nobody else can tell
+		in.conn.emit(MessageDropped{Topic: f.filter, Err: ErrUnsubscribed, Total: in.gaveUp}) // nobody else can tell
 	}
 }
 
@@ -134,37 +198,43 @@ func (in *inbox) unpark() {
 func (in *inbox) tellParking() { in.conn.ledger.parking().tellRoom() }
 
 // takers returns who is here for what waits.
-func (t *routes) takers(k waitKey) (subs []*Subscription) {
+func (t *routes) takers(k waitKey) (takers []taker) {
 	if k.anybody {
-		return t.whoever(k.topic)
+		return t.whoever(k.name)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if k.filter == "" && t.catch != nil {
-		return []*Subscription{t.catch}
+	if k.name == "" {
+		return appendFed(nil, t.catch, "")
 	}
-	if r := t.filters[k.filter]; r != nil {
+	if r := t.filters[k.name]; r != nil {
 		for _, m := range r.members {
-			if !m.sub.holder {
-				subs = append(subs, m.sub)
-			}
+			takers = appendFed(takers, m.sub, k.name)
 		}
 	}
-	return subs
+	return takers
 }
 
 // whoever returns the subscriptions that match a topic, else the catch-all.
-func (t *routes) whoever(topic string) (subs []*Subscription) {
+func (t *routes) whoever(topic string) (takers []taker) {
 	targets, _, _ := t.match(topic, nil)
-	for i := range targets {
-		if targets[i].single && !targets[i].sub.holder {
-			subs = append(subs, targets[i].sub)
+	for _, tg := range targets {
+		if tg.single {
+			takers = appendFed(takers, tg.sub, tg.filter)
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(subs) == 0 && t.catch != nil {
-		subs = append(subs, t.catch)
+	if len(takers) == 0 {
+		takers = appendFed(takers, t.catch, "")
 	}
-	return subs
+	return takers
+}
+
+// appendFed appends s if the inbox hands out to it.
+func appendFed(takers []taker, s *Subscription, filter string) []taker {
+	if s == nil || s.holder || !s.isFed() {
+		return takers
+	}
+	return append(takers, taker{s, filter})
 }

@@ -90,7 +90,9 @@ func (r *reader) claim(t *topicEntry) claim {
 		if !slices.Contains(r.chosen, tg.sub) {
 			continue
 		}
-		c.names = append(c.names, tg.filter)
+		if !slices.Contains(c.names, tg.filter) {
+			c.names = append(c.names, tg.filter)
+		}
 		if tg.sub.holder {
 			c.owed = append(c.owed, tg.filter)
 		}

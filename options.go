@@ -153,7 +153,9 @@ func WithStoreMemory(bytes int) ConnectOption {
 // link is not read, as always, and a subscription that is stuck is evicted. So it is
 // when the application has 65,536 messages or 64 MiB in hand, or as much as the
 // limits if they are higher, that it has not acknowledged. What earlier processes
-// left does not count. The memory that a message in the store
+// left does not count. Under [SlowEvict] the inbox fills half of what may be pending,
+// and evicts for what the consumer leaves there, not for what the disk brought at
+// once. The memory that a message in the store
 // takes is that of its topic and key. When the store fails or is full, nothing of
 // the batch is acknowledged and the link ends, so that the server sends it again; a
 // record that cannot be read for five seconds is left to the next Connect. QoS 0

@@ -116,7 +116,9 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
 		}
 	}
-	dst = withoutRelays(dst, topic)
+	if t.conn == nil || t.conn.inbox == nil { // there each filter is owed its own
+		dst = withoutRelays(dst, topic)
+	}
 	markTargets(dst)
 	return dst, t.gen.Load(), len(all)
 }
@@ -196,7 +198,6 @@ func (t *routes) add(s *Subscription) error {
 		due = append(due, t.join(s, f))
 	}
 	t.changed()
-	t.conn.feedInbox() // what waits for it goes first
 	t.ask(due)
 	return nil
 }

@@ -189,7 +189,7 @@ func (r *reader) backPressure(s *Subscription, intake bool) error {
 	if s.awaited() {
 		return nil // SUBACK may stand behind this message
 	}
-	if s.opts.slow == SlowEvict && !s.holder {
+	if s.opts.slow == SlowEvict && !s.holder && (!intake || s.crammed()) {
 		c.evict(s)
 		return nil
 	}
@@ -220,7 +220,14 @@ func (r *reader) backPressure(s *Subscription, intake bool) error {
 		case <-l.dead:
 			return l.cause
 		}
-		if _, now := s.roomFor(intake); now == last && s.opts.slow != SlowBlock && !s.holder && (!intake || s.stuck()) {
+		room, now := s.roomFor(intake)
+		select {
+		case <-room: // it came at the same time
+			l.received.Store(l.since())
+			return nil
+		default:
+		}
+		if now == last && s.opts.slow != SlowBlock && !s.holder && (!intake || s.stuck()) {
 			c.evict(s)
 			return nil
 		}

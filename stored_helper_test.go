@@ -88,12 +88,18 @@ func (s *storedScript) subscribedBehind(filter string, qos byte, opts ...mqtt.Su
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.grant(qos)
+	return sub
+}
+
+// grant reads up to the next SUBSCRIBE and answers it.
+func (s *storedScript) grant(codes ...byte) {
+	s.t.Helper()
 	p := s.ExpectPacket()
 	for p[0] != 0x82 {
 		p = s.ExpectPacket()
 	}
-	s.suback(0x90, binary.BigEndian.Uint16(p[2:]), qos)
-	return sub
+	s.suback(0x90, binary.BigEndian.Uint16(p[2:]), codes...)
 }
 
 // records are the keys on d, of the client's session.

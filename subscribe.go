@@ -252,7 +252,6 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 			t.catch.inherit(estate{b, everything})
 		}
 		t.changed()
-		t.conn.feedInbox()
 	}
 	return t.catch
 }

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type Subscription struct {
 	no      uint64 // in the order of creation
 	opts    subOptions
 	filters []Filter
+	names   map[string]bool // of the filters, when they are many; immutable
 	stop    func() bool     // of the watch on the context
 	ctx     context.Context // given to Subscribe; nil for none
 
@@ -65,7 +67,8 @@ type Subscription struct {
 	idle      *sync.Cond    // iterators wait on it
 	slow      bool          // in a slow spell
 	slowed    bool          // messages gave way in it
-	live      bool          // the application has it: the inbox hands out nothing before
+	live      bool          // the application has it
+	fed       bool          // the inbox hands out to it: not before it is live
 	hungry    bool          // the inbox has more for it once there is room
 	moves     uint64        // counts what was taken, finished and acknowledged: its progress
 	room      chan struct{} // closed when a reader that waits may go on
@@ -96,7 +99,13 @@ func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 		stop:      func() bool { return true },
 	}
 	s.idle = sync.NewCond(&s.mu)
+	if len(filters) > fewFilters {
+		s.names = make(map[string]bool, len(filters))
+	}
 	for i, f := range filters {
+		if s.names != nil {
+			s.names[f.Filter] = true
+		}
 		s.results[i] = SubscribeResult{Filter: f.Filter, Granted: f.QoS}
 		s.open[i] = true
 	}
@@ -104,6 +113,20 @@ func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 		s.C()
 	}
 	return s
+}
+
+// fewFilters are looked through faster than looked up.
+const fewFilters = 8
+
+// hasFilter reports whether s is one of filter, which is empty for the catch-all.
+func (s *Subscription) hasFilter(filter string) bool {
+	switch {
+	case filter == "":
+		return len(s.filters) == 0
+	case s.names != nil:
+		return s.names[filter]
+	}
+	return slices.ContainsFunc(s.filters, func(f Filter) bool { return f.Filter == filter })
 }
 
 // Filters returns the filters in the order given.
@@ -313,6 +336,9 @@ func (s *Subscription) putBack(msgs ...Message) {
 func (s *Subscription) released(n int) {
 	if s.hands -= n; s.hands == 0 {
 		s.idle.Broadcast() // withdraw may wait
+		if in := s.conn.inbox; in != nil && s.ended {
+			in.lookAgain()
+		}
 	}
 }
 
@@ -430,8 +456,11 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 	for s.box.len() > 0 {
 		rest = append(rest, s.box.pop())
 	}
-	if leave == leaveInbox && s.conn.inbox != nil {
-		rest = s.conn.inbox.giveBack(s, rest)
+	if in := s.conn.inbox; in != nil && leave != leaveServer {
+		if leave == leaveInbox {
+			rest = in.giveBack(s, rest)
+		}
+		in.wake() // for what is in its queue
 	}
 	s.idle.Broadcast()
 	s.madeRoom()

@@ -45,9 +45,6 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 	for _, s := range ended {
 		c.retire(s, ErrUnsubscribed, leaveAcked)
 	}
-	if c.inbox != nil {
-		c.inbox.forgo(filters)
-	}
 	c.tellSubscribed(settled, nil)
 	err := p.wait(ctx)
 	if p == nil || err != nil && ctx.Err() != nil {
@@ -130,6 +127,9 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 		}
 	}
 	t.changed()
+	if t.conn.inbox != nil {
+		t.conn.inbox.forgo(filters, t)
+	}
 	return t.unsubscribe(filters), settled, ended
 }
 

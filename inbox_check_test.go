@@ -1,0 +1,167 @@
+package mqtt
+
+import (
+	"fmt"
+	"slices"
+)
+
+// InboxProblems checks that book, queues and counts of the inbox of a Conn agree. It
+// is for one that is still: while the committer is at work it returns nothing.
+func InboxProblems(c *Conn) []string {
+	c.out.mu.Lock()
+	busy := c.out.keep.running
+	c.out.mu.Unlock()
+	if busy {
+		return nil
+	}
+	defer func() {
+		c.out.mu.Lock() // who begins to work has seen this end
+		defer c.out.mu.Unlock()
+	}()
+	k := &inboxCheck{in: c.inbox, book: c.ledger.inbox, counts: map[*Subscription]*inboxCount{}}
+	subs := c.routes.subscriptions()
+	c.routes.mu.Lock()
+	defer c.routes.mu.Unlock()
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	for _, s := range append(subs, k.book.parking) {
+		k.counts[s] = &inboxCount{}
+	}
+	if k.in.behind() || k.in.due {
+		k.bad("there is something to do, and nobody at work")
+	}
+	if n := k.book.underWay; n != 0 {
+		k.bad("%d are under way", n)
+	}
+	k.checkQueues()
+	k.checkItems()
+	k.checkWaiting()
+	k.checkCounts()
+	return k.problems
+}
+
+// inboxCount is what a subscription should have.
+type inboxCount struct{ all, coming, bytes, inHand int }
+
+type inboxCheck struct {
+	in       *inbox
+	book     *inboxBook
+	held     int
+	counts   map[*Subscription]*inboxCount
+	problems []string
+}
+
+func (k *inboxCheck) bad(format string, a ...any) {
+	k.problems = append(k.problems, fmt.Sprintf(format, a...))
+}
+
+func (k *inboxCheck) count(s *Subscription) *inboxCount {
+	if k.counts[s] == nil {
+		k.counts[s] = &inboxCount{}
+	}
+	return k.counts[s]
+}
+
+func (k *inboxCheck) checkQueues() {
+	for s, q := range k.in.queues {
+		k.held += len(q.items)
+		for i, it := range q.items {
+			if i > 0 && it.key <= q.items[i-1].key {
+				k.bad("the queue of %s is out of order", s.name())
+			}
+			if k.book.items[it.gen] != it || !it.left.has(s) {
+				k.bad("%x is in the queue of %s, which is done with it", it.key, s.name())
+			}
+		}
+		if k.in.resting.Load() {
+			continue
+		}
+		s.mu.Lock()
+		switch {
+		case s.ended && s.leave != leaveServer:
+			k.bad("%d are in the queue of %s, which has ended", len(q.items), s.name())
+		case !s.ended && (!s.hungry || s.fed && s.sated() && s.box.len() == 0):
+			k.bad("%d are in the queue of %s, hungry %t, with %d pending", len(q.items), s.name(), s.hungry, s.box.len())
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (k *inboxCheck) checkItems() {
+	for gen, it := range k.book.items {
+		if it.gen != gen || it.left.none() && !it.waits() || it.lapsing || it.parking != nil && !it.waits() {
+			k.bad("%x: %+v", it.key, it)
+		}
+		if it.parking != nil {
+			k.count(it.parking).coming++
+			k.count(it.parking).bytes += it.size
+		}
+		for _, s := range it.left.all() {
+			n := k.count(s)
+			n.all++
+			switch {
+			case !it.fresh:
+			case it.hands.has(s):
+				n.inHand++
+			default:
+				n.coming++
+				n.bytes += it.size
+			}
+		}
+		if it.waits() {
+			k.held++
+		}
+		k.checkDebts(it)
+	}
+}
+
+// checkDebts looks for somebody who is there and should have it.
+func (k *inboxCheck) checkDebts(it *inboxItem) {
+	keys := map[waitKey]bool{}
+	if it.loose {
+		keys[waitKey{it.topic, true}] = true
+	}
+	for _, d := range it.owed {
+		keys[waitKey{name: d.filter}] = true
+		r := k.in.conn.routes.filters[d.filter]
+		for i := 0; r != nil && i < len(r.members); i++ {
+			s := r.members[i].sub
+			if !s.holder && s.isFed() && s.joined > d.after && !it.had.has(s) {
+				k.bad("%x waits for %q, which is there: joined %d, after %d", it.key, d.filter, s.joined, d.after)
+			}
+		}
+	}
+	for _, l := range it.listed {
+		if !keys[l] {
+			k.bad("%x is listed for %+v, and does not wait for it", it.key, l)
+		}
+		delete(keys, l)
+	}
+	if len(keys) > 0 {
+		k.bad("%x is not listed for %+v", it.key, keys)
+	}
+}
+
+func (k *inboxCheck) checkWaiting() {
+	for _, anybody := range []bool{false, true} {
+		for name, set := range k.in.waits.of(waitKey{anybody: anybody}) {
+			for it := range set {
+				if k.book.items[it.gen] != it || !slices.Contains(it.listed, waitKey{name, anybody}) {
+					k.bad("%x stands under %q", it.key, name)
+				}
+			}
+		}
+	}
+}
+
+func (k *inboxCheck) checkCounts() {
+	for s, n := range k.counts {
+		is := inboxCount{int(s.share.all.Load()), int(s.share.coming.n.Load()), int(s.share.coming.bytes.Load()), int(s.share.inHand.n.Load())}
+		if is != *n {
+			k.bad("%s counts %+v, and has %+v", s.name(), is, *n)
+		}
+	}
+	if n := int(k.in.held.Load()); n != k.held {
+		k.bad("%d are held, %d counted", k.held, n)
+	}
+}

@@ -1,0 +1,665 @@
+package mqtt_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/chance"
+	"github.com/millrace/mqtt/mqtttest/server"
+	"github.com/millrace/mqtt/store"
+)
+
+// The durable inbox among subscriptions that come and go: overlapping filters, every
+// form and policy, refusals, evictions and panics, over links that break, on a disk
+// that is slow, full or unreadable at times, in processes that die at any commit. For
+// every message that was entered:
+//
+//   - each filter that it came for had it handed out to one of its subscriptions, or
+//     was unsubscribed since (with a grace that ends, one of its filters had);
+//   - one subscription has it once, with the key it was entered under, in order;
+//   - it is deleted once, and at the end nothing is left;
+//   - at rest, what the inbox counts and lists is what it has.
+func TestInbox_Churn(t *testing.T) {
+	if seed, ok := chance.Given(t); ok {
+		synctest.Test(t, func(t *testing.T) { churn(t, chance.Stream(seed, 0)) })
+		return
+	}
+	first := chance.Seed(t)
+	for i := range uint64(chance.Rounds(200, 20_000)) {
+		if ok := t.Run("", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { churn(t, chance.Stream(first+i, 0)) })
+		}); !ok {
+			t.Fatalf("MILLRACE_SEED=%d", first+i)
+		}
+	}
+}
+
+var (
+	churnFilters = []string{"a/#", "a/+", "a/b", "b", "$share/g/b"}
+	churnTopics  = []string{"a/b", "a/c", "a/b/c", "b", "a"}
+)
+
+// churnFilterTakes reports whether a filter of churnFilters, or the catch-all, takes a topic.
+func churnFilterTakes(filter, topic string) bool {
+	switch filter = strings.TrimPrefix(filter, "$share/g/"); filter {
+	case "":
+		return true
+	case "a/#":
+		return topic == "a" || strings.HasPrefix(topic, "a/")
+	case "a/+":
+		return topic == "a/b" || topic == "a/c"
+	}
+	return filter == topic
+}
+
+// entered is one message in the inbox.
+type entered struct {
+	n       int // of the message
+	process int
+	names   []string        // the filters it came for
+	had     map[string]bool // filters of which a subscription had it
+	onDisk  bool
+	unruly  bool // put back by a panic
+}
+
+// churnRun is one round.
+type churnRun struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	v       mqtt.Version
+	srv     *server.Server
+	network *server.Network
+	disk    *disk
+	grace   time.Duration // of every process
+
+	mu      sync.Mutex
+	number  int      // of the process
+	topics  []string // of the messages
+	entered map[uint64]*entered
+	waived  map[string]int // by filter: messages before that one may be given up
+}
+
+func churn(t *testing.T, rnd *rand.Rand) {
+	r := &churnRun{t: t, rnd: rnd, v: []mqtt.Version{mqtt.V311, mqtt.V5}[rnd.IntN(2)], network: &server.Network{}, disk: newDisk(),
+		grace: 50 * time.Hour, entered: map[uint64]*entered{}, waived: map[string]int{}}
+	if rnd.IntN(3) == 0 {
+		r.grace = time.Duration(rnd.IntN(12)-1) * time.Second
+	}
+	var refusals sync.Mutex
+	refuse, odds := branch(rnd), rnd.IntN(3)
+	r.srv = server.Start(r.network, server.Config{Inflight: 1 + rnd.IntN(30), CopyPerSubscription: rnd.IntN(3) == 0,
+		OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
+			refusals.Lock()
+			defer refusals.Unlock()
+			if odds > 0 && refuse.IntN(12) < odds {
+				return codec.UnspecifiedError
+			}
+			return codec.ReasonCode(s.QoS)
+		}})
+	deaths := rnd.IntN(4)
+	for range deaths {
+		r.live()
+	}
+	refusals.Lock()
+	odds = 0
+	refusals.Unlock()
+	r.lastLife()
+	r.srv.Close()
+	for _, v := range r.srv.Violations() {
+		t.Error(v)
+	}
+	for key, e := range r.entered {
+		r.judge(key, e)
+	}
+	if n := r.disk.kinds(t)[store.Inbox]; n > 0 {
+		t.Errorf("%d left in the store", n)
+	}
+}
+
+// judge checks at the end that whoever a message came for had it.
+func (r *churnRun) judge(key uint64, e *entered) {
+	given := func(name string) bool { return e.had[name] || e.n < r.waived[name] }
+	missing := slices.DeleteFunc(slices.Clone(e.names), given)
+	switch anybody := len(e.had) > 0 || slices.ContainsFunc(append(churnFilters, ""), func(name string) bool {
+		return churnFilterTakes(name, r.topics[e.n]) && e.n < r.waived[name]
+	}); {
+	case e.onDisk:
+		r.t.Errorf("%x, message %d on %s for %q, is still there", key, e.n, r.topics[e.n], e.names)
+	case len(e.names) == 0 || r.grace < time.Hour:
+		if !anybody && len(missing) == len(e.names) {
+			r.t.Errorf("%x, message %d on %s for %q, came to nobody", key, e.n, r.topics[e.n], e.names)
+		}
+	case len(missing) > 0:
+		r.t.Errorf("%x, message %d on %s for %q, never came to %q", key, e.n, r.topics[e.n], e.names, missing)
+	}
+}
+
+// watch notes what is written to the disk.
+func (r *churnRun) watch(ops []store.Op) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, op := range ops {
+		if op.Key.Kind != store.Inbox {
+			continue
+		}
+		if op.Delete {
+			if e := r.entered[op.Key.Seq]; e == nil || !e.onDisk {
+				r.t.Errorf("%x is deleted, and was not there", op.Key.Seq)
+			} else {
+				e.onDisk = false
+			}
+			continue
+		}
+		e := &entered{process: r.number, had: map[string]bool{}, onDisk: true}
+		e.n, _ = strconv.Atoi(string(op.Body))
+		text := func(b []byte) (string, []byte) {
+			n := 2 + int(binary.BigEndian.Uint16(b))
+			return string(b[2:n]), b[n:]
+		}
+		for left, b := binary.BigEndian.Uint16(op.Head[2:]), op.Head[4:]; left > 0; left-- {
+			var name string
+			name, b = text(b)
+			e.names = append(e.names, name)
+		}
+		r.entered[op.Key.Seq] = e
+	}
+}
+
+// waive notes that what has come for filters so far may be given up.
+func (r *churnRun) waive(filters ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range filters {
+		r.waived[f] = len(r.topics)
+	}
+}
+
+// begin begins a process, whose store is unreadable at times.
+func (r *churnRun) begin(p *process, opts ...mqtt.ConnectOption) *mqtt.Conn {
+	rnd := r.rnd
+	if rnd.IntN(2) == 0 {
+		p.rng = branch(rnd)
+	}
+	p.seen = r.watch
+	opts = append(opts, mqtt.WithInbox(), mqtt.WithBacklogGrace(r.grace), mqtt.WithReceiveMaximum(1+rnd.IntN(30)),
+		mqtt.WithStuckAfter(time.Duration(1+rnd.IntN(30))*time.Second))
+	if rnd.IntN(2) == 0 {
+		opts = append(opts, mqtt.WithStore(&unreadable{Store: p, rnd: branch(rnd), odds: 2 + rnd.IntN(10)}))
+	}
+	return p.connect(r.t, r.v, opts...)
+}
+
+// live is the life of a process that dies.
+func (r *churnRun) live() {
+	rnd := r.rnd
+	p := r.disk.process(r.network)
+	if rnd.IntN(2) == 0 {
+		p.commits, p.after = 5+rnd.IntN(120), rnd.IntN(2) == 0
+	}
+	a := r.application(p)
+	if a == nil {
+		return
+	}
+	switch rnd.IntN(4) {
+	case 0:
+		a.conn.Close()
+	case 1:
+		ctx, cancel := context.WithTimeout(r.t.Context(), time.Duration(rnd.IntN(120))*time.Second)
+		go func() {
+			for ctx.Err() == nil {
+				time.Sleep(time.Second)
+				a.ackAll()
+			}
+		}()
+		a.conn.Drain(ctx)
+		cancel()
+	}
+	p.kill()
+	a.conn.Abort()
+	a.stop()
+	a.readers.Wait()
+	time.Sleep(20 * time.Second) // a commit under way, and who acknowledges
+}
+
+// lastLife is that of a process which sees everything through.
+func (r *churnRun) lastLife() {
+	p := r.disk.process(r.network)
+	a := r.application(p)
+	p.mu.Lock()
+	p.fail = nil
+	p.mu.Unlock()
+	a.stop()
+	for _, f := range churnFilters {
+		sub, err := a.conn.Subscribe(r.t.Context(), f, mqtt.WithoutWaiting(), mqtt.QoS(2))
+		if err != nil {
+			r.t.Error(err)
+			continue
+		}
+		reads := branch(r.rnd)
+		a.readers.Go(func() { a.read(sub, manner{form: overChannel}, reads) })
+	}
+	all, reads := a.conn.CatchAll(), branch(r.rnd)
+	a.readers.Go(func() { a.read(all, manner{form: overChannel}, reads) })
+	time.Sleep(15 * time.Second) // the disk is fast by now
+	for range 600 {
+		a.ackAll()
+		synctest.Wait()
+		info, _ := r.srv.Session("c")
+		if a.conn.State() == mqtt.StateConnected && info.Open+info.Queued+a.conn.Stats().Held+r.left() == 0 {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	a.check()
+	a.conn.Close()
+	a.readers.Wait()
+}
+
+// left returns how many messages are on the disk.
+func (r *churnRun) left() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.entered {
+		if e.onDisk {
+			n++
+		}
+	}
+	return n
+}
+
+// application has an application come to life and a good deal happen to it.
+func (r *churnRun) application(p *process) *churnApp {
+	rnd := r.rnd
+	var opts []mqtt.ConnectOption
+	declared := ""
+	if rnd.IntN(3) == 0 {
+		declared = churnFilters[rnd.IntN(4)]
+		opts = append(opts, mqtt.WithSubscription(declared, mqtt.QoS(2), mqtt.WithPendingLimit(1+rnd.IntN(20), 0), mqtt.WithBuffer(rnd.IntN(4))))
+	}
+	r.mu.Lock()
+	r.number++
+	number := r.number
+	r.mu.Unlock()
+	conn := r.begin(p, opts...)
+	if conn == nil {
+		return nil
+	}
+	fails, often := branch(rnd), rnd.IntN(3)
+	p.mu.Lock()
+	p.fail = func([]store.Op) error {
+		if often == 0 || fails.IntN(80/often) > 0 {
+			return nil
+		}
+		return store.ErrFull
+	}
+	p.mu.Unlock()
+	a := &churnApp{churnRun: r, process: number, conn: conn, stopped: make(chan struct{}), last: map[*mqtt.Subscription]uint64{}, given: map[*mqtt.Subscription]map[uint64]bool{}}
+	if declared != "" {
+		sub, rnd := conn.Subscription(declared), branch(rnd)
+		a.readers.Go(func() { a.read(sub, manner{form: rnd.IntN(4)}, rnd) })
+	}
+	for range 1 + rnd.IntN(4) {
+		rnd := branch(rnd)
+		a.slots.Go(func() { a.slot(rnd) })
+	}
+	for range 10 + rnd.IntN(40) {
+		r.step(p, conn)
+		if rnd.IntN(3) == 0 {
+			a.check()
+		}
+	}
+	return a
+}
+
+// step is something that happens.
+func (r *churnRun) step(p *process, conn *mqtt.Conn) {
+	switch n := r.rnd.IntN(24); {
+	case n < 11:
+		for range 1 + r.rnd.IntN(15) {
+			r.mu.Lock()
+			n, topic := len(r.topics), churnTopics[r.rnd.IntN(len(churnTopics))]
+			r.topics = append(r.topics, topic)
+			r.mu.Unlock()
+			publish(r.t, r.srv, topic, byte(1+r.rnd.IntN(2)), strconv.Itoa(n))
+		}
+	case n == 11:
+		r.srv.Cut("c")
+	case n == 12:
+		r.srv.Redeliver("c")
+	case n == 13 && r.rnd.IntN(3) == 0:
+		r.srv.DropSession("c")
+	case n == 14 && r.rnd.IntN(2) == 0:
+		f := churnFilters[r.rnd.IntN(len(churnFilters))]
+		ctx, cancel := context.WithTimeout(r.t.Context(), time.Second)
+		conn.Unsubscribe(ctx, f)
+		cancel()
+		r.waive(f)
+	case n == 15:
+		gate := make(chan struct{})
+		p.mu.Lock()
+		p.gate = gate
+		p.mu.Unlock()
+		time.AfterFunc(time.Duration(r.rnd.IntN(3000)*(1+r.rnd.IntN(2)*r.rnd.IntN(5)))*time.Millisecond, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.gate == gate {
+				p.gate = nil
+			}
+			close(gate)
+		})
+	default:
+		time.Sleep(time.Duration(r.rnd.IntN(1500)) * time.Millisecond)
+	}
+}
+
+// churnApp is the application in one process.
+type churnApp struct {
+	*churnRun
+	process        int
+	conn           *mqtt.Conn
+	slots, readers sync.WaitGroup
+	stopped        chan struct{}
+
+	// Guarded by churnRun.mu.
+	last    map[*mqtt.Subscription]uint64
+	given   map[*mqtt.Subscription]map[uint64]bool
+	unacked []mqtt.Message
+}
+
+// stop has no more subscriptions come.
+func (a *churnApp) stop() {
+	close(a.stopped)
+	a.slots.Wait()
+}
+
+// check compares what the inbox counts and lists with what it has.
+func (a *churnApp) check() {
+	synctest.Wait()
+	if a.conn.State() < mqtt.StateClosing {
+		for _, problem := range mqtt.InboxProblems(a.conn) {
+			a.t.Error(problem)
+		}
+	}
+}
+
+// The forms in which a subscription is read.
+const (
+	byIterator = iota
+	overChannel
+	byHandler
+	typedChannel
+)
+
+// manner is how a subscription is read.
+type manner struct {
+	form     int
+	manual   bool
+	stalls   bool
+	anyOrder bool
+}
+
+func (a *churnApp) ack(m mqtt.Message) {
+	if err := m.Ack(); err != nil && !errors.Is(err, mqtt.ErrClosed) {
+		a.t.Errorf("Ack of %x: %v", m.InboxKey(), err)
+	}
+}
+
+func (a *churnApp) ackAll() {
+	a.mu.Lock()
+	all := a.unacked
+	a.unacked = nil
+	a.mu.Unlock()
+	for _, m := range all {
+		a.ack(m)
+	}
+}
+
+// work is what the application does with a message.
+func (a *churnApp) work(sub *mqtt.Subscription, o manner, m mqtt.Message, rnd *rand.Rand) {
+	key := m.InboxKey()
+	a.mu.Lock()
+	e := a.entered[key]
+	if e == nil || string(m.Payload) != strconv.Itoa(e.n) || m.Topic != a.topics[e.n] || m.Redelivered() != (e.process != a.process) {
+		a.mu.Unlock()
+		a.t.Errorf("%q on %s, redelivered %t, has the key %x of %+v", m.Payload, m.Topic, m.Redelivered(), key, e)
+		return
+	}
+	if a.given[sub] == nil {
+		a.given[sub] = map[uint64]bool{}
+	}
+	if a.given[sub][key] {
+		a.t.Errorf("%x came to %p twice", key, sub)
+	}
+	a.given[sub][key] = true
+	late := e.unruly || a.grace < time.Hour && e.process != a.process // the end of a grace lets it come behind newer ones
+	if key < a.last[sub] && !o.anyOrder && !late {
+		a.t.Errorf("%x, for %q, came to %p of %v after %x", key, e.names, sub, sub.Filters(), a.last[sub])
+	}
+	a.last[sub] = max(a.last[sub], key)
+	for _, f := range sub.Filters() {
+		e.had[f.Filter] = true
+	}
+	if len(sub.Filters()) == 0 {
+		e.had[""] = true
+	}
+	var acks []mqtt.Message
+	if o.manual {
+		a.unacked = append(a.unacked, m)
+		for len(a.unacked) > 0 && rnd.IntN(4) > 0 {
+			at := rnd.IntN(len(a.unacked))
+			acks = append(acks, a.unacked[at])
+			a.unacked = slices.Delete(a.unacked, at, at+1)
+		}
+	}
+	a.mu.Unlock()
+	for _, m := range acks {
+		a.ack(m)
+	}
+}
+
+var errUnruly = errors.New("the body panics")
+
+// read reads a subscription until it ends.
+func (a *churnApp) read(sub *mqtt.Subscription, o manner, rnd *rand.Rand) {
+	pace := time.Duration(1+rnd.IntN(2)*rnd.IntN(300)) * time.Millisecond
+	var mu sync.Mutex // several workers may share rnd
+	body := func(m mqtt.Message) {
+		mu.Lock()
+		a.work(sub, o, m, rnd)
+		d := time.Duration(rnd.Int64N(int64(pace)))
+		if o.stalls && rnd.IntN(30) == 0 {
+			d = time.Duration(rnd.IntN(60)) * time.Second
+		}
+		mu.Unlock()
+		time.Sleep(d)
+	}
+	switch o.form {
+	case byIterator:
+		for a.iterate(sub, body, rnd) {
+		}
+	case overChannel:
+		for m := range sub.C() {
+			body(m)
+		}
+	case byHandler:
+		sub.Handle(body)
+		<-sub.Done()
+		time.Sleep(2 * time.Minute) // until the last body has run
+	case typedChannel:
+		for m := range mqtt.AsTyped(sub, mqtt.UTF8()).C() {
+			body(m.Msg)
+		}
+	}
+}
+
+// iterate loops over a subscription and reports whether the body has panicked.
+func (a *churnApp) iterate(sub *mqtt.Subscription, body func(mqtt.Message), rnd *rand.Rand) (again bool) {
+	defer func() {
+		if again = recover() == errUnruly; !again {
+			<-sub.Done()
+		}
+	}()
+	for m := range sub.All() {
+		if rnd.IntN(20) == 0 {
+			a.mu.Lock()
+			a.entered[m.InboxKey()].unruly = true
+			a.mu.Unlock()
+			time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond)
+			panic(errUnruly)
+		}
+		body(m)
+	}
+	return false
+}
+
+// slot subscribes again and again.
+func (a *churnApp) slot(rnd *rand.Rand) {
+	for {
+		select {
+		case <-a.stopped:
+			return
+		case <-a.conn.Done():
+			return
+		case <-time.After(time.Duration(rnd.IntN(3)*rnd.IntN(2000)) * time.Millisecond):
+		}
+		if rnd.IntN(8) == 0 {
+			a.catchAll(rnd)
+		} else {
+			a.subscribe(rnd)
+		}
+	}
+}
+
+// subscribe is the life of one subscription.
+func (a *churnApp) subscribe(rnd *rand.Rand) {
+	var filters []mqtt.Filter
+	var names []string
+	for _, i := range rnd.Perm(len(churnFilters))[:1+rnd.IntN(3)*rnd.IntN(2)] {
+		filters = append(filters, mqtt.Filter{Filter: churnFilters[i], QoS: 2})
+		names = append(names, churnFilters[i])
+	}
+	slow := []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowLatest, mqtt.SlowEvict, mqtt.SlowBlock, mqtt.SlowDropNewest}[rnd.IntN(5)]
+	o := manner{form: rnd.IntN(4), manual: rnd.IntN(3) == 0, stalls: rnd.IntN(3) == 0 && slow != mqtt.SlowBlock, anyOrder: slow == mqtt.SlowLatest}
+	opts := []mqtt.SubscribeOption{mqtt.WithBuffer(rnd.IntN(4)), mqtt.WithPendingLimit(1+rnd.IntN(20), rnd.IntN(2)*(1+rnd.IntN(600))), mqtt.WithSlowPolicy(slow)}
+	maybe := func(odds int, opt mqtt.SubscribeOption) bool {
+		yes := rnd.IntN(odds) == 0
+		if yes {
+			opts = append(opts, opt)
+		}
+		return yes
+	}
+	if o.manual {
+		opts = append(opts, mqtt.WithManualAck())
+	}
+	if o.form == byHandler && maybe(2, mqtt.WithWorkers(3)) {
+		o.anyOrder = true
+	}
+	maybe(2, mqtt.WithPartial())
+	maybe(2, mqtt.WithoutWaiting())
+	atEnd := maybe(6, mqtt.WithUnsubscribeAtEnd())
+	ctx, cancel := context.WithCancel(a.t.Context())
+	defer cancel()
+	early := time.NewTimer(time.Hour)
+	if rnd.IntN(4) == 0 {
+		early = time.AfterFunc(time.Duration(rnd.IntN(300))*time.Millisecond, cancel)
+	}
+	sub, err := a.conn.SubscribeMany(ctx, filters, opts...)
+	early.Stop()
+	if err != nil {
+		return
+	}
+	reads := branch(rnd)
+	a.readers.Go(func() { a.read(sub, o, reads) })
+	for range rnd.IntN(6) {
+		select {
+		case <-sub.Done():
+		case <-a.stopped:
+		case <-time.After(time.Duration(rnd.IntN(8000)) * time.Millisecond):
+		}
+		if rnd.IntN(4) == 0 {
+			sub.Pause()
+		}
+	}
+	sub.Resume()
+	if rnd.IntN(5) == 0 {
+		within, done := context.WithTimeout(a.t.Context(), time.Second)
+		sub.Unsubscribe(within)
+		done()
+	}
+	cancel()
+	<-sub.Done()
+	if atEnd || errors.Is(sub.Err(), mqtt.ErrUnsubscribed) || slow == mqtt.SlowLatest && sub.Stats().Dropped > 0 {
+		a.waive(names...)
+	}
+}
+
+// catchAll is the life of a catch-all, unless another slot has it.
+func (a *churnApp) catchAll(rnd *rand.Rand) {
+	sub := a.conn.CatchAll(mqtt.WithPendingLimit(1+rnd.IntN(10), 0), mqtt.WithBuffer(0))
+	a.mu.Lock()
+	taken := a.given[sub] != nil
+	if !taken {
+		a.given[sub] = map[uint64]bool{}
+	}
+	a.mu.Unlock()
+	if taken {
+		return
+	}
+	reads := branch(rnd)
+	a.readers.Go(func() { a.read(sub, manner{form: overChannel, anyOrder: true}, reads) })
+	select {
+	case <-time.After(time.Duration(rnd.IntN(10_000)) * time.Millisecond):
+	case <-sub.Done():
+	case <-a.stopped:
+	}
+	sub.Unsubscribe(a.t.Context())
+	if errors.Is(sub.Err(), mqtt.ErrUnsubscribed) {
+		a.waive("")
+	}
+}
+
+// unreadable is a store whose reads fail at random.
+type unreadable struct {
+	store.Store
+	mu   sync.Mutex
+	rnd  *rand.Rand
+	odds int
+}
+
+func (u *unreadable) Session(id string) (store.Session, error) {
+	s, err := u.Store.Session(id)
+	if err != nil {
+		return nil, err
+	}
+	return &unreadableSession{s, u}, nil
+}
+
+type unreadableSession struct {
+	store.Session
+	u *unreadable
+}
+
+func (s *unreadableSession) Read(keys []store.Key, visit func(int, []byte) error) error {
+	s.u.mu.Lock()
+	fail, n := s.u.rnd.IntN(s.u.odds) == 0, s.u.rnd.IntN(len(keys)+1)
+	s.u.mu.Unlock()
+	if !fail {
+		return s.Session.Read(keys, visit)
+	}
+	if err := s.Session.Read(keys[:n], visit); err != nil {
+		return err
+	}
+	return fmt.Errorf("input/output error at %d of %d", n, len(keys))
+}
