@@ -34,7 +34,9 @@ func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 
 // byIdentifier chooses by subscription identifier, and reports whether any of
 // the identifiers is that of a matching filter of ours. A subscription with
-// several filters takes one copy: that of its primary target.
+// several filters takes one copy: that of its primary target. Beside one of an
+// earlier process everyone else who matches gets it too: it may be their filter
+// that the server still knew by that.
 func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 	found := false
 	for i := range t.targets {
@@ -53,7 +55,30 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 			r.pick(tg, p)
 		}
 	}
+	if found && p.SubIDs > 1 && r.l.conn.routes.stranger(p) {
+		for i := range t.targets {
+			if tg := &t.targets[i]; tg.single && !slices.Contains(r.chosen, tg.sub) {
+				r.pick(tg, p)
+			}
+		}
+	}
 	return found
+}
+
+// stranger reports whether one of several identifiers is none that this Conn gave:
+// an earlier process did.
+func (t *routes) stranger(p *codec.PublishView) bool {
+	if t.firstID == 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range p.Props.SubscriptionIDs() {
+		if id <= t.firstID || id > t.lastID {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) carries(p *codec.PublishView, id uint32) bool {

@@ -16,8 +16,9 @@ import (
 // order in which the wishes changed: what the server ends with is what stands
 // here. Lock order: routes, subscription, ledger, outbound, events.
 type routes struct {
-	conn *Conn
-	gen  atomic.Uint64 // changes whenever a match may come out differently
+	conn    *Conn
+	gen     atomic.Uint64 // changes whenever a match may come out differently
+	firstID uint32        // subscription identifiers of this Conn are above it; immutable
 
 	mu      sync.Mutex
 	trie    router[*route]
@@ -91,7 +92,8 @@ func newRoutes(c *Conn) *routes {
 	if c.cfg.session > 0 {
 		// What waits at the server carries the identifiers of an earlier process. All
 		// of these take as many bytes.
-		t.lastID = 1<<21 + rand.Uint32N(maxSubscriptionID/2)
+		t.firstID = 1<<21 + rand.Uint32N(maxSubscriptionID/2)
+		t.lastID = t.firstID
 	}
 	return t
 }

@@ -59,3 +59,39 @@ func TestB26_IdentifierOfAnEarlierProcess(t *testing.T) {
 		conn.Close()
 	})
 }
+
+// B4, B26: a message that carries the identifier that an earlier process gave one
+// filter, and that of this process for another, reaches both: the server took it
+// between the two SUBSCRIBEs.
+func TestB26_IdentifiersOfTwoProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := &server.Network{}
+		srv := server.Start(network, server.Config{})
+		defer srv.Close()
+		opts := []mqtt.ConnectOption{mqtt.WithClientID("c"), mqtt.WithSession(time.Hour), mqtt.WithDialer(network.Dial)}
+		connect := func() *mqtt.Conn {
+			conn, err := mqtt.Connect(t.Context(), "mqtt://server", opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		earlier := connect()
+		subscribe(t, earlier, "a/#")
+		earlier.Close()
+
+		conn := connect()
+		defer conn.Close()
+		beside := subscribe(t, conn, "a/b")
+		network.Last().Stall(server.ToServer)
+		s := subscribe(t, conn, "a/#", mqtt.WithoutWaiting())
+		synctest.Wait()
+		publish(t, srv, "a/b", 1, "1")
+		expect(t, beside.C(), "1")
+		synctest.Wait()
+		expect(t, s.C(), "1")
+		network.Last().Resume(server.ToServer)
+		<-s.Ready()
+		idle(t, s.C())
+	})
+}
