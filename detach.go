@@ -56,8 +56,9 @@ func newHolder(c *Conn, filters []Filter, o subOptions) *Subscription {
 }
 
 // hold puts a holder in the place of s, and returns it; nil when there is nothing
-// to hold. A filter that another subscription has needs none: what is pending
-// for it the other had too.
+// to hold. A filter that another subscription has needs none: what is pending for
+// it the other had too, or came before the other did, which must not get it behind
+// newer ones.
 func (t *routes) hold(s *Subscription) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -156,6 +156,9 @@ func WithUnsubscribeAtEnd() SubscribeOption {
 }
 
 // WithDetachAtEnd leaves the subscription at the server when the context ends.
+// What it has not handed over waits for the next Subscribe of the filter, see
+// [WithBacklogGrace]; beside another subscription of the filter, which may have
+// newer messages, it is acknowledged and counted, unless [WithInbox] keeps it.
 func WithDetachAtEnd() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.atEnd = endDetach })
 }
