@@ -2,6 +2,8 @@ package mqtt_test
 
 import (
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -104,6 +106,7 @@ func (w *world) loseSession(all bool) {
 	w.note("session lost")
 	w.losses++
 	w.voidAll()
+	clear(w.kept)
 	if all {
 		w.srv.Restart(false)
 	} else {
@@ -139,6 +142,9 @@ func (w *world) arrange(rng *rand.Rand, held []server.Ack) (sent []server.Ack) {
 func (w *world) fate(a server.Ack) server.Fate {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if n, ok := w.asked[a.PacketID]; ok && (a.Type == codec.PUBACK || a.Type == codec.PUBCOMP) {
+		w.ended[n] = true
+	}
 	if w.calm || w.rng.IntN(100) >= w.plan.ackFaults {
 		return server.Fate{}
 	}
@@ -159,6 +165,18 @@ func (w *world) fate(a server.Ack) server.Fate {
 		return server.Fate{Delay: d, Extra: 1}
 	}
 	return server.Fate{Delay: d}
+}
+
+// taken is the server's hook for each PUBLISH.
+func (w *world) taken(r server.Received) codec.ReasonCode {
+	number, _, _ := strings.Cut(string(r.Payload), " ")
+	n, err := strconv.Atoi(number)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil && r.QoS > 0 {
+		w.asked[r.PacketID] = n
+	}
+	return codec.Success
 }
 
 // onLink gives some links a fault to be born with.

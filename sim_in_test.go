@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -35,6 +36,42 @@ type simSub struct {
 	got     map[int]int    // how often each came
 	last    [2]int         // the newest of QoS 0, and of QoS 1 and 2
 	unacked []mqtt.Message // under manual acknowledgement
+	atEnd   bool           // it unsubscribes when its context ends
+	heirOf  *simWill       // what it took over, nil for nothing
+}
+
+// simWill is what must come to the next subscription of a filter, unless one of
+// those that left it reads it yet from its channel.
+type simWill struct {
+	from  []*simSub    // the one that was detached, and those that it took over from
+	due   map[int]bool // what was due to them, and what is published for the filter until Subscribe returns
+	until time.Time    // a Subscribe before has it
+	sole  bool         // nobody else can have left a message to that Subscribe
+}
+
+// has reports whether one of those that left the will got message n.
+func (l *simWill) has(n int) bool {
+	return slices.ContainsFunc(l.from, func(o *simSub) bool { return o.got[n] > 0 })
+}
+
+// left is what of the will neither those that left it nor s got.
+func (l *simWill) left(s *simSub) (missing []int) {
+	for n := range l.due {
+		if !l.has(n) && s.got[n] == 0 {
+			missing = append(missing, n)
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// String names those that left the will.
+func (l *simWill) String() string {
+	var names []string
+	for _, o := range l.from {
+		names = append(names, strconv.Itoa(o.number))
+	}
+	return strings.Join(names, ", ")
 }
 
 // serverPublishes lets messages arrive until stop.
@@ -68,6 +105,9 @@ func (w *world) publishIn(topic string, qos mqtt.QoS) int {
 			highest, lowest = max(highest, s.QoS), min(lowest, s.QoS)
 		}
 	}
+	if granted[keeperFilter] > 0 && qos > 0 {
+		w.kept[n] = true
+	}
 	if w.plan.copies {
 		highest = lowest // which copy is whose is not told everywhere
 	}
@@ -75,6 +115,16 @@ func (w *world) publishIn(topic string, qos mqtt.QoS) int {
 		for _, s := range w.subs {
 			if s.live && s.slow != mqtt.SlowLatest && slices.ContainsFunc(s.filters, func(f string) bool { _, ok := granted[f]; return ok }) {
 				s.due[n] = true
+			}
+		}
+		for f := range granted {
+			if l := w.wills[f]; l != nil && time.Now().Before(l.until) {
+				l.due[n] = true
+			}
+		}
+		for _, s := range w.asking {
+			if _, ok := granted[s.filters[0]]; ok && s.heirOf != nil {
+				s.heirOf.due[n] = true
 			}
 		}
 	}
@@ -105,17 +155,21 @@ func simMatch(filter, topic string) bool {
 
 // voidAll forgets what must come: the session is lost, or the process. mu is held.
 func (w *world) voidAll() {
-	for _, s := range w.subs {
+	for _, s := range append(slices.Clone(w.subs), w.asking...) {
 		clear(s.due)
+		s.heirOf = nil
 	}
+	clear(w.wills)
 }
 
 // slot subscribes, reads and ends subscriptions, one after the other. The one it
 // has when the process stops being busy lives on.
 func (p *simProcess) slot(rng *rand.Rand) {
+	again := "" // the filter of one that was detached, to take over from it
 	for p.pause(rng, 3*time.Second) {
 		ctx, cancel := context.WithCancel(p.w.t.Context())
-		s := p.subscribe(ctx, cancel, rng)
+		s := p.subscribe(ctx, cancel, again, rng)
+		again = ""
 		if s == nil {
 			cancel()
 			continue
@@ -124,7 +178,9 @@ func (p *simProcess) slot(rng *rand.Rand) {
 			p.actors.Go(func() { <-s.sub.Done(); cancel() })
 			return
 		}
-		p.endSub(ctx, cancel, s, rng)
+		if p.endSub(ctx, cancel, s, rng) && rng.IntN(4) > 0 {
+			again = s.filters[0]
+		}
 		cancel()
 	}
 }
@@ -166,16 +222,26 @@ func (p *simProcess) checkHeld(s *simSub) {
 	}
 }
 
-// subscribe makes a subscription at random; nil when that failed, for a reason.
-func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, rng *rand.Rand) *simSub {
+// subscribe makes a subscription, of filters at random or of one that is given; nil
+// when that failed, for a reason.
+func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, again string, rng *rand.Rand) *simSub {
 	w := p.w
 	s := &simSub{p: p, due: map[int]bool{}, got: map[int]int{}, last: [2]int{-1, -1}}
 	var filters []mqtt.Filter
 	for _, i := range rng.Perm(len(simFilters))[:1+rng.IntN(2)*rng.IntN(2)] {
-		filters = append(filters, mqtt.Filter{Filter: simFilters[i], QoS: mqtt.QoS(rng.IntN(3))})
 		s.filters = append(s.filters, simFilters[i])
 	}
+	least := 0
+	if again != "" {
+		s.filters, least = []string{again}, 1
+	}
+	for _, f := range s.filters {
+		filters = append(filters, mqtt.Filter{Filter: f, QoS: mqtt.QoS(least + rng.IntN(3-least))})
+	}
 	s.slow, s.manual = mqtt.SlowPolicy(rng.IntN(5)), rng.IntN(3) == 0
+	if again != "" && s.slow == mqtt.SlowLatest {
+		s.slow = mqtt.SlowBlock
+	}
 	opts := []mqtt.SubscribeOption{mqtt.WithSlowPolicy(s.slow), mqtt.WithBuffer(rng.IntN(8))}
 	if rng.IntN(2) == 0 {
 		s.limit = 5 + rng.IntN(50)
@@ -185,6 +251,7 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, r
 		opts = append(opts, mqtt.WithManualAck())
 	}
 	if rng.IntN(4) == 0 {
+		s.atEnd = true
 		opts = append(opts, mqtt.WithUnsubscribeAtEnd())
 	}
 	impatient := rng.IntN(5) == 0
@@ -194,9 +261,22 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, r
 	w.mu.Lock()
 	for _, f := range s.filters {
 		s.hands = append(s.hands, w.byHand[f])
+		p.asks[f]++
+		if l := w.wills[f]; l != nil && time.Now().Before(l.until) && len(s.filters) == 1 && s.slow != mqtt.SlowLatest {
+			s.heirOf = l
+			// The inbox keeps what any that ended or failed had not handed over.
+			l.sole = !w.plan.inbox || p.asks[f] == len(l.from)+1
+		}
+		delete(w.wills, f)
 	}
+	losses := w.losses
+	w.asking = append(w.asking, s)
+	w.note("subscribing to %v", filters)
 	w.mu.Unlock()
 	sub, err := p.conn.SubscribeMany(ctx, filters, opts...)
+	w.mu.Lock()
+	w.asking = slices.DeleteFunc(w.asking, func(o *simSub) bool { return o == s })
+	w.mu.Unlock()
 	if err != nil {
 		var timeout interface{ Timeout() bool }
 		known := impatient && errors.Is(err, context.Canceled) || errors.As(err, &timeout) ||
@@ -212,6 +292,9 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, r
 	defer w.mu.Unlock()
 	s.number = len(w.subs)
 	s.live = !impatient && !s.byHand()
+	if !s.live || w.losses != losses {
+		s.heirOf = nil
+	}
 	s.since = w.in
 	w.subs = append(w.subs, s)
 	w.note("subscription %d: %v, slow policy %d, limit %d, manual %t", s.number, filters, s.slow, s.limit, s.manual)
@@ -229,15 +312,20 @@ func (s *simSub) byHand() bool {
 	return false
 }
 
-// endSub ends s in one of the ways of the application.
-func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *simSub, rng *rand.Rand) {
+// endSub ends s in one of the ways of the application, and reports whether its
+// context did it.
+func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *simSub, rng *rand.Rand) (detach bool) {
 	w := p.w
 	w.mu.Lock()
 	w.note("subscription %d ends", s.number)
-	s.live = false
+	detach = rng.IntN(2) == 0
+	if detach {
+		w.bequeath(s)
+	}
+	s.live, s.heirOf = false, nil
 	clear(s.due)
 	w.mu.Unlock()
-	if rng.IntN(2) == 0 {
+	if detach {
 		cancel()
 	} else {
 		timeout, done := context.WithTimeout(ctx, 5*time.Second)
@@ -247,6 +335,27 @@ func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *s
 		done()
 	}
 	<-s.sub.Done()
+	return detach
+}
+
+// bequeath notes what the one who subscribes next to the filter of s must get. mu
+// is held.
+func (w *world) bequeath(s *simSub) {
+	f := s.filters[0]
+	if !w.plan.durable || s.atEnd || !s.live || len(s.filters) > 1 || s.slow == mqtt.SlowLatest {
+		return
+	}
+	for _, o := range append(slices.Clone(w.subs), w.asking...) {
+		if o != s && (o.sub == nil || o.sub.Err() == nil) && slices.Contains(o.filters, f) {
+			return // that one has the filter, though Subscribe may still wait, and nothing is held
+		}
+	}
+	l := &simWill{from: []*simSub{s}, due: maps.Clone(s.due), until: time.Now().Add(9 * time.Second)}
+	if old := s.heirOf; old != nil {
+		l.from = append(l.from, old.from...)
+		maps.Copy(l.due, old.due)
+	}
+	w.wills[f] = l
 }
 
 // unsubscribeByHand is Conn.Unsubscribe of a filter, whoever has it.
@@ -255,9 +364,10 @@ func (p *simProcess) unsubscribeByHand(rng *rand.Rand) {
 	w.mu.Lock()
 	w.note("unsubscribe %s", f)
 	w.byHand[f]++
+	delete(w.wills, f)
 	for _, s := range w.subs {
 		if slices.Contains(s.filters, f) {
-			s.live = false
+			s.live, s.heirOf = false, nil
 			clear(s.due)
 		}
 	}
@@ -325,7 +435,7 @@ func (p *simProcess) checkEnd(s *simSub) {
 		p.w.mu.Lock()
 		defer p.w.mu.Unlock()
 		p.w.note("subscription %d is evicted", s.number)
-		s.live = false
+		s.live, s.heirOf = false, nil
 		clear(s.due)
 	}
 }
@@ -341,17 +451,22 @@ func (p *simProcess) got(s *simSub, m mqtt.Message) {
 		return
 	}
 	delete(s.due, n)
+	p.onceOverProcesses(m)
 	w.note("subscription %d gets message %d on %s, QoS %d, DUP %t", s.number, n, m.Topic, m.QoS, m.Dup())
 	if s.manual && m.QoS > 0 {
 		s.unacked = append(s.unacked, m)
 	}
 	told := !w.plan.copies
-	older := n < s.since && (m.Dup() || m.QoS == 0 || m.Redelivered())
+	twice := n < s.since && (m.QoS == 0 || m.Redelivered())
+	older := twice || n < s.since && m.Dup()
 	if s.got[n]++; s.got[n] > 1 {
-		if told && !older && (m.QoS != 1 || !m.Dup()) {
+		if told && !twice && (m.QoS != 1 || !m.Dup()) {
 			w.broken("I2: subscription %d got message %d at QoS %d %d times, DUP %t", s.number, n, m.QoS, s.got[n], m.Dup())
 		}
 		return
+	}
+	if l := s.heirOf; told && m.QoS == 2 && l != nil && l.sole && l.has(n) {
+		w.broken("I2: subscription %d got message %d of QoS 2, and one of %v, which it took over from, had it", s.number, n, l)
 	}
 	class := min(int(m.QoS), 1)
 	if n < s.last[class] && s.slow != mqtt.SlowLatest && told && !older {
@@ -406,6 +521,9 @@ func (p *simProcess) filtersAgree() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wished := map[string]bool{}
+	if w.plan.keeper {
+		wished[keeperFilter] = true
+	}
 	for _, s := range w.subs {
 		for i, f := range s.filters {
 			if s.p == p && s.sub.Err() == nil && w.byHand[f] == s.hands[i] {
@@ -449,7 +567,13 @@ func (p *simProcess) checkSubscriptions() {
 		if len(s.due) > 0 && s.sub.Err() == nil {
 			w.broken("I1: subscription %d (%v) never got %v", s.number, s.filters, fmt.Sprint(s.due))
 		}
+		if l := s.heirOf; l != nil && !hidden && s.sub.Err() == nil && len(l.left(s)) > 0 {
+			w.broken("I1: subscription %d (%v), which took over from %v, never got %v", s.number, s.filters, l, l.left(s))
+		}
 		clear(s.due)
+	}
+	if len(w.kept) > 0 && !hidden {
+		w.broken("I1: the keeper never got %v", fmt.Sprint(w.kept))
 	}
 }
 

@@ -91,6 +91,9 @@ func (w *world) follow(p *simProcess, m *outMessage, f *mqtt.Future) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		m.resolved, m.err = true, f.Err()
+		if m.err == nil && m.qos > 0 && !w.ended[m.number] {
+			w.broken("O2: %v resolved with nil, and the server has not answered", m)
+		}
 	})
 }
 
@@ -205,7 +208,9 @@ func (w *world) excused(m *outMessage, err error) bool {
 	case errors.Is(err, mqtt.ErrExpired):
 		return m.expires
 	case errors.Is(err, mqtt.ErrSetAside):
-		return m.qos > 0
+		// Each took three links with it, behind two that died young.
+		w.asides++
+		return m.qos > 0 && 3*w.asides+2 <= w.network.Last().Number()
 	case errors.Is(err, mqtt.ErrNotConnected):
 		return m.qos == 0 && !w.plan.queueQoS0
 	case errors.Is(err, mqtt.ErrLinkLost):

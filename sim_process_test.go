@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/codec"
 )
 
 // simProcess is one process that has the client: a Conn and those who use it.
@@ -24,12 +26,14 @@ type simProcess struct {
 	actors sync.WaitGroup
 	busy   sync.WaitGroup // publishers and slots
 	over   bool           // it has ended, or is about to
+	came   map[uint16]int // by packet identifier: the QoS 2 message that came last
+	asks   map[string]int // Subscribe calls, by filter
 	fresh  bool           // the last CONNACK began a session, and the store lived
 }
 
 // start starts a process. One that is to die may do so by itself.
 func (w *world) start(mortal bool) *simProcess {
-	p := &simProcess{w: w, rng: w.stream(), hurry: make(chan struct{})}
+	p := &simProcess{w: w, rng: w.stream(), hurry: make(chan struct{}), came: map[uint16]int{}, asks: map[string]int{}}
 	p.ctx, p.cancel = context.WithCancel(w.t.Context())
 	opts, dial := w.plan.options(), w.network.Dial
 	if w.plan.stored {
@@ -40,7 +44,7 @@ func (w *world) start(mortal bool) *simProcess {
 		}
 		opts = append(opts, mqtt.WithStore(p.disk))
 	}
-	opts = append(opts, mqtt.WithDialer(dial))
+	opts = append(opts, mqtt.WithDialer(dial), mqtt.WithPacketHook(p.see), mqtt.WithPacketPayload())
 	conn, err := mqtt.Connect(w.t.Context(), "mqtt://server", opts...)
 	if err != nil {
 		p.cancel()
@@ -52,6 +56,10 @@ func (w *world) start(mortal bool) *simProcess {
 	w.log("a process begins")
 	p.conn = conn
 	p.actors.Go(p.events)
+	if w.plan.keeper {
+		rng := w.stream()
+		p.actors.Go(func() { p.keep(rng) })
+	}
 	w.recover(p)
 	for n := range w.plan.publishers {
 		rng := w.stream()
@@ -88,6 +96,51 @@ func (p *simProcess) meddle(rng *rand.Rand) {
 		case 1:
 			p.unsubscribeByHand(rng)
 		}
+	}
+}
+
+// keeperFilter matches most of what the server publishes, and is none of simFilters.
+const keeperFilter = "in/+/#"
+
+// keep reads what is declared by every process: I1 over their deaths. Now and then
+// it falls behind, so that there is something to lose.
+func (p *simProcess) keep(rng *rand.Rand) {
+	for m := range p.conn.Subscription(keeperFilter).All() {
+		p.w.mu.Lock()
+		p.w.note("the keeper gets message %s, QoS %d, DUP %t", m.Payload, m.QoS, m.Dup())
+		delete(p.w.kept, atoi(m))
+		p.onceOverProcesses(m)
+		p.w.mu.Unlock()
+		if rng.IntN(20) == 0 {
+			select {
+			case <-time.After(time.Duration(rng.IntN(3000)) * time.Millisecond):
+			case <-p.hurry:
+			case <-p.ctx.Done():
+			}
+		}
+	}
+}
+
+// see notes which messages of QoS 2 this process answers: it has made sure then
+// that a later one knows them. It is the hook of the Conn.
+func (p *simProcess) see(i mqtt.PacketInfo) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	switch {
+	case !i.Sent && i.Type == codec.PUBLISH && i.QoS == 2:
+		n, _ := strconv.Atoi(string(i.Payload))
+		p.came[i.PacketID] = n
+	case i.Sent && i.Type == codec.PUBREC:
+		if n, ok := p.came[i.PacketID]; ok && p.w.answered[n] == nil {
+			p.w.answered[n] = p
+		}
+	}
+}
+
+// onceOverProcesses is I2 from one process to the next. world.mu is held.
+func (p *simProcess) onceOverProcesses(m mqtt.Message) {
+	if by := p.w.answered[atoi(m)]; m.QoS == 2 && by != nil && by != p && !m.Redelivered() && !p.w.plan.copies {
+		p.w.broken("I2: message %s of QoS 2 was answered by an earlier process and came again", m.Payload)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
+	"github.com/millrace/mqtt/store"
 )
 
 // The simulation of a whole client: a real Conn, the server and the network of
@@ -28,12 +29,15 @@ import (
 //
 //	O1 Every Future resolves, and its error never changes afterwards. When nothing
 //	   ends the process, Flush returns once the network is well again.
-//	O2 nil at QoS 1 and 2 means that the server has the message. At QoS 0 it means
-//	   that it was written: a cut may lose it.
+//	O2 nil at QoS 1 and 2 means that the server has the message, and that the server
+//	   had answered it by PUBACK or PUBCOMP when the Future resolved; that the
+//	   answer arrived is not claimed. At QoS 0 it means that it was written: a cut
+//	   may lose it.
 //	O3 An error that says neither MayHaveArrived nor Kept means that the server
 //	   never gets the message, in this process or a later one.
 //	O4 An error has a cause that the run holds: ErrSessionLost only when a session
-//	   was lost, ErrDropped only under a policy that drops, and so on.
+//	   was lost, ErrDropped only under a policy that drops, ErrSetAside only when
+//	   there were three links for each such message beside two, and so on.
 //	O5 The server takes a QoS 0 or 2 message at most once. At QoS 2 a lost session
 //	   excuses more under LostPublish, which is made for that.
 //	O6 First arrivals of one publisher at one QoS are in the order of publishing.
@@ -52,13 +56,23 @@ import (
 //	   filter of a live subscription reaches that subscription, unless the session
 //	   is lost, the process dies, or the subscription is ended, by the test or by
 //	   its slow policy, or keeps only the latest of a topic. A clean session is
-//	   lost with each link.
+//	   lost with each link. The one that every process declares, the keeper, gets
+//	   it whatever processes die, in one of them. What was due to a subscription of
+//	   one filter that its context ended, of a durable session, reaches that one, or
+//	   the one that subscribes to the filter within the grace and lives to the end
+//	   of the run, or detaches in turn; so does what is published for the filter in
+//	   between. Not so when another subscription has the filter at that time, be it
+//	   one that waits for SUBACK: nothing is held then.
 //	I2 It comes at most once at QoS 0 and 2. At QoS 1 it comes again only with DUP,
 //	   since its PUBACK may be lost. Copies for overlapping filters excuse it, and
 //	   QoS 0 that is older than the subscription: two detached ones that it takes
 //	   the place of may both have held it, and nothing tells that it is the same.
 //	   So does what an earlier process left in the inbox for another filter, which
-//	   comes to those who match when the grace is over.
+//	   comes to those who match when the grace is over. What one process answered
+//	   by PUBREC comes to no later one, unless as Redelivered, and what one that
+//	   was detached got at QoS 2 not to the one that took over from it, both where
+//	   the server sends one copy. The inbox excuses the latter when a third one of
+//	   the filter, be it a Subscribe that failed, may have left it there.
 //	I3 First deliveries to one subscription are in the order of publishing, QoS 1
 //	   and 2 taken together, QoS 0 apart. "Keep the latest" excuses it, and so does
 //	   what excuses I2, and what the server sends again that is older than the
@@ -76,8 +90,9 @@ import (
 //	   last.
 //	C2 Once the network is well and everything is read: nothing queued, in flight or
 //	   owed, here and at the server; the server holds the filters that are wished
-//	   for, and no others unless a former process left them; new messages of every
-//	   QoS arrive.
+//	   for, the keeper's too, and no others unless a former process left them; new
+//	   messages of every QoS arrive. After the end the store has no message on its
+//	   way out and no exchange that is open.
 //	C3 The server saw nothing against the standard.
 //	C4 Nothing runs after the end: the bubble finds what is left.
 //
@@ -147,19 +162,27 @@ type world struct {
 	fresh    int  // sessions that the server made, and
 	told     int  // those that the client was told of
 	deaths   int  // processes that died
+	asides   int  // messages set aside
 	out      []*outMessage
-	in       int   // messages published by the server
-	lossesAt []int // sessions lost when each was
+	asked    map[uint16]int      // by packet identifier: the message that it was last published with
+	ended    map[int]bool        // messages whose exchange the server ended by PUBACK or PUBCOMP
+	answered map[int]*simProcess // messages of QoS 2 that a process answered by PUBREC
+	kept     map[int]bool        // messages that must come to the keeper of this process or a later one
+	in       int                 // messages published by the server
+	lossesAt []int               // sessions lost when each was
 	subs     []*simSub
-	byHand   map[string]int // Conn.Unsubscribe calls, by filter
+	asking   []*simSub           // Subscribe has not returned
+	wills    map[string]*simWill // by filter: what a detached subscription left
+	byHand   map[string]int      // Conn.Unsubscribe calls, by filter
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, began: time.Now(), network: &server.Network{}, rng: chance.Stream(seed, 0),
-		disk: newDisk(), byHand: map[string]int{}}
+		disk: newDisk(), byHand: map[string]int{},
+		asked: map[uint16]int{}, ended: map[int]bool{}, answered: map[int]*simProcess{}, kept: map[int]bool{}, wills: map[string]*simWill{}}
 	w.plan = drawPlan(w.stream())
 	w.network.BufferSize = w.plan.buffer
-	cfg := server.Config{CopyPerSubscription: w.plan.copies, OnAck: w.fate, OnConnect: w.onConnect, Inflight: w.plan.serverWindow}
+	cfg := server.Config{CopyPerSubscription: w.plan.copies, OnAck: w.fate, OnPublish: w.taken, OnConnect: w.onConnect, Inflight: w.plan.serverWindow}
 	w.srv = server.Start(w.network, cfg)
 	w.network.OnLink(w.onLink)
 	return w
@@ -231,8 +254,21 @@ func (w *world) run() {
 	synctest.Wait()
 	w.srv.Close()
 	w.checkOut()
+	w.checkDisk()
 	for _, v := range w.srv.Violations() {
 		w.fail("C3: %s", v)
+	}
+}
+
+// checkDisk ends C2: what is through is gone from the store.
+func (w *world) checkDisk() {
+	if !w.plan.stored || w.hidden() {
+		return
+	}
+	for _, k := range w.disk.records(w.t) {
+		if k.Kind == store.Incoming || k.Kind == store.Outgoing { // the inbox keeps what nobody asks for
+			w.fail("C2: %v is left in the store", k)
+		}
 	}
 }
 
@@ -268,8 +304,9 @@ type plan struct {
 	always       bool
 	ackTimeout   time.Duration
 	keepAlive    time.Duration
-	memory       int // of WithStoreMemory
-	end          int // how the Conn ends
+	memory       int  // of WithStoreMemory
+	keeper       bool // one subscription is declared by every process
+	end          int  // how the Conn ends
 }
 
 func drawPlan(rng *rand.Rand) plan {
@@ -290,6 +327,7 @@ func drawPlan(rng *rand.Rand) plan {
 	if p.stored = p.durable && rng.IntN(2) == 0; p.stored {
 		p.crashes = rng.IntN(4)
 		p.inbox = rng.IntN(2) == 0
+		p.keeper = rng.IntN(2) == 0
 	}
 	return p
 }
@@ -304,6 +342,9 @@ func (p *plan) options() []mqtt.ConnectOption {
 	}
 	if p.durable {
 		opts = append(opts, mqtt.WithSession(24*time.Hour))
+	}
+	if p.keeper {
+		opts = append(opts, mqtt.WithSubscription(keeperFilter, mqtt.QoS(2), mqtt.WithSlowPolicy(mqtt.SlowBlock)))
 	}
 	if p.inbox {
 		opts = append(opts, mqtt.WithInbox())
