@@ -223,7 +223,9 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 	if slices.ContainsFunc(refused, func(f inFact) bool { return f.inbox }) {
 		refused = next.refuse(refused) // what came later must not be entered first
 	}
-	if !uncertain {
+	if uncertain {
+		o.undeleted() // nor is anything deleted after it
+	} else {
 		o.neverThere(lost)
 	}
 	return refused

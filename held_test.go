@@ -141,3 +141,25 @@ func TestB22_UncertainCommitMayKeep(t *testing.T) {
 		<-s.conn.Done()
 	})
 }
+
+// B22, B3: the same of a message that was taken back while that commit was under way.
+func TestB22_UncertainCommitMayKeepTheCanceled(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().script(t, v, false)
+		s.p.mu.Lock()
+		s.p.fail = func([]store.Op) error { return store.ErrUncertain }
+		s.p.mu.Unlock()
+		s.hold()
+		f := s.conn.Publish(t.Context(), keyed("k", 1))
+		synctest.Wait()
+		if !f.Cancel() {
+			t.Fatal("not cancelled")
+		}
+		pending(t, f)
+		s.open()
+		if p := keptError(t, f, mqtt.ErrCanceled); !p.Kept {
+			t.Errorf("%v, though it may be there", p)
+		}
+		<-s.conn.Done()
+	})
+}
