@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/mqtttest/server"
 	"github.com/millrace/mqtt/store"
 )
 
@@ -163,4 +164,49 @@ func spilled(t *testing.T, v mqtt.Version, fails int, err error) (*storedScript,
 	s.crash()
 	s = d.script(t, v, true, mqtt.WithStoreMemory(0), mqtt.WithStore(&faulty{Store: d.mem, fails: fails, err: err}))
 	return s, []*mqtt.Future{s.conn.Lookup("a"), s.conn.Lookup("b")}
+}
+
+// B22: what was written, and whose payload is damaged now, is never sent again; its
+// identifier stays taken. When the payload cannot be read Connect fails.
+func TestB22_PayloadOfWhatWasWritten(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := written(t, v)
+		onDisk := func(err error) mqtt.ConnectOption { return mqtt.WithStore(&faulty{Store: d.mem, fails: 1, err: err}) }
+		network := &server.Network{}
+		_, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithClientID("c"), mqtt.WithSession(time.Hour),
+			mqtt.WithDialer(network.Dial), mqtt.WithStoreMemory(0), onDisk(syscall.EIO))
+		if e, ok := errors.AsType[*mqtt.StoreError](err); !ok || e.Op != "load" || !errors.Is(err, syscall.EIO) || network.Dials() != 0 {
+			t.Fatalf("%v, %d dials", err, network.Dials())
+		}
+		s := d.script(t, v, true, mqtt.WithStoreMemory(0), onDisk(&store.DamageError{Problem: "checksum"}))
+		expectResent(s, "dbc")
+		if evs := told[mqtt.MessageDropped](s.conn); len(evs) != 1 || evs[0].Key != "a" {
+			t.Errorf("events %+v", evs)
+		}
+		s.crash()
+		if left := d.kinds(t); left[store.Outgoing] != 3 || left[store.Exchange] != 4 {
+			t.Errorf("in the store: %v", left)
+		}
+		s = d.script(t, v, true)
+		expectResent(s, "dbc")
+		s.conn.Publish(t.Context(), keyed("new", 1))
+		s.expectPublish(0x32, 5, "t", "new")
+	})
+}
+
+// B22, B3: how far a message is whose packet identifier another one has, nobody can
+// tell: it may have been sent, so that it is not taken back.
+func TestB22_DoubledMayHaveBeenSent(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := written(t, v)
+		key, value := d.value(t, store.Exchange, 2)
+		value[4] = 1
+		d.put(t, store.Exchange, key.Seq, value)
+		network := &server.Network{}
+		network.RefuseDials(-1, nil)
+		f := d.process(network).connect(t, v).Lookup("c")
+		if f == nil || f.Cancel() {
+			t.Errorf("%v", f)
+		}
+	})
 }

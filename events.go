@@ -176,7 +176,9 @@ type StoreFailed struct {
 }
 
 // StoreDamaged says that a record of the session store could not be used: it was
-// damaged, and put aside, or a later version of this package wrote it.
+// damaged, and put aside, or a later version of this package wrote it. A message that
+// is not sent since the rest of what it needs was damaged is told in a
+// [MessageDropped] as well.
 type StoreDamaged struct {
 	EventInfo
 	Err error // a *store.DamageError

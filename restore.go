@@ -25,9 +25,11 @@ type restored struct {
 	inbox     []*inboxItem // in the order of arrival; payloads stay in the store
 	orphans   []*record    // exchanges whose message is gone: only the identifier counts
 	damaged   []StoreDamaged
-	stray     []store.Op // records of no use, to be deleted or corrected
-	bytes     int        // of the payloads kept in memory
-	budget    int        // for them
+	givenUp   []MessageDropped // whose Future nobody can have any more
+	unknownID bool             // there is an exchange whose packet identifier is not known
+	stray     []store.Op       // records of no use, to be deleted or corrected
+	bytes     int              // of the payloads kept in memory
+	budget    int              // for them
 
 	byKey   map[uint64]*record
 	byID    map[uint16]bool
@@ -133,6 +135,8 @@ func (r *restored) damage(key store.Key, err error) {
 		r.uncounted = true
 	case store.Outgoing:
 		r.missing[key.Seq] = true
+	case store.Exchange:
+		r.untold(r.byKey[key.Seq], err)
 	}
 	r.damaged = append(r.damaged, StoreDamaged{Err: err})
 }
@@ -220,7 +224,7 @@ func (r *restored) topic(name string) string {
 func (r *restored) exchange(x *storedExchange, key uint64) error {
 	rec := r.byKey[key]
 	if r.byID[x.id] {
-		return r.doubled(x, rec)
+		return fmt.Errorf("packet identifier %d belongs to an earlier exchange", x.id)
 	}
 	r.byID[x.id] = true
 	if r.later.messages[key] && x.state != exchangeReleased {
@@ -249,16 +253,30 @@ func (r *restored) exchange(x *storedExchange, key uint64) error {
 	return nil
 }
 
-// doubled takes in an exchange whose packet identifier another one has, which
-// cannot be. Its message goes as a new one when it may double, else not at all.
-func (r *restored) doubled(x *storedExchange, rec *record) error {
-	if rec != nil && x.qos == 1 {
+// untold takes in that nobody can tell how far the exchange of rec is: its record
+// is damaged, or has the packet identifier of another. The message goes as a new
+// one when it may double, else not at all.
+func (r *restored) untold(rec *record, why error) {
+	r.unknownID = true
+	switch {
+	case rec == nil:
+	case rec.qos == 1:
 		rec.wire = wireEarlier // the server may have it
-	} else if rec != nil {
+	default:
 		r.outgoing = slices.DeleteFunc(r.outgoing, func(o *record) bool { return o == rec })
-		r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Outgoing, Seq: rec.key}, Delete: true})
+		for _, kind := range []store.Kind{store.Outgoing, store.Exchange} {
+			r.stray = append(r.stray, store.Op{Key: store.Key{Kind: kind, Seq: rec.key}, Delete: true})
+		}
+		if rec.resident {
+			r.bytes -= len(rec.payload)
+		}
+		r.giveUp(rec, why)
 	}
-	return fmt.Errorf("packet identifier %d belongs to an earlier exchange", x.id)
+}
+
+// giveUp notes that rec is never sent.
+func (r *restored) giveUp(rec *record, why error) {
+	r.givenUp = append(r.givenUp, MessageDropped{Topic: rec.topic, Key: rec.appKey, Err: &StoreError{Op: "load", Err: why}})
 }
 
 // orphan makes the record of an exchange whose message is gone, damaged perhaps:
@@ -290,8 +308,10 @@ func (r *restored) fetchSent(session store.Session) error {
 		if _, ok := errors.AsType[*store.DamageError](l.err); ok {
 			r.damaged = append(r.damaged, StoreDamaged{Err: l.err})
 			x := storedExchange{id: rec.id, qos: rec.qos, state: exchangeAside}
-			r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Exchange, Seq: rec.key}, Head: x.append(nil)})
+			r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Exchange, Seq: rec.key}, Head: x.append(nil)},
+				store.Op{Key: store.Key{Kind: store.Outgoing, Seq: rec.key}, Delete: true})
 			rec.state = recAside
+			r.giveUp(rec, l.err)
 			continue
 		}
 		if l.err != nil {
@@ -316,6 +336,16 @@ func (o *outbound) restore(r *restored) {
 		o.win.released.pushBack(rec)
 	}
 	o.keep.resident, o.keep.releases = r.bytes, r.releases
+	if r.unknownID {
+		// The server may wait for the PUBREL of that one, and would take a new
+		// message of QoS 2 that has it for the old one: begin elsewhere.
+		o.win.lastID = uint16(rand.IntN(maxPacketID))
+	}
+	for _, d := range r.givenUp {
+		o.stats.dropped++
+		d.Total = o.stats.dropped
+		o.log(d)
+	}
 }
 
 // adopt takes in one record; the released ones go to their list afterwards.
