@@ -608,3 +608,45 @@ func TestDecided13_InHandComesFirst(t *testing.T) {
 		}
 	})
 }
+
+// "decided" 13: a Drain that lasts longer than the grace of a detached subscription
+// gives up nothing of what that one held.
+func TestDecided13_DrainOutlastsTheGrace(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := conn.Subscribe(ctx, "t"); err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, conn, "u").Handle(func(mqtt.Message) { time.Sleep(time.Minute) })
+		publish(t, srv, "u", 1, "slow")
+		publish(t, srv, "t", 1, numbers(1, 5)...)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		conn.Drain(t.Context())
+		synctest.Wait() // let the server read it
+		if info, _ := srv.Session("c"); info.Open+info.Queued != 5 || !slices.Equal(held(srv), []string{"t", "u"}) {
+			t.Errorf("%+v", info)
+		}
+	})
+}
+
+// "decided" 11: nor is what the server still sends for a filter that was removed while
+// there was no link.
+func TestB04_RemovedOfflineIsNotHeld(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := script(t, v, mqtt.WithSession(time.Hour))
+		sub := s.subscribed("t", 1)
+		s.Cut()
+		synctest.Wait()
+		if err := sub.Unsubscribe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.next(connack(v, true))
+		s.ExpectBytes(rawUnsubscribe(v, 2, "t"))
+		s.suback(0xB0, 2, 0)
+		s.message(0x32, 9, "t", "x")
+		s.ExpectBytes(rawAck(0x40, 9))
+	})
+}

@@ -1,7 +1,9 @@
 package mqtt_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -267,5 +269,78 @@ func TestB07_InboundNotRecordedIsDelivered(t *testing.T) {
 		s.message(0x3C, 9, "t", "x")
 		expect(t, s.conn.Subscription("t").C(), "x")
 		s.ExpectBytes(rawAck(0x50, 9))
+	})
+}
+
+// B6: all that a message consists of outlives the process, of one that was sent
+// and of one that only waits.
+func TestB06_WholeMessage(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		m := mqtt.Message{Topic: "a/b", Payload: []byte("x"), QoS: 1, Retain: true}
+		idAt := 2 + 2 + len(m.Topic)
+		if v == mqtt.V5 {
+			m.Properties = &mqtt.Properties{
+				ContentType: "c", ResponseTopic: "r", CorrelationData: []byte{0, 0xFF}, UTF8: true,
+				User: []mqtt.UserProperty{{Key: "k", Value: "1"}, {Key: "k", Value: "2"}},
+			}
+		}
+		d := newDisk()
+		s := d.script(t, v, false)
+		s.conn.Publish(t.Context(), m)
+		sent := slices.Clone(s.ExpectPacket())
+		if sent[0] != 0x33 || binary.BigEndian.Uint16(sent[idAt:]) != 1 {
+			t.Fatalf("sent % X", sent)
+		}
+		s.offline()
+		if err := s.conn.Publish(t.Context(), m).WaitStored(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.crash()
+		s = d.script(t, v, true)
+		sent[0] = 0x3B
+		s.ExpectBytes(sent)
+		sent[0], sent[idAt+1] = 0x33, 2
+		s.ExpectBytes(sent)
+	})
+}
+
+// B7: the record of a lost session says nothing of a new message with its identifier.
+func TestB07_RecordOfALostSession(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.script(t, v, false)
+		c := s.subscribed("t", 2).C()
+		s.hold()
+		s.message(0x34, 9, "t", "x")
+		s.recut(connack(v, false))
+		s.suback(0x90, binary.BigEndian.Uint16(s.ExpectPacket()[2:]), 2)
+		s.message(0x34, 9, "t", "y")
+		expect(t, c, "x", "y")
+		s.letGo() // of x
+		s.ExpectNothing(30 * time.Second)
+		s.letGo()
+		s.ExpectBytes(rawAck(0x50, 9))
+		s.open()
+		s.sendAck(0x62, 9)
+		s.ExpectBytes(rawAck(0x70, 9))
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// B7: when the server gives an identifier to another message before it released the
+// first, the record of the first goes: a later process would take a third for it.
+func TestB07_RecordOfAReplacedMessage(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.script(t, v, false)
+		c := s.subscribed("t", 2).C()
+		s.message(0x34, 9, "t", "x")
+		s.ExpectBytes(rawAck(0x50, 9))
+		s.message(0x32, 9, "t", "y")
+		s.ExpectBytes(rawAck(0x40, 9))
+		expect(t, c, "x", "y")
+		s.conn.Close()
+		checkEmpty(t, d)
 	})
 }

@@ -170,3 +170,26 @@ func TestB06_IdentifierDeletedBeforeGivenAgain(t *testing.T) {
 		}
 	})
 }
+
+// B6 [MQTT-4.4.0-1]: a "released" that becomes durable only on the next link sends
+// its PUBREL there once, after those before it and not before.
+func TestB06_ReleasedDurableOnTheNextLink(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().script(t, v, false)
+		for id := range uint16(2) {
+			s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
+			s.expectPublish(0x34, id+1, "t", "")
+		}
+		s.hold()
+		s.sendAck(0x50, 2)
+		s.sendAck(0x50, 1)
+		s.recut(connack(v, true))
+		s.ExpectNothing(30 * time.Second)
+		s.letGo()
+		s.ExpectBytes(rawAck(0x62, 2))
+		s.ExpectNothing(30 * time.Second)
+		s.letGo()
+		s.ExpectBytes(rawAck(0x62, 1))
+		s.ExpectNothing(30 * time.Second)
+	})
+}

@@ -125,3 +125,26 @@ func TestB14_WaitersInOrder(t *testing.T) {
 		}
 	})
 }
+
+// B14: what an earlier process left open is sent again within the window of this
+// one, PUBREL without it, and what is new waits behind.
+func TestB14_RestoredInSteps(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := written(t, v).script(t, v, true, mqtt.WithMaxInflight(1))
+		s.conn.Publish(t.Context(), keyed("new", 1))
+		s.ExpectBytes(rawAck(0x62, 4))
+		s.expectPublish(0x3A, 1, "t", "a")
+		s.sendAck(0x70, 4) // gives no quota
+		s.ExpectNothing(time.Minute)
+		s.sendAck(0x40, 1)
+		s.expectPublish(0x3C, 2, "t", "b")
+		s.sendAck(0x50, 2)
+		s.ExpectBytes(rawAck(0x62, 2))
+		s.ExpectNothing(time.Minute)
+		s.sendAck(0x70, 2)
+		s.expectPublish(0x3A, 3, "t", "c")
+		s.ExpectNothing(time.Minute)
+		s.sendAck(0x40, 3)
+		s.expectPublish(0x32, 5, "t", "new")
+	})
+}

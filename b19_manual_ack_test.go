@@ -283,3 +283,29 @@ func TestAckAfterClose(t *testing.T) {
 		}
 	})
 }
+
+// B19 [MQTT-4.3.2-4]: what was handed out and not acknowledged when the process died
+// comes to the next one, which acknowledges it.
+func TestB19_UnackedAtACrash(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := newDisk()
+			s := d.script(t, v, false)
+			sub := s.subscribed("t", 2, mqtt.WithManualAck())
+			s.message(0x30|qos<<1, 9, "t", "x")
+			take(t, sub.C())
+			s.ExpectNothing(time.Minute)
+			s.crash()
+			if left := d.kinds(t); len(left) > 0 {
+				t.Errorf("in the store: %v", left)
+			}
+			s = d.script(t, v, true)
+			sub = s.subscribed("t", 2, mqtt.WithManualAck())
+			s.message(0x38|qos<<1, 9, "t", "x")
+			if m := take(t, sub.C()); !m.Dup() || m.Ack() != nil {
+				t.Errorf("%+v", m)
+			}
+			s.ExpectBytes(rawAck(0x30+0x10*qos, 9))
+		})
+	}
+}

@@ -250,3 +250,51 @@ func TestStoreNeedsSession(t *testing.T) {
 		}
 	}
 }
+
+// B22, B7: what is tried again of a failed batch says nothing about the inbound
+// identifier that was in it: the PUBREC waits for a record of its own.
+func TestB22_InboundRecordFailsBesideANote(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().script(t, v, false)
+		c := s.subscribed("t", 2).C()
+		s.conn.Publish(t.Context(), keyed("a", 2))
+		s.expectPublish(0x34, 2, "t", "a")
+		s.hold()
+		s.conn.Publish(t.Context(), keyed("b", 1)) // a batch of its own
+		synctest.Wait()
+		s.message(0x34, 9, "t", "x")
+		s.sendAck(0x50, 2) // a note in the batch of 9
+		s.p.failing(func(ops []store.Op) bool { return puts(ops, store.Incoming) })
+		s.open()
+		expect(t, c, "x")
+		s.next(connack(v, true)) // the link ended, the note went through
+		s.ExpectBytes(rawAck(0x62, 2))
+		s.expectPublish(0x3A, 3, "t", "b")
+		s.p.failing(none)
+		s.hold()
+		s.message(0x3C, 9, "t", "x")
+		s.ExpectNothing(30 * time.Second)
+		s.letGo()
+		s.ExpectBytes(rawAck(0x50, 9))
+	})
+}
+
+// B23: the limit is on failures in a row: a disk that fails now and then ends nothing.
+func TestB23_FailuresApart(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().script(t, v, false)
+		for id := range uint16(20) {
+			f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+			s.expectPublish(0x32, id+1, "t", "")
+			failed := false
+			s.p.failing(func([]store.Op) bool { defer func() { failed = true }(); return !failed })
+			s.sendAck(0x40, id+1) // its record is to be deleted
+			succeeded(t, f)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if !failed || s.conn.Err() != nil {
+				t.Fatalf("after %d failures: %t, %v", id+1, failed, s.conn.Err())
+			}
+		}
+	})
+}

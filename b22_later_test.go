@@ -134,19 +134,18 @@ func TestB22_ReadFailsForGood(t *testing.T) {
 	})
 }
 
-// A damaged payload is given up at once, as ever.
+// A payload that is damaged, or gone, is given up at once.
 func TestB22_ReadFindsDamage(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		s, fs := spilled(t, v, 1, &store.DamageError{Problem: "checksum"})
-		evs := told[mqtt.MessageDropped](s.conn)
-		if len(evs) != 1 || evs[0].Key != "a" || fs[0] != nil {
-			t.Fatalf("%+v", evs)
-		}
-		if _, ok := errors.AsType[*store.DamageError](evs[0].Err); !ok {
-			t.Errorf("%v", evs[0].Err)
-		}
-		s.expectPublish(0x32, 2, "t", "b")
-	})
+	for _, want := range []error{&store.DamageError{Problem: "checksum"}, store.ErrNotFound} {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			s, fs := spilled(t, v, 1, want)
+			evs := told[mqtt.MessageDropped](s.conn)
+			if len(evs) != 1 || evs[0].Key != "a" || fs[0] != nil || !errors.Is(evs[0].Err, want) {
+				t.Fatalf("%+v", evs)
+			}
+			s.expectPublish(0x32, 2, "t", "b")
+		})
+	}
 }
 
 // spilled is a process that gets its link with the messages "a" and "b", whose
@@ -164,6 +163,53 @@ func spilled(t *testing.T, v mqtt.Version, fails int, err error) (*storedScript,
 	s.crash()
 	s = d.script(t, v, true, mqtt.WithStoreMemory(0), mqtt.WithStore(&faulty{Store: d.mem, fails: fails, err: err}))
 	return s, []*mqtt.Future{s.conn.Lookup("a"), s.conn.Lookup("b")}
+}
+
+// B22, B7: an inbound identifier that a later version noted is known to this one.
+func TestB22_IncomingOfALaterVersion(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		d.put(t, store.Incoming, 1, []byte{2, 0, 9, 77})
+		s := d.script(t, v, true)
+		c := s.subscribed("t", 2).C()
+		s.message(0x3C, 9, "t", "x")
+		s.ExpectBytes(rawAck(0x50, 9))
+		idle(t, c)
+		s.sendAck(0x62, 9)
+		s.ExpectBytes(rawAck(0x70, 9))
+		s.message(0x34, 9, "t", "y")
+		expect(t, c, "y")
+		s.ExpectBytes(rawAck(0x50, 9))
+		s.sendAck(0x62, 9)
+		s.ExpectBytes(rawAck(0x70, 9))
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}
+
+// B22, B27: a number of processes that cannot be one is not gone on from: newer
+// messages would stand before older ones.
+func TestB22_AbsurdNumberOfProcesses(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := written(t, v)
+		key, value := d.value(t, store.Meta, 0)
+		value[0] = 2
+		for i := 1; i < 9; i++ {
+			value[i] = 0xFF
+		}
+		d.put(t, store.Meta, key.Seq, value)
+		s := d.script(t, v, true)
+		expectResent(s, "dabc")
+		s.conn.Publish(t.Context(), keyed("new", 1))
+		s.expectPublish(0x32, 5, "t", "new")
+		s.crash()
+		s = d.script(t, v, true)
+		s.ExpectBytes(rawAck(0x62, 4))
+		s.expectPublish(0x3A, 1, "t", "a")
+		s.expectPublish(0x3C, 2, "t", "b")
+		s.expectPublish(0x3A, 3, "t", "c")
+		s.expectPublish(0x3A, 5, "t", "new")
+	})
 }
 
 // B22: what was written, and whose payload is damaged now, is never sent again; its

@@ -119,3 +119,36 @@ func TestB24_StageOfAMessagePublishedAnew(t *testing.T) {
 		}
 	})
 }
+
+// [MQTT-3.2.2-4]: a process with nothing of the session that the server resumes goes
+// on, says so once, and begins with its packet identifiers anywhere, since answers
+// to the former one may still come. One that has the session's store is not told.
+func TestB24_ResumedWithoutLocalState(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		check := func(s *scripted, want int) {
+			t.Helper()
+			if evs := told[mqtt.SessionResumed](s.conn); len(evs) != want {
+				t.Errorf("%d events, want %d", len(evs), want)
+			}
+		}
+		ids := map[uint16]bool{}
+		for range 8 {
+			s := scriptWith(t, v, connack(v, true), mqtt.WithSession(time.Hour))
+			f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+			s.expectPublish(0x32, f.PacketID(), "t", "")
+			ids[f.PacketID()] = true
+			s.recut(connack(v, true))
+			s.expectPublish(0x3A, f.PacketID(), "t", "")
+			check(s, 1)
+		}
+		if len(ids) == 1 {
+			t.Errorf("every process began with the identifier of %v", ids)
+		}
+		check(scriptWith(t, v, connack(v, false), mqtt.WithSession(time.Hour)), 0)
+		d := newDisk()
+		s := d.script(t, v, true) // the store is new
+		check(s.scripted, 1)
+		s.crash()
+		check(d.script(t, v, true).scripted, 0)
+	})
+}

@@ -205,3 +205,63 @@ func TestB11_StoreLimits(t *testing.T) {
 		})
 	}
 }
+
+// B11: a message counts in the queue for what it takes in the store, also after a
+// restart, so that what the queue takes never finds the store full.
+func TestB11_QueueCountsWhatTheStoreDoes(t *testing.T) {
+	for name, of := range map[string]func(size int64) store.Limits{
+		"messages": func(int64) store.Limits { return store.Limits{Messages: 3} },
+		"bytes":    func(size int64) store.Limits { return store.Limits{Bytes: 4*size - 1} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, s, _ := stored(t, mqtt.V5)
+				s.crash()
+				_, value := d.value(t, store.Outgoing, 0)
+				d = newDisk()
+				d.mem.Limits = of(int64(len(value)))
+				queue := mqtt.WithQueue(1000, 1<<20, mqtt.QueueFail)
+				publish := func(key string, want error) {
+					t.Helper()
+					if err := s.conn.Publish(t.Context(), keyed(key, 1)).WaitStored(t.Context()); !errors.Is(err, want) {
+						t.Errorf("%s: %v, want %v", key, err, want)
+					}
+				}
+				s = d.script(t, mqtt.V5, false, queue)
+				s.offline()
+				publish("a", nil)
+				publish("b", nil)
+				publish("c", nil)
+				publish("d", mqtt.ErrQueueFull)
+				s.crash()
+				s = d.script(t, mqtt.V5, true, queue)
+				publish("d", mqtt.ErrQueueFull)
+				s.expectPublish(0x32, 1, "t", "a")
+				s.sendAck(0x40, 1)
+				publish("d", nil)
+				publish("e", mqtt.ErrQueueFull)
+			})
+		})
+	}
+}
+
+// B28: a publish before the first link takes neither a number nor an identifier of
+// what is in the store, and comes behind it.
+func TestB28_PublishedBeforeTheLink(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := written(t, v)
+		before := d.records(t)
+		x := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithStore(d.mem))
+		if err := x.conn.Publish(t.Context(), keyed("new", 1)).WaitStored(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w := x.up(connack(v, true))
+		w.ExpectBytes(rawAck(0x62, 4))
+		w.ExpectBytes(rawPublish(v, 0x3A, 1, "t", "a"))
+		w.ExpectBytes(rawPublish(v, 0x3C, 2, "t", "b"))
+		w.ExpectBytes(rawPublish(v, 0x3A, 3, "t", "c"))
+		w.ExpectBytes(rawPublish(v, 0x32, 5, "t", "new"))
+		x.conn.Abort()
+		checkNotOverwritten(t, d, before)
+	})
+}

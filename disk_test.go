@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -100,6 +101,23 @@ func (p *process) Session(clientID string) (store.Session, error) {
 type processSession struct {
 	store.Session
 	p *process
+}
+
+// Load and Read give out values that are gone after the visit, as those of a file may be.
+func (s *processSession) Load(visit func(store.Entry) error) error {
+	return s.Session.Load(func(e store.Entry) error {
+		e.Value = slices.Clone(e.Value)
+		defer clear(e.Value)
+		return visit(e)
+	})
+}
+
+func (s *processSession) Read(keys []store.Key, visit func(int, []byte) error) error {
+	return s.Session.Read(keys, func(i int, value []byte) error {
+		value = slices.Clone(value)
+		defer clear(value)
+		return visit(i, value)
+	})
 }
 
 func (s *processSession) Commit(ops []store.Op) error {

@@ -73,3 +73,25 @@ func TestB06_GapsEnd(t *testing.T) {
 		})
 	}
 }
+
+// It is the batch with the deletion that closes a gap, not the one that was under
+// way when the message ended.
+func TestB06_GapsEndWithTheirOwnBatch(t *testing.T) {
+	for name, end := range gapEnds {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, s, f := waiting(t)
+				s.hold()
+				s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+				synctest.Wait()
+				end(f)
+				s.Send("40 02 0001")
+				synctest.Wait()
+				s.letGo()
+				s.ExpectNothing(time.Second)
+				s.letGo()
+				s.expectPublish(0x32, 3, "t", "c")
+			})
+		})
+	}
+}

@@ -104,3 +104,58 @@ func TestB10_RestoredMessageSetAsideIsTold(t *testing.T) {
 		}
 	})
 }
+
+// B10: what has its identifier stored and was never written is a suspect as well.
+func TestB10_StoredSuspectsAreProbedOneByOne(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().script(t, v, false)
+		s.hold()
+		for _, key := range []string{"a", "b"} {
+			s.conn.Publish(t.Context(), keyed(key, 1))
+			synctest.Wait()
+		}
+		for range 2 { // links that die young
+			s.Cut()
+			s.next(connack(v, true))
+		}
+		s.open()
+		s.ExpectNothing(990 * time.Millisecond) // it probes
+		s.expectPublish(0x32, 1, "t", "a")
+		s.ExpectNothing(time.Minute)
+		s.sendAck(0x40, 1)
+		s.expectPublish(0x32, 2, "t", "b")
+	})
+}
+
+// B10: a message that was set aside is so for later processes too: it is never sent
+// again, and its identifier stays taken until the session is lost.
+func TestB10_SetAsideOverARestart(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		s := d.script(t, v, false)
+		f := s.conn.Publish(t.Context(), keyed("k", 1))
+		for range 5 { // two young links, then three that probe
+			pending(t, f)
+			s.ExpectPacket()
+			s.Cut()
+			s.next(connack(v, true))
+		}
+		wantErr(t, "the Future", outcome(t, f), mqtt.ErrSetAside)
+		s.crash()
+		for range 2 {
+			s = d.script(t, v, true)
+			s.ExpectNothing(time.Minute)
+			if s.conn.Lookup("k") != nil {
+				t.Error("it is under way")
+			}
+			s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+			s.expectPublish(0x32, 2, "t", "")
+			s.sendAck(0x40, 2)
+			flush(t, s.conn)
+			s.crash()
+		}
+		s = d.script(t, v, false)
+		s.conn.Close()
+		checkEmpty(t, d)
+	})
+}

@@ -2,11 +2,13 @@ package mqtt_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/mqtttest/server"
 	"github.com/millrace/mqtt/store"
 )
 
@@ -142,6 +144,50 @@ func TestB22_UncertainCommitMayKeep(t *testing.T) {
 	})
 }
 
+// B3: a message that the server refuses while the writer still has its payload is
+// given up when it is gone from the store, as any other, and then at once.
+func TestB03_RefusedBeforeItIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newDisk().script(t, mqtt.V5, false)
+		payload := strings.Repeat("x", 2*server.DefaultBufferSize) // the writer waits for the peer to read
+		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: []byte(payload), QoS: 1})
+		synctest.Wait()
+		s.hold()
+		s.Send("40 03 0001 87")
+		synctest.Wait()
+		s.expectPublish(0x32, 1, "t", payload)
+		pending(t, f)
+		s.letGo()
+		if p := keptError(t, f, mqtt.ErrNotAuthorized); p.Kept {
+			t.Errorf("%v", p)
+		}
+	})
+}
+
+// B3: a message that was taken back before its commit failed was never in the
+// store: its Future says so at once, though the rest of that batch is tried again.
+func TestB03_CanceledAndNeverStored(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		s := newDisk().script(t, v, false)
+		s.conn.Publish(t.Context(), keyed("a", 2))
+		s.expectPublish(0x34, 1, "t", "a")
+		s.hold()
+		s.conn.Publish(t.Context(), keyed("first", 1)) // a batch of its own
+		synctest.Wait()
+		f := s.conn.Publish(t.Context(), keyed("k", 1))
+		s.sendAck(0x50, 1) // a note in the batch of "k"
+		if !f.Cancel() {
+			t.Fatal("not cancelled")
+		}
+		pending(t, f)
+		s.p.failing(everything)
+		s.open()
+		if p := keptError(t, f, mqtt.ErrCanceled); p.Kept || s.conn.Err() != nil {
+			t.Errorf("%v, the Conn: %v", p, s.conn.Err())
+		}
+	})
+}
+
 // B22, B3: the same of a message that was taken back while that commit was under way.
 func TestB22_UncertainCommitMayKeepTheCanceled(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -161,5 +207,46 @@ func TestB22_UncertainCommitMayKeepTheCanceled(t *testing.T) {
 			t.Errorf("%v, though it may be there", p)
 		}
 		<-s.conn.Done()
+	})
+}
+
+// B3: the commit that counts is the one that deletes the message, not the one that
+// was under way when it was taken back.
+func TestB03_CanceledFutureWaitsForItsOwnBatch(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d, s, f := stored(t, v)
+		s.hold()
+		s.conn.Publish(t.Context(), keyed("other", 1))
+		synctest.Wait()
+		f.Cancel()
+		s.letGo()
+		pending(t, f)
+		s.letGo()
+		if p := keptError(t, f, mqtt.ErrCanceled); p.Kept {
+			t.Errorf("%v, though it is gone", p)
+		}
+		s.crash()
+		s = d.script(t, v, false)
+		s.expectPublish(0x32, 1, "t", "other")
+	})
+}
+
+// B3: what an earlier process wrote may have arrived, although this one never got
+// to the server.
+func TestB03_WrittenByAnEarlierProcess(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		network := &server.Network{}
+		network.RefuseDials(-1, nil)
+		conn := written(t, v).process(network).connect(t, v)
+		var fs []*mqtt.Future
+		for _, key := range []string{"a", "b", "c", "d"} {
+			fs = append(fs, conn.Lookup(key))
+		}
+		conn.Abort()
+		for _, f := range fs {
+			if p := keptError(t, f, mqtt.ErrClosed); !p.Kept || !p.MayHaveArrived {
+				t.Errorf("%v", p)
+			}
+		}
 	})
 }
