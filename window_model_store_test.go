@@ -184,6 +184,36 @@ func (d *modelDisk) durable(topic string) (x storedExchange) {
 	return x
 }
 
+// checkCounts checks what is counted towards the budget of memory, and of what has
+// its identifier ahead.
+func (d *modelDisk) checkCounts(m *outModel) {
+	resident, ahead := 0, 0
+	for _, l := range []*recordList{&m.o.numbered, &m.o.q12} {
+		for r := l.head; r != nil; r = r.next {
+			if r.resident {
+				resident += len(r.payload)
+			}
+			if l == &m.o.numbered {
+				ahead += r.size
+			}
+		}
+	}
+	if resident != m.o.keep.resident || resident > m.o.keep.budget || ahead != m.o.ahead {
+		m.failf("payloads of %d bytes are in memory, %d counted, the budget is %d; %d bytes are ahead, %d counted",
+			resident, m.o.keep.resident, m.o.keep.budget, ahead, m.o.ahead)
+	}
+}
+
+// has reports whether the message on topic is in the store.
+func (d *modelDisk) has(topic string) (found bool) {
+	d.Load(func(e store.Entry) error {
+		var s storedMessage
+		found = found || e.Key.Kind == store.Outgoing && s.decode(e.Value) == nil && s.topic == topic
+		return nil
+	})
+	return found
+}
+
 // gone reports whether the exchange of p was ended, so that it may be deleted
 // while its last PUBREL is still on the way.
 func (d *modelDisk) gone(p *modelPub) bool { return p.resolved || p.acked }

@@ -730,6 +730,9 @@ func (m *outModel) check() {
 	if n := w.order.n + w.released.n + w.aside.n; w.ids.n < n {
 		m.failf("%d identifiers for %d exchanges", w.ids.n, n)
 	}
+	if m.disk != nil {
+		m.disk.checkCounts(m)
+	}
 	live := m.live[:0]
 	for _, p := range m.live {
 		if p.fut.Err() == ErrPending {
@@ -785,6 +788,9 @@ func (m *outModel) resolvedNow(p *modelPub) {
 	if e.MayHaveArrived && m.no == 0 {
 		m.failf("%v: %v, but there was no link", p, err)
 	}
+	if m.disk != nil && !e.Kept && m.disk.has(fmt.Sprintf("t%d", p.n)) {
+		m.failf("%v: %v, but the store has it", p, err)
+	}
 	if p.acked && !errors.Is(err, ErrWrongAck) {
 		m.failf("%v was acknowledged and failed: %v", p, err)
 	}
@@ -820,6 +826,9 @@ func (m *outModel) quiesce() {
 	}
 	if len(o.resolved) > 0 || len(o.inbox) > 0 {
 		m.failf("%d to resolve, %d acknowledgements left", len(o.resolved), len(o.inbox))
+	}
+	if m.disk != nil && len(o.keep.ends)+len(o.keep.gaps) > 0 {
+		m.failf("%d ends and %d gaps wait for the store, which has nothing to do", len(o.keep.ends), len(o.keep.gaps))
 	}
 	if m.l == nil {
 		return
