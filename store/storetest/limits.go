@@ -39,6 +39,10 @@ func limitMessages(t *testing.T, p *place) {
 	full(t, s, put(store.Outgoing, 5, "e"))
 	commit(t, s, del(store.Outgoing, 1), del(store.Outgoing, 9)) // neither is there
 	full(t, s, put(store.Outgoing, 5, "e"))
+	commit(t, s, del(store.Outgoing, 4), put(store.Outgoing, 1, "a")) // numbers need not grow
+	commit(t, s, del(store.Outgoing, 3))
+	commit(t, s, put(store.Outgoing, 5, "e"))
+	full(t, s, put(store.Outgoing, 6, "f"))
 }
 
 func limitBytes(t *testing.T, p *place) {

@@ -272,3 +272,29 @@ func manyRecords(t *testing.T, p *place) {
 		t.Fatalf("Load: %v after %d of %d records", err, next, n)
 	}
 }
+
+// A visit that appends to its value writes into no other.
+func valuesHaveNoRoom(t *testing.T, p *place) {
+	s := session(t, p.store(t))
+	want := []record{{key(store.Outgoing, 1), "a"}, {key(store.Outgoing, 2), "bb"}, {key(store.Outgoing, 3), ""}, {key(store.Outgoing, 4), "d"}}
+	var keys []store.Key
+	for _, r := range want {
+		commit(t, s, put(r.key.Kind, r.key.Seq, r.value))
+		keys = append(keys, r.key)
+	}
+	check := func(i int, value []byte) error {
+		if string(value) != want[i].value {
+			t.Errorf("record %s is %q, want %q", want[i].key, value, want[i].value)
+		}
+		_ = append(value, "what a visit appends to it, longer than a record"...)
+		return nil
+	}
+	n := 0
+	if err := s.Load(func(e store.Entry) error { n++; return check(n-1, e.Value) }); err != nil || n != len(want) {
+		t.Fatalf("Load: %v after %d records", err, n)
+	}
+	if err := s.Read(keys, check); err != nil {
+		t.Fatalf("Read: %v", err)
+	}
+	holds(t, s, want...)
+}

@@ -56,6 +56,7 @@ var checks = [...]struct {
 	{"ReadOrder", readOrder},
 	{"ReadNotFound", readNotFound},
 	{"ReadEndsWithVisitsError", readEndsWithVisitsError},
+	{"ValuesHaveNoRoom", valuesHaveNoRoom},
 	{"SecondSessionInUse", secondSessionInUse},
 	{"ClientsApart", clientsApart},
 	{"OddClientIDs", oddClientIDs},
