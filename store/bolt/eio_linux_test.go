@@ -8,8 +8,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -464,4 +466,171 @@ func opens(t *testing.T, want error, path string, opts ...bolt.Option) {
 	if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), filepath.Base(path)) {
 		t.Errorf("Open: %v, want %v", err, want)
 	}
+}
+
+// A batch that failed is not counted towards the limits.
+func TestB22_EIOLeavesTheCount(t *testing.T) {
+	s := open(t, tempPath(t), bolt.WithLimits(3, 3))
+	sess := session(t, s, "c")
+	commit(t, sess, put(store.Outgoing, 1, []byte("a")))
+	failing(t, changing, 0, syscall.EIO, func() {
+		if err := sess.Commit([]store.Op{del(store.Outgoing, 1), put(store.Outgoing, 2, []byte("bbb"))}); !errors.Is(err, syscall.EIO) {
+			t.Errorf("Commit: %v, want EIO", err)
+		}
+	})
+	commit(t, sess, put(store.Outgoing, 3, []byte("c")), put(store.Outgoing, 4, []byte("d")))
+	if err := sess.Commit([]store.Op{put(store.Outgoing, 5, nil)}); !errors.Is(err, store.ErrFull) {
+		t.Errorf("Commit: %v, want ErrFull", err)
+	}
+}
+
+// The batches of a group that failed are tried again one by one: what fails one of
+// them, or failed once, fails no other.
+func TestB22_EIOInAGroup(t *testing.T) {
+	s := open(t, tempPath(t))
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for i := range 3 {
+		sess := session(t, s, fmt.Sprint(i))
+		others.Go(func() {
+			for n := uint64(0); ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					sess.Commit([]store.Op{put(store.Meta, n, nil)})
+				}
+			}
+		})
+	}
+	sess := session(t, s, "c")
+	var failed atomic.Int64    // errors so far
+	first, well := true, false // of the two flushes of a commit; the last commit went well
+	intercepted(t, []int{unix.SYS_FDATASYNC}, func(call) syscall.Errno {
+		if first && well {
+			failed.Add(1)
+			well = false
+			return syscall.EIO
+		}
+		well = !first
+		first = !first
+		return 0
+	}, func() {
+		for n := uint64(0); n < 2000 && failed.Load() <= s.Stats().Failures; n++ {
+			sess.Commit([]store.Op{put(store.Meta, n, nil)})
+		}
+	})
+	close(stop)
+	others.Wait()
+	if got := s.Stats(); got.Failures >= failed.Load() {
+		t.Errorf("%d batches failed by %d errors", got.Failures, failed.Load())
+	}
+}
+
+// A file that is made, compacted or salvaged is on disk before it has its name, and
+// the name is before anything goes on; the damaged one as well, where it is copied.
+func TestB06_RewritingIsDurable(t *testing.T) {
+	for _, r := range rewritings(t) {
+		for links, want := range map[bool]map[string]string{
+			true: {
+				"creation":   "fdatasync link pwrite fsync fsync",
+				"compaction": "fdatasync rename pwrite fsync fsync",
+				"salvage":    "fdatasync link fsync rename pwrite fsync fsync",
+			},
+			false: {
+				"creation":   "fdatasync rename pwrite fsync fsync",
+				"compaction": "fdatasync rename pwrite fsync fsync",
+				"salvage":    "fdatasync fchmod fsync rename fsync rename pwrite fsync fsync",
+			},
+		} {
+			path := tempPath(t)
+			r.start(t, path)
+			var made []string
+			intercepted(t, changing, func(c call) syscall.Errno {
+				if c.number == unix.SYS_LINKAT && !links {
+					return syscall.EPERM
+				}
+				made = append(made, c.String())
+				return 0
+			}, func() { opens(t, nil, path, r.option) })
+			if got := strings.Join(made, " "); !strings.HasSuffix(got, "pwrite "+want[r.name]) {
+				t.Errorf("%s, links %t: %s, want at the end %s", r.name, links, got, want[r.name])
+			}
+		}
+	}
+}
+
+// Whatever another process does with the file when Open is about to open or lock it:
+// Open fails, or has the file that has the name. It goes on with none that is gone,
+// makes no empty one in its place, and takes none that grew for a cut one.
+func TestB06_FileChangesBesideOpen(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"replaced": func(path string) error {
+			b, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path+".copy", b, 0o600), os.Rename(path+".copy", path))
+		},
+		"removed": os.Remove,
+		"grown": func(path string) error {
+			return commitOnce(path, bolt.WithLimits(0, 0), put(store.Inbox, 1, make([]byte, 1<<20)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n, locked := -1, 0; n < locked; n++ { // at first nothing happens
+				path := tempPath(t)
+				if err := commitOnce(path, bolt.WithLimits(0, 0), put(store.Meta, 1, nil)); err != nil {
+					t.Fatal(err)
+				}
+				var err error
+				calls := 0
+				intercepted(t, []int{unix.SYS_OPENAT, unix.SYS_FLOCK}, func(c call) syscall.Errno {
+					if n < 0 && c.number == unix.SYS_FLOCK && c.args[1]&syscall.LOCK_EX != 0 {
+						locked = calls + 1 // with the last call so far
+					}
+					if calls++; calls == n+1 {
+						if err := change(path); err != nil && !errors.Is(err, store.ErrInUse) {
+							t.Error(err)
+						}
+					}
+					return 0
+				}, func() { err = commitOnce(path, bolt.WithSalvage(), put(store.Meta, 2, nil)) })
+				_, gone := os.Stat(path)
+				switch {
+				case err == nil && gone == nil:
+					if sound, bad := load(t, session(t, open(t, path), "c")); len(sound) < 2 || len(bad) > 0 {
+						t.Errorf("call %d: %d sound and %d damaged records", n, len(sound), len(bad))
+					}
+					onlyFile(t, path) // nothing was salvaged
+				case err == nil:
+					t.Errorf("call %d: Open went on with a file that is gone", n)
+				case err != nil && !errors.Is(err, store.ErrInUse) && !(gone != nil && errors.Is(err, os.ErrNotExist)):
+					t.Errorf("call %d: %v", n, err)
+				}
+			}
+		})
+	}
+}
+
+// Close waits for the commit under way: the next one to open the session counts
+// what is in it.
+func TestCloseWaitsForTheCommit(t *testing.T) {
+	s, sess, _ := eioStore(t)
+	ended := make(chan error, 1)
+	first := true
+	intercepted(t, changing, func(call) syscall.Errno {
+		if first {
+			first = false
+			go func() { ended <- sess.Close() }()
+			for sess.Commit(nil) == nil { // until Close has begun
+				runtime.Gosched()
+			}
+			if _, err := s.Session("c"); !errors.Is(err, store.ErrInUse) {
+				t.Errorf("Session in the middle of a commit: %v, want ErrInUse", err)
+			}
+		}
+		return 0
+	}, func() { commits(t, nil, sess) })
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	closed(t, s)
 }

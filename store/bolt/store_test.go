@@ -258,3 +258,32 @@ func TestCloseBesideCommits(t *testing.T) {
 		}
 	}
 }
+
+// A session that is above limits which were lowered can be emptied, not filled.
+func TestLimitsLowered(t *testing.T) {
+	for _, option := range []bolt.Option{bolt.WithLimits(2, 0), bolt.WithLimits(0, 2)} {
+		path := tempPath(t)
+		s := open(t, path)
+		sess := session(t, s, "c")
+		for seq := range uint64(5) {
+			commit(t, sess, put(store.Outgoing, seq, []byte("x")))
+		}
+		closed(t, s)
+		sess = session(t, open(t, path, option), "c")
+		full := func(ops ...store.Op) {
+			t.Helper()
+			if err := sess.Commit(ops); !errors.Is(err, store.ErrFull) {
+				t.Errorf("Commit: %v, want ErrFull", err)
+			}
+		}
+		full(put(store.Outgoing, 5, []byte("x")))
+		commit(t, sess, put(store.Outgoing, 5, []byte("x")), del(store.Outgoing, 0)) // as much as before
+		for seq := uint64(1); seq < 4; seq++ {
+			commit(t, sess, del(store.Outgoing, seq))
+			full(put(store.Outgoing, 6, []byte("x")))
+		}
+		commit(t, sess, del(store.Outgoing, 4))
+		commit(t, sess, put(store.Outgoing, 6, []byte("x")))
+		full(put(store.Outgoing, 7, []byte("x")))
+	}
+}
