@@ -190,6 +190,42 @@ func spoil(t *testing.T, path string, kind store.Kind) {
 	})
 }
 
+// Every message of a full file is damaged. Each is told once, and what is kept of them
+// does not fill the file for good.
+func TestB22_QuarantineLeavesRoom(t *testing.T) {
+	for _, size := range []int{2_000, 16_000} {
+		path := tempPath(t)
+		s := open(t, path, bolt.WithMaxFile(1<<20))
+		sess := session(t, s, "c")
+		n, value := 0, bytes.Repeat([]byte("m"), size)
+		for sess.Commit([]store.Op{put(store.Outgoing, uint64(n), value)}) == nil {
+			n++
+		}
+		closed(t, s)
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.ReplaceAll(file, []byte("mmmmmmmm"), []byte("nnnnnnnn")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, path, bolt.WithMaxFile(1<<20))
+		sess = session(t, s, "c")
+		if sound, bad := load(t, sess); len(sound) != 0 || len(bad) != n {
+			t.Errorf("%d sound and %d damaged records of %d", len(sound), len(bad), n)
+		}
+		if sound, bad := load(t, sess); len(sound)+len(bad) != 0 {
+			t.Errorf("met again: %d sound, %d damaged", len(sound), len(bad))
+		}
+		if kept, err := s.Quarantine(); len(kept) == 0 {
+			t.Errorf("nothing is kept of them: %v", err)
+		}
+		for i := range n / 2 {
+			commit(t, sess, put(store.Outgoing, uint64(n+i), value))
+		}
+	}
+}
+
 // A bucket in the place of a record, and keys out of order, are damage to the file:
 // bbolt would miss records there, or could not take one out.
 func TestB22_DamagedTree(t *testing.T) {

@@ -18,7 +18,16 @@ const (
 	maxQuarantined     = 1000
 	maxQuarantineBytes = 4 << 20
 	maxQuarantineEntry = 1 << 20
+	quarantineShare    = 16 // of a file with a bound, which it would fill for good
 )
+
+// quarantined is how many bytes the quarantine may hold.
+func (c *config) quarantined() int {
+	if c.maxFile == 0 {
+		return maxQuarantineBytes
+	}
+	return int(min(c.maxFile/quarantineShare, maxQuarantineBytes))
+}
 
 // damaged is a record in a copied to set aside.
 type damaged struct {
@@ -69,7 +78,7 @@ func (s *session) moveAway(c *copied, bad []damaged, keep bool) error {
 			if !keep {
 				continue
 			}
-			n, err := quarantine(tx, c.name, key, raw)
+			n, err := quarantine(tx, c.name, key, raw, s.store.config.quarantined())
 			if err != nil {
 				return err
 			}
@@ -80,8 +89,8 @@ func (s *session) moveAway(c *copied, bad []damaged, keep bool) error {
 	return s.store.submit(r)
 }
 
-// quarantine adds a record and makes room for it.
-func quarantine(tx *bbolt.Tx, name, key, raw []byte) (n uint64, err error) {
+// quarantine adds a record and makes room for it, within limit bytes.
+func quarantine(tx *bbolt.Tx, name, key, raw []byte, limit int) (n uint64, err error) {
 	q, err := tx.CreateBucketIfNotExists([]byte(quarantineBucket))
 	if err != nil {
 		return 0, err
@@ -90,7 +99,7 @@ func quarantine(tx *bbolt.Tx, name, key, raw []byte) (n uint64, err error) {
 		return 0, err
 	}
 	raw = raw[:min(len(raw), maxQuarantineEntry)]
-	if err := makeRoom(q, len(raw)); err != nil {
+	if err := makeRoom(q, len(raw), limit); err != nil {
 		return 0, err
 	}
 	entry := binary.BigEndian.AppendUint16(nil, uint16(len(name)))
@@ -101,14 +110,14 @@ func quarantine(tx *bbolt.Tx, name, key, raw []byte) (n uint64, err error) {
 }
 
 // makeRoom deletes the oldest entries until one more of that size fits.
-func makeRoom(q *bbolt.Bucket, size int) error {
+func makeRoom(q *bbolt.Bucket, size, limit int) error {
 	count, total := 1, size
 	c := q.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		count++
 		total += len(v)
 	}
-	for count > maxQuarantined || total > maxQuarantineBytes {
+	for count > maxQuarantined || total > limit {
 		k, v := c.First()
 		if k == nil {
 			return nil
@@ -131,7 +140,7 @@ type Quarantined struct {
 }
 
 // Quarantine returns the damaged records that are kept, oldest first: 1,000 and
-// 4 MiB at most.
+// 4 MiB at most, and a 16th of what [WithMaxFile] allows.
 func (s *Store) Quarantine() (all []Quarantined, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
 		q := tx.Bucket([]byte(quarantineBucket))
