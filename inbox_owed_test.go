@@ -231,6 +231,21 @@ func TestInbox_FailedSubscribeClaimsNothing(t *testing.T) {
 			checkSettled(t, s, d)
 		})
 	})
+	t.Run("unsubscribed meanwhile", func(t *testing.T) {
+		storedVersions(t, func(t *testing.T, v mqtt.Version) {
+			d := newDisk()
+			s := d.inbox(t, v, false)
+			failed := make(chan error, 1)
+			fail(s, failed)
+			s.message(0x32, 1, "t", "a")
+			s.ExpectBytes(rawAck(0x40, 1))
+			go s.conn.Unsubscribe(t.Context(), "t")
+			if err := <-failed; !errors.Is(err, mqtt.ErrUnsubscribed) {
+				t.Errorf("Subscribe returned %v", err)
+			}
+			checkSettled(t, s, d)
+		})
+	})
 	t.Run("refused within the grace", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := leaveInbox(t, v, 1)
