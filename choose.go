@@ -96,6 +96,9 @@ func (r *reader) carries(p *codec.PublishView, id uint32) bool {
 // pick chooses tg, unless the message is a retained copy that is meant for
 // another subscription of the same filter.
 func (r *reader) pick(tg *target, p *codec.PublishView) {
+	if tg.relay && p.QoS == 0 {
+		return // its heir is picked
+	}
 	retained := p.Retain && !tg.asPub
 	if retained && tg.others && !tg.fresh {
 		return

@@ -109,6 +109,9 @@ func TestInbox_OwedBesideATakenFilter(t *testing.T) {
 		s.message(0x32, 1, "a/b", "x")
 		expect(t, plus.C(), "x")
 		s.ExpectBytes(rawAck(0x40, 1))
+		s.message(0x30, 0, "a/b", "0") // is not kept, and comes once
+		expect(t, plus.C(), "0")
+		idle(t, plus.C())
 		expect(t, s.subscribedBehind("a/b", 1).C(), "x")
 	})
 }

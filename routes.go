@@ -81,6 +81,7 @@ type target struct {
 	fresh   bool // takes retained copies, when others must not
 	others  bool // some member is fresh
 	replay  bool
+	relay   bool // a holder that hands on to another target what is not in an inbox
 
 	single  bool // the one target of the subscription that counts when copies cannot be told apart
 	primary bool // the subscription takes the copy of this one
@@ -118,24 +119,23 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
 		}
 	}
-	if t.conn == nil || t.conn.inbox == nil { // there each filter is owed its own
-		dst = withoutRelays(dst, topic)
+	markRelays(dst, topic)
+	if t.conn == nil || t.conn.inbox == nil {
+		dst = slices.DeleteFunc(dst, func(tg target) bool { return tg.relay })
 	}
 	markTargets(dst)
 	return dst, t.gen.Load(), len(all)
 }
 
-// withoutRelays takes out the holders that would hand topic on to one of the
-// other targets, who has it already: a holder of several filters loses one of
-// them to a new subscription, and still matches by another.
-func withoutRelays(dst []target, topic string) []target {
-	for i := 0; i < len(dst); i++ {
-		if h := dst[i].sub; h.holder && slices.ContainsFunc(dst, h.handsOn(topic)) {
-			dst = slices.Delete(dst, i, i+1)
-			i--
-		}
+// markRelays marks the holders that would hand topic on to one of the other targets,
+// who has it already: a holder of several filters loses one of them to a new
+// subscription, and still matches by another. In a durable inbox, where a holder hands
+// on nothing, that filter is still owed what is of QoS 1 and 2.
+func markRelays(ts []target, topic string) {
+	for i := range ts {
+		h := ts[i].sub
+		ts[i].relay = h.holder && slices.ContainsFunc(ts, h.handsOn(topic))
 	}
-	return dst
 }
 
 // handsOn returns whether a target is the one that takes over a message on topic
