@@ -145,8 +145,14 @@ func (o *outbound) flushStore(atMost time.Duration) bool {
 // hangs is left to the committer, which then closes the session.
 func (o *outbound) closeStore(atMost time.Duration) error {
 	k := o.keep
-	o.flushStore(atMost)
+	deadline := time.Now().Add(atMost)
+	written := o.flushStore(atMost)
 	o.mu.Lock()
+	for written && k.running { // somebody woke it again
+		o.mu.Unlock()
+		written = o.flushStore(time.Until(deadline))
+		o.mu.Lock()
+	}
 	k.closed = true // what comes now is of no use
 	k.left = k.running
 	o.mu.Unlock()
