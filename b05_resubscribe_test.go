@@ -318,6 +318,33 @@ func TestConnUnsubscribe(t *testing.T) {
 	})
 }
 
+// B5: a late UNSUBACK answers the UNSUBSCRIBE that it is for, and not the one that
+// followed when the filter had been subscribed again: that one goes out on the next link.
+func TestB05_LateUnsuback(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		if v == mqtt.V31 {
+			return // tells nothing of a session
+		}
+		s := scriptWith(t, v, connack(v, false), mqtt.WithSession(time.Hour))
+		s.subscribed("x", 1)
+		go s.conn.Unsubscribe(t.Context(), "x")
+		first := binary.BigEndian.Uint16(s.ExpectPacket()[2:])
+		if _, err := s.conn.Subscribe(t.Context(), "x", mqtt.WithoutWaiting()); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectPacket()
+		go s.conn.Unsubscribe(t.Context(), "x")
+		s.ExpectPacket() // and is lost with the link
+		s.suback(0xB0, first, 0)
+		synctest.Wait()
+		s.recut(connack(v, true))
+		p := s.ExpectPacket()
+		if !slices.Equal(p, rawUnsubscribe(v, binary.BigEndian.Uint16(p[2:]), "x")) {
+			t.Errorf("got % X", p)
+		}
+	})
+}
+
 // B5, B20: Subscribe does not wait for the answer to a filter that is unsubscribed
 // by hand meanwhile, with or without a link, and the rest of it lives on.
 func TestB05_UnsubscribeByHandWhileSubscribing(t *testing.T) {

@@ -1,7 +1,5 @@
 package mqtt
 
-import "maps"
-
 // backlog holds what a resumed session brings and no subscription takes yet: the
 // server sends it straight after CONNACK, the application subscribes a moment
 // later ("decided" 11). Its messages stand unacknowledged in a holder, as those of
@@ -35,7 +33,9 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	if b.sub == nil && t.conn.inbox == nil {
 		b.sub = newHolder(t.conn, nil, newSubOptions(nil))
 	}
-	maps.Copy(b.unwanted, t.removed)
+	for f := range t.removed {
+		b.unwanted[f] = struct{}{}
+	}
 	b.link, b.takes = link, resumed
 	return true
 }

@@ -23,8 +23,8 @@ type routes struct {
 	mu      sync.Mutex
 	trie    router[*route]
 	filters map[string]*route
-	removed map[string]struct{} // to be unsubscribed: not yet sent, or not yet answered
-	lastID  uint32              // subscription identifier given last
+	removed map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
+	lastID  uint32            // subscription identifier given last
 	tickets uint64
 	joins   uint64        // subscriptions that joined so far
 	catch   *Subscription // takes what matches nothing
@@ -89,7 +89,7 @@ type target struct {
 }
 
 func newRoutes(c *Conn) *routes {
-	t := &routes{conn: c, filters: map[string]*route{}, removed: map[string]struct{}{}}
+	t := &routes{conn: c, filters: map[string]*route{}, removed: map[string]uint64{}}
 	if c.cfg.session > 0 {
 		// What waits at the server carries the identifiers of an earlier process. All
 		// of these take as many bytes.

@@ -179,8 +179,9 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 	if len(filters) == 0 {
 		return nil
 	}
+	t.tickets++
 	for _, f := range filters {
-		t.removed[f] = struct{}{}
+		t.removed[f] = t.tickets
 	}
 	t.backlog.unwant(filters)
 	if t.limits == nil {
@@ -222,6 +223,10 @@ func (t *routes) unsubscribePackets(filters []string) (all [][]string) {
 // unsubscribePacket makes the UNSUBSCRIBE. mu is held.
 func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *control {
 	v := t.limits.version
+	wished := make([]uint64, len(filters))
+	for i, f := range filters {
+		wished[i] = t.removed[f]
+	}
 	return &control{
 		packet: codec.UNSUBSCRIBE,
 		encode: func(dst []byte, v Version, id uint16) []byte {
@@ -234,14 +239,15 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 		answered: func(_ uint32, codes []codec.ReasonCode, a *answer) error {
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			return t.unsubscribed(v, filters, codes, a, p)
+			return t.unsubscribed(v, filters, wished, codes, a, p)
 		},
 		dropped: func() { p.answered(nil, ErrLinkLost) },
 	}
 }
 
-// unsubscribed takes an UNSUBACK from a link of version v. mu is held.
-func (t *routes) unsubscribed(v Version, filters []string, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
+// unsubscribed takes an UNSUBACK from a link of version v. It is no answer to what
+// was wished later: filters may have been subscribed in between. mu is held.
+func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
 	if v == V5 && len(codes) != len(filters) {
 		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]"}
 		p.answered(nil, err)
@@ -258,7 +264,7 @@ func (t *routes) unsubscribed(v Version, filters []string, codes []codec.ReasonC
 			}
 		}
 		results = append(results, r)
-		if t.filters[f] == nil {
+		if t.removed[f] == wished[i] {
 			delete(t.removed, f)
 		}
 	}
