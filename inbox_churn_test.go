@@ -16,7 +16,6 @@ import (
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
-	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
 	"github.com/millrace/mqtt/store"
 )
@@ -32,18 +31,7 @@ import (
 //   - it is deleted once, and at the end nothing is left;
 //   - at rest, what the inbox counts and lists is what it has.
 func TestInbox_Churn(t *testing.T) {
-	if seed, ok := chance.Given(t); ok {
-		synctest.Test(t, func(t *testing.T) { churn(t, chance.Stream(seed, 0)) })
-		return
-	}
-	first := chance.Seed(t)
-	for i := range uint64(chance.Rounds(200, 20_000)) {
-		if ok := t.Run("", func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { churn(t, chance.Stream(first+i, 0)) })
-		}); !ok {
-			t.Fatalf("MILLRACE_SEED=%d", first+i)
-		}
-	}
+	inBubbles(t, 200, 20_000, churn)
 }
 
 var (

@@ -21,14 +21,21 @@ import (
 // and a disk that fails now and then. Each message is worked at least once, at
 // QoS 2 exactly once, for the first time in the order of publishing.
 func TestInbox_Random(t *testing.T) {
+	inBubbles(t, 200, 20_000, randomInbox)
+}
+
+// inBubbles runs rounds, each in a bubble with a stream of its own, that a seed replays:
+// few of them, or many in the long tier.
+func inBubbles(t *testing.T, few, many int, round func(*testing.T, *rand.Rand)) {
+	t.Helper()
 	if seed, ok := chance.Given(t); ok {
-		synctest.Test(t, func(t *testing.T) { randomInbox(t, chance.Stream(seed, 0)) })
+		synctest.Test(t, func(t *testing.T) { round(t, chance.Stream(seed, 0)) })
 		return
 	}
 	first := chance.Seed(t)
-	for i := range uint64(chance.Rounds(200, 20_000)) {
+	for i := range uint64(chance.Rounds(few, many)) {
 		if ok := t.Run("", func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { randomInbox(t, chance.Stream(first+i, 0)) })
+			synctest.Test(t, func(t *testing.T) { round(t, chance.Stream(first+i, 0)) })
 		}); !ok {
 			t.Fatalf("MILLRACE_SEED=%d", first+i)
 		}
