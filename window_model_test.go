@@ -814,7 +814,8 @@ func (m *outModel) quiesce() {
 		if m.l != nil && m.l.killed() {
 			m.cut()
 		}
-		busy = busy || m.disk != nil && !m.o.keep.next.empty() // by the turn
+		// By the turn, or by what the writer let go of: a committer that runs looks once more.
+		busy = busy || m.disk != nil && (!m.o.keep.next.empty() || len(m.o.keep.ends) > 0)
 		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.wake) == 0) {
 			break
 		}
