@@ -20,10 +20,19 @@ const (
 // path open: with its lock nobody else compacts it, and who was about to create it
 // copes with the loss, see create.
 func sweep(path string) {
+	store, err := os.Stat(path)
+	if err != nil {
+		return
+	}
 	for _, name := range beside(path, newInfix) {
-		if suffix := name[len(path)+len(newInfix):]; strings.Trim(suffix, "0123456789") == "" {
-			removeUnused(name) // one that stays takes room and does no harm
+		if suffix := name[len(path)+len(newInfix):]; strings.Trim(suffix, "0123456789") != "" {
+			continue
 		}
+		if other, err := os.Stat(name); err == nil && os.SameFile(store, other) {
+			os.Remove(name) // a creation cut short between its two names; the lock is ours
+			continue
+		}
+		removeUnused(name) // one that stays takes room and does no harm
 	}
 }
 

@@ -171,6 +171,23 @@ func TestSymbolicLinkToNothing(t *testing.T) {
 	onlyFile(t, path)
 }
 
+// B6: a creation that was cut short between the two names of its file leaves none behind.
+func TestB06_SweptSecondName(t *testing.T) {
+	path := tempPath(t)
+	closed(t, open(t, path))
+	second := path + ".millrace-new-5"
+	if err := os.Link(path, second); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, open(t, path))
+	if _, err := os.Stat(second); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s stays: %v", second, err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a killed process left is removed; a store of another name is not, whatever that
 // is, nor what is no file.
 func TestSweptFiles(t *testing.T) {
