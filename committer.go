@@ -108,7 +108,13 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 func (o *outbound) giveUpStore() {
 	o.mu.Lock()
 	defer o.unlock()
-	o.keep.next.reset()
+	next := &o.keep.next
+	for i := range next.facts {
+		if f := &next.facts[i]; f.dur == durMessage && f.r.key == f.key {
+			f.r.staged = durNone // nothing brings it into the store any more
+		}
+	}
+	next.reset()
 	o.undeleted()
 }
 
