@@ -110,7 +110,7 @@ func (o *outbound) giveUpStore() {
 	defer o.unlock()
 	next := &o.keep.next
 	for i := range next.facts {
-		if f := &next.facts[i]; f.dur == durMessage && f.r.key == f.key {
+		if f := &next.facts[i]; f.r.key == f.key && f.r.saved == durNone {
 			f.r.staged = durNone // nothing brings it into the store any more
 		}
 	}
