@@ -63,8 +63,14 @@ func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	if v := c.Version(); len(opts) > 0 && v != 0 && v != V5 {
 		return &VersionError{Feature: "a DISCONNECT with a reason", Version: v}
 	}
-	return c.close(ctx, d, ErrClosed)
+	wait, cancel := keepLast(ctx, errDisconnectLate)
+	defer cancel()
+	return c.close(ctx, wait, d, ErrClosed)
 }
+
+// errDisconnectLate is the error of a Disconnect whose context left no more time
+// for pending publishes.
+var errDisconnectLate = &timeoutError{"disconnect: not everything was finished in the time of the context, the end of which is kept for the DISCONNECT"}
 
 // Close is Disconnect within [WithCloseTimeout], 5 s by default. It may be called
 // more than once and from several goroutines; all wait for the end, and the one
@@ -75,14 +81,18 @@ func (c *Conn) Close() error {
 
 // closeWithin is close with a limit besides ctx.
 func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, &timeoutError{"close: not everything was finished within " + limit.String()})
+	late := &timeoutError{"close: not everything was finished within " + limit.String()}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	return c.close(ctx, codec.Disconnect{}, why)
+	wait, cancelWait := keepLast(ctx, late)
+	defer cancelWait()
+	return c.close(ctx, wait, codec.Disconnect{}, why)
 }
 
 // Abort closes the socket without a DISCONNECT, so that the server publishes
 // the will, and ends the Conn.
 func (c *Conn) Abort() {
+	c.aborted.Store(true)
 	c.beginClose()
 	if l := c.current(); l != nil {
 		l.kill(errLocalClose)
@@ -99,12 +109,14 @@ func (c *Conn) Abort() {
 func (c *Conn) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	c.liftPause()
+	wait, cancel := keepLast(ctx, errDisconnectLate)
+	defer cancel()
 	for _, s := range c.routes.subscriptions() {
-		if !s.drained(ctx) {
+		if !s.drained(wait) {
 			break
 		}
 	}
-	return c.Disconnect(ctx)
+	return c.close(ctx, wait, codec.Disconnect{}, ErrClosed)
 }
 
 // beginClose notes that the Conn is closing, and reports whether it was the first to.
@@ -133,15 +145,15 @@ func (c *Conn) current() *link {
 	return c.link
 }
 
-// close ends the Conn in order: pending publishes, for as long as ctx allows,
-// DISCONNECT, end.
-func (c *Conn) close(ctx context.Context, d codec.Disconnect, why error) error {
+// close ends the Conn in order: pending publishes until wait ends, which is of
+// [keepLast], DISCONNECT until ctx does, end.
+func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) error {
 	if !c.beginClose() {
-		return c.awaitEnd(ctx)
+		return c.awaitEnd(ctx, wait)
 	}
 	var err error
 	if l := c.current(); l != nil {
-		err = c.goodbye(ctx, l, d)
+		err = c.goodbye(ctx, wait, l, d)
 	} else if c.out.unfinished() {
 		err = ErrNotConnected
 	}
@@ -151,26 +163,28 @@ func (c *Conn) close(ctx context.Context, d codec.Disconnect, why error) error {
 }
 
 // awaitEnd waits for the end that another call is bringing about, and hastens
-// it when ctx ends first.
-func (c *Conn) awaitEnd(ctx context.Context) error {
+// it when wait ends first.
+func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 	select {
 	case <-c.done:
 		return nil
-	case <-ctx.Done():
+	case <-wait.Done():
 	}
 	c.mu.Lock()
 	if !c.hurried {
-		c.hurried = true
+		c.hurried, c.hurryBy = true, lastBy(ctx)
 		close(c.hurry)
 	}
 	c.mu.Unlock()
 	<-c.done
-	return context.Cause(ctx)
+	return context.Cause(wait)
 }
 
-// goodbye lets pending publishes finish on l, then sends DISCONNECT. It returns
-// why it did not wait for all of them.
-func (c *Conn) goodbye(ctx context.Context, l *link, d codec.Disconnect) error {
+// goodbye lets pending publishes finish on l until wait ends, then stops the
+// hand-over of messages, pays what is owed for those handed over, and sends
+// DISCONNECT. It returns why it did not wait for all of the publishes.
+func (c *Conn) goodbye(ctx, wait context.Context, l *link, d codec.Disconnect) error {
+	by := func() time.Time { return lastBy(ctx) }
 	var err error
 	select {
 	case <-c.out.flush():
@@ -180,19 +194,46 @@ func (c *Conn) goodbye(ctx context.Context, l *link, d codec.Disconnect) error {
 		return c.cutShort(l) // which may be why nothing is left to wait for
 	case <-l.dead:
 		return c.cutShort(l)
-	case <-ctx.Done():
-		err = context.Cause(ctx)
+	case <-wait.Done():
+		err = context.Cause(wait)
 	case <-c.hurry:
 		err = ErrClosed
+		by = func() time.Time { return c.hurryBy }
 	}
-	c.ledger.settle()
 	if l.version != V5 {
 		d = codec.Disconnect{}
 	}
-	if l.disconnect(&d) {
-		<-l.dead
-	}
+	c.depart(l, &d, by())
 	return err
+}
+
+// depart ends l, the last link, in order by the time by.
+func (c *Conn) depart(l *link, d *codec.Disconnect, by time.Time) {
+	half := time.Now().Add(time.Until(by) / 2)
+	l.stopReader(half)
+	c.stopHandOver(half)
+	c.ledger.settle()
+	if c.out.keep != nil {
+		// Acknowledgements may wait for their records.
+		c.out.flushStore(time.Until(half))
+	}
+	l.disconnect(d, by)
+	<-l.dead // also when a DISCONNECT was there already
+}
+
+// stopHandOver makes every subscription keep what it has not handed over yet,
+// which the server or the inbox has, and waits for what is on its way into
+// channels, until the time by.
+func (c *Conn) stopHandOver(by time.Time) {
+	var moving []<-chan struct{}
+	for _, s := range c.routes.subscriptions() {
+		moving = append(moving, s.halt())
+	}
+	for _, m := range moving {
+		if !waitUntil(by, m) {
+			return
+		}
+	}
 }
 
 // cutShort returns what the end of l left unfinished, nil when that is nothing.

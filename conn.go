@@ -53,6 +53,7 @@ type Conn struct {
 	inbox    *inbox // nil without one
 
 	declared map[string]*Subscription
+	aborted  atomic.Bool // Abort was called: no DISCONNECT
 	draining atomic.Bool // what arrives is the server's to keep
 
 	ctx    context.Context // ends when the Conn must not make or keep a link
@@ -69,6 +70,7 @@ type Conn struct {
 	closing  bool
 	lifted   bool
 	hurried  bool
+	hurryBy  time.Time // by when the Conn is to have ended, from before hurry is closed
 	clientID string
 	changed  chan struct{} // closed and made anew at every change of state
 	stopCtx  func() bool
@@ -304,8 +306,9 @@ func (c *Conn) Reconnect() error {
 		case c.nudge <- struct{}{}:
 		default:
 		}
-	case !l.disconnect(&codec.Disconnect{}):
-		l.kill(errLocalClose)
+	default:
+		c.ledger.settle()
+		l.disconnect(&codec.Disconnect{}, time.Now().Add(lastWords)) // refused by a link that is ending anyway
 	}
 	return nil
 }

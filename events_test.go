@@ -257,7 +257,7 @@ func TestReconnect(t *testing.T) {
 		began := time.Now()
 		d.conn.Reconnect()
 		w.Expect("E0 00")
-		w.ExpectEOF()
+		w.Close() // the server's part
 		w = d.up(server.Connack)
 		if took := time.Since(began); took != 0 {
 			t.Errorf("reconnected after %v", took)

@@ -20,15 +20,15 @@ func (deadConn) Close() error                     { return nil }
 // newFakeLink makes a link of version v that carries everything, with a Receive
 // Maximum of quota.
 func newFakeLink(o *outbound, no uint32, v Version, quota int) *link {
-	return &link{
+	l := &link{
 		conn: &Conn{out: o}, no: no, nc: deadConn{}, version: v,
 		agreed:    agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
-		wake:      make(chan struct{}, 1),
-		dead:      make(chan struct{}),
 		sendQueue: sendQueue{out: new(outbuf)},
 		idle:      true,
 		began:     time.Now(),
 	}
+	l.makeChannels()
+	return l
 }
 
 // testQueue is a queue without limits that matter and with windows of n.

@@ -42,6 +42,10 @@ func (s *Subscription) putBack(msgs ...Message) {
 func (s *Subscription) released(n int) {
 	if s.hands -= n; s.hands == 0 {
 		s.idle.Broadcast() // withdraw may wait
+		if s.moving {
+			s.moving = false
+			close(s.still)
+		}
 		if in := s.conn.inbox; in != nil && s.ended {
 			in.lookAgain()
 		}

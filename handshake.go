@@ -61,37 +61,41 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 }
 
 // handshake sends CONNECT, which is packet, and reads CONNACK. The end of ctx
-// closes the socket.
+// closes the socket; when it is the end of the Conn, behind a DISCONNECT, since
+// the server may have accepted the will already.
 func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	defer stop()
+	defer func() { stop() }()
 	if _, err := nc.Write(packet); err != nil {
 		return nil, a.fail("CONNECT", orCause(ctx, err))
 	}
 	a.c.hookHandshake(true, codec.CONNECT, len(packet), a.no)
+	if stop() {
+		stop = context.AfterFunc(ctx, func() { a.interrupt(nc) })
+	}
 	limit := uint32(a.c.cfg.inboundLimit)
 	f := codec.NewFramer(a.version, limit)
 	ack, err := a.connack(nc, f)
-	if err != nil {
-		err = orCause(ctx, err)
-		if p, ok := errors.AsType[*ProtocolError](err); ok && a.version == V5 {
-			a.refuse(nc, p.Code)
-		}
-		return nil, a.fail("CONNACK", err)
+	if err == nil && stop() {
+		return a.newLink(nc, f, ack), nil
 	}
-	if !stop() {
+	if ctx.Err() != nil {
+		if a.c.endsInOrder() {
+			_ = a.c.part(nc, a.version, codec.Success, a.no, time.Now().Add(faultWords))
+		}
 		return nil, a.fail("CONNACK", context.Cause(ctx))
 	}
-	return a.newLink(nc, f, ack), nil
+	if p, ok := errors.AsType[*ProtocolError](err); ok && a.version == V5 {
+		_ = a.c.part(nc, a.version, p.Code, a.no, time.Now().Add(faultWords))
+	}
+	return nil, a.fail("CONNACK", err)
 }
 
-// refuse tells a server that broke the protocol before its CONNACK was accepted.
-func (a *attempt) refuse(nc net.Conn, code codec.ReasonCode) {
-	nc.SetWriteDeadline(time.Now().Add(killTime))
-	if b, err := codec.AppendDisconnect(nil, V5, &codec.Disconnect{Code: code}); err == nil {
-		if _, err := nc.Write(b); err == nil {
-			a.c.hookHandshake(true, codec.DISCONNECT, len(b), a.no)
-		}
+// interrupt ends the wait for CONNACK on nc. If the Conn is ending and the
+// connection has deadlines, DISCONNECT can still be sent.
+func (a *attempt) interrupt(nc net.Conn) {
+	if !a.c.endsInOrder() || nc.SetReadDeadline(time.Now()) != nil {
+		nc.Close()
 	}
 }
 
@@ -104,16 +108,9 @@ func (a *attempt) discard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer l.nc.Close()
-	l.nc.SetWriteDeadline(time.Now().Add(killTime))
-	b, err := codec.AppendDisconnect(nil, a.version, &codec.Disconnect{})
-	if err == nil {
-		_, err = l.nc.Write(b)
-	}
-	if err != nil {
+	if err := a.c.part(l.nc, a.version, codec.Success, a.no, lastBy(ctx)); err != nil {
 		return a.fail("DISCONNECT", err)
 	}
-	a.c.hookHandshake(true, codec.DISCONNECT, len(b), a.no)
 	return nil
 }
 
@@ -284,8 +281,10 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 	l := &link{
 		conn: a.c, nc: nc, server: a.server.String(), version: a.version,
 		framer: f, connack: *ack, began: time.Now(),
-		wake: make(chan struct{}, 1), dead: make(chan struct{}), sendQueue: sendQueue{out: &outbuf{}},
+		sendQueue: sendQueue{out: &outbuf{}},
 	}
+	l.makeChannels()
+	l.copies = nc.SetWriteDeadline(time.Time{}) != nil
 	l.agreed = a.agree(ack)
 	return l
 }

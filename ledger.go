@@ -316,6 +316,15 @@ func (g *ledger) passed(gen uint32, id uint16) error {
 	return ErrAcked
 }
 
+// unpaid reports whether the acknowledgement of a message that the application is
+// done with waits for its turn, or for a link.
+func (g *ledger) unpaid(gen uint32, id uint16) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.lookup(gen, id)
+	return e != nil && e.state == entryAcked
+}
+
 // transfer makes to the one that has to finish with a message, in place of sub.
 func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 	g.mu.Lock()

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -31,13 +30,16 @@ type link struct {
 
 	// Guarded by outbound.mu.
 	sendQueue
-	idle     bool   // the writer waits for wake
-	closing  bool   // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
-	writing0 uint64 // acceptance number of the first QoS 0 message being written
-	probe    bool   // one publish at a time, to find the one that kills links
-	quiet    bool   // no publish yet: would the link die without?
-	suspects uint64 // acceptance number of the newest publish that may be the one
-	window   int    // the limit of the window when nothing is suspected
+	idle       bool        // the writer waits for wake
+	inWrite    *outbuf     // what the writer is writing
+	closing    bool        // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
+	closeBy    time.Time   // with closing: when the socket is closed, whatever the server does
+	closeTimer *time.Timer // and what does so
+	writing0   uint64      // acceptance number of the first QoS 0 message being written
+	probe      bool        // one publish at a time, to find the one that kills links
+	quiet      bool        // no publish yet: would the link die without?
+	suspects   uint64      // acceptance number of the newest publish that may be the one
+	window     int         // the limit of the window when nothing is suspected
 
 	received atomic.Int64 // time of the last byte, as nanoseconds since began
 	sent     atomic.Int64 // time of the last write that went through
@@ -46,9 +48,22 @@ type link struct {
 	paused   atomic.Bool  // the reader waits for a consumer
 	resumed  atomic.Int64 // when it last ceased to
 
+	leaving atomic.Bool   // what arrives is left to the server: the DISCONNECT is in the buffer, or comes next
+	inBatch atomic.Bool   // the reader is at work on what it has read
+	left    chan struct{} // closed by the reader after the batch in which leaving was set
+	goodbye bool          // the DISCONNECT was written whole; set before told is closed
+	told    chan struct{} // closed by the writer: it has written the DISCONNECT, or cannot
+
 	end   sync.Once
 	cause error         // why the link ended; set before dead is closed
 	dead  chan struct{} // closed by kill
+
+	reads, writes        socketCalls
+	copies               bool          // payloads are copied before they are written: a write may be left behind
+	readerEnd, writerEnd chan struct{} // closed by reader and writer as their last act
+	overdue              *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
+	shut                 sync.Once
+	shutting, shutDone   chan struct{} // closed when the socket's Close is called, and when it has returned
 
 	control controlFlusher // of a WebSocket, nil otherwise
 }
@@ -65,6 +80,13 @@ type batchWriter interface {
 	WriteBatch([][]byte) error
 }
 
+func (l *link) makeChannels() {
+	l.wake = make(chan struct{}, 1)
+	for _, c := range []*chan struct{}{&l.left, &l.told, &l.dead, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
+		*c = make(chan struct{})
+	}
+}
+
 func (l *link) since() int64 { return int64(time.Since(l.began)) }
 
 // run runs the link until it ends and returns why.
@@ -74,30 +96,48 @@ func (l *link) run() error {
 		l.control = c
 		c.SetControlNotify(l.notify)
 	}
-	g.Go(func() error { l.kill(l.read()); return nil })
-	g.Go(func() error { l.writer(); return nil })
+	g.Go(func() error {
+		defer close(l.readerEnd)
+		l.kill(l.read())
+		l.skim()
+		return nil
+	})
+	g.Go(func() error {
+		defer close(l.writerEnd)
+		l.writer()
+		return nil
+	})
 	g.Go(func() error { l.keepalive(); return nil })
-	g.Wait()
+	<-l.dead
+	ended := make(chan struct{})
+	go func() { // ends with the three, and is left behind with one that is
+		g.Wait()
+		close(ended)
+	}()
+	l.awaitEnd(ended)
 	return l.cause
 }
 
-// kill ends the link with a cause; the first one counts. A protocol error is
-// told to an MQTT 5 server before the socket closes (section 4.13.1).
+// kill ends the link with a cause; the first one counts.
 func (l *link) kill(cause error) {
 	l.end.Do(func() {
 		l.cause = cause
-		close(l.dead)
-		// A write under way gets a moment, so that what closes the link can follow
-		// it; nothing follows to a peer that is gone.
-		limit := time.Now()
-		if cause != ErrKeepAlive {
-			limit = limit.Add(killTime)
+		// A write that has begun gets a moment, so that what closes the link can
+		// follow it; nothing follows to a peer that is gone.
+		grace := killTime
+		if cause == ErrKeepAlive {
+			grace = 0
 		}
-		l.nc.SetWriteDeadline(limit)
+		if l.nc.SetWriteDeadline(time.Now().Add(grace)) == nil {
+			grace = killTime
+		}
+		l.overdue = time.AfterFunc(grace, l.closeSocket)
+		close(l.dead)
 	})
 }
 
-// killTime is how long a write may still take when its link was killed.
+// killTime is how long a write may still take when its link was killed, and how
+// long a call of the socket when that was closed.
 const killTime = 250 * time.Millisecond
 
 // killed reports whether the link has ended.
@@ -177,48 +217,6 @@ func (l *link) pong() {
 		l.ponged = sent
 		l.conn.stats.rtt.Store(l.since() - sent)
 	}
-}
-
-// farewell is the DISCONNECT that belongs to the end of the link, nil for none.
-func (l *link) farewell(cause error) []byte {
-	if l.version != V5 {
-		return nil
-	}
-	p, ok := errors.AsType[*ProtocolError](cause)
-	if !ok {
-		return nil
-	}
-	b, err := codec.AppendDisconnect(nil, l.version, &codec.Disconnect{Code: p.Code})
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-// disconnect puts a DISCONNECT behind everything in the buffer; the writer ends
-// the link when it is written, or lastWords does when the peer does not take it.
-// It reports whether the link could take it.
-func (l *link) disconnect(d *codec.Disconnect) bool {
-	o := l.conn.out
-	o.mu.Lock()
-	defer o.unlock()
-	if l.closing || l.killed() {
-		return false
-	}
-	last := l.last()
-	at := len(last.buf)
-	b, err := codec.AppendDisconnect(last.buf, l.version, d)
-	if err == nil && len(b)-at > l.agreed.maximumPacket {
-		// The text is left out if it does not fit [MQTT-3.14.2-3].
-		b, err = codec.AppendDisconnect(b[:at], l.version, &codec.Disconnect{Code: d.Code})
-	}
-	if err != nil {
-		return false
-	}
-	last.buf, l.closing = b, true
-	l.notify()
-	time.AfterFunc(lastWords, func() { l.kill(errLocalClose) })
-	return true
 }
 
 // watchdog looks after what is late on a link.

@@ -17,6 +17,7 @@ type reader struct {
 	acks   []ackFact
 	now    time.Time // of this batch
 	owes   bool      // some acknowledgement may be due at the end of the batch
+	left   bool      // link.left is closed
 	run    run
 	chosen []*Subscription // who gets the current message
 	flags  []uint32        // and with which flags
@@ -30,28 +31,43 @@ func (l *link) read() error {
 	r := &reader{l: l, topics: topicTable{seed: l.conn.seed}}
 	for {
 		if err := r.batch(); err != nil {
-			return err
+			return l.endedBy(r.unread(err))
 		}
-		if l.killed() {
+		if l.killed() || !l.reads.enter() {
 			return l.cause
 		}
 		_, err := l.framer.Fill(l.nc)
+		if !l.reads.leave() {
+			return l.cause
+		}
 		if err != nil {
 			// What came before the end still counts.
 			if more := r.batch(); more != nil {
-				return more
+				err = more
 			}
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
-			return err
+			return l.endedBy(err)
 		}
 		l.received.Store(l.since())
 	}
 }
 
+// unread takes err, which ends reading before the socket has ended. Behind our
+// DISCONNECT the rest is thrown away, whatever it is.
+func (r *reader) unread(err error) error {
+	if r.l.conn.out.saysGoodbye(r.l) && r.l.reads.enter() {
+		_, _ = io.Copy(io.Discard, bottom(r.l.nc))
+		r.l.reads.leave()
+	}
+	return err
+}
+
 // batch handles every whole packet that is there.
 func (r *reader) batch() error {
+	r.l.inBatch.Store(true)
+	defer r.endBatch()
 	r.now = time.Now()
 	err := r.packets()
 	// What came before an error still counts.
@@ -60,6 +76,15 @@ func (r *reader) batch() error {
 	}
 	r.settle()
 	return err
+}
+
+// endBatch tells [link.stopReader] that nothing is in hand any more.
+func (r *reader) endBatch() {
+	r.l.inBatch.Store(false)
+	if r.l.leaving.Load() && !r.left {
+		r.left = true
+		close(r.l.left)
+	}
 }
 
 func (r *reader) packets() error {
@@ -101,6 +126,9 @@ func protocolFault(err error) error {
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
 	r.l.hookReceived(f)
+	if (f.Type == codec.PUBLISH || f.Type == codec.PUBREL) && r.l.leaving.Load() {
+		return nil // the server keeps it, and our DISCONNECT is on its way
+	}
 	switch f.Type {
 	case codec.PUBLISH:
 		return r.publish(f)

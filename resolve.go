@@ -296,7 +296,7 @@ func (o *outbound) wrote(l *link, b *outbuf, err error) {
 	b.resolve(fail)
 	o.mu.Lock()
 	defer o.unlock()
-	l.writing0 = 0
+	l.writing0, l.inWrite = 0, nil
 	o.release(b)
 	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.numbered.n > 0 || o.win.resending()) {
 		o.pump()
@@ -324,7 +324,7 @@ func (o *outbound) swap(l *link, spare *outbuf) *outbuf {
 		return nil
 	}
 	b := l.next(spare)
-	l.writing0 = b.first0
+	l.writing0, l.inWrite = b.first0, b
 	return b
 }
 

@@ -103,6 +103,9 @@ func (o *outbound) down(l *link, cause error) {
 		return
 	}
 	o.takeLast(l)
+	if l.closeTimer != nil {
+		l.closeTimer.Stop()
+	}
 	o.link = nil
 	o.win.down(o.dropControl)
 	for _, c := range o.ctlWait {
@@ -179,6 +182,12 @@ func (o *outbound) shutdown(err error) {
 	hangs := o.keep != nil && o.keep.running
 	if hangs {
 		o.undeleted()
+	}
+	for r := o.ending.head; r != nil; r = o.ending.head {
+		// A write that was left behind still reads its payload.
+		o.ending.remove(r)
+		r.ended = false
+		o.finish(r, r.endErr)
 	}
 	fail := func(r *record) {
 		if r.fut == nil {

@@ -79,9 +79,16 @@ func TestB33_Close(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
-		d.up(server.Connack)
+		w := d.up(server.Connack)
+		go closeAfterDisconnect(w)
 		within(t, 0, "Close of an idle Conn", func() { wantErr(t, "Close", d.conn.Close(), nil) })
 	})
+}
+
+// closeAfterDisconnect does what a server does at a DISCONNECT, the next packet.
+func closeAfterDisconnect(w *server.Wire) {
+	w.Expect("E0 00")
+	w.Close()
 }
 
 // afterClose checks that calls after the end return at once and say ErrClosed.
@@ -188,7 +195,7 @@ func TestB33_EndOfTheContextIsGraceful(t *testing.T) {
 		fut := d.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 		w.ExpectPacket()
 		<-ctx.Done()
-		w.ExpectNothing(900 * time.Millisecond)
+		w.ExpectNothing(700 * time.Millisecond)
 		w.Send("40 02 0001")
 		w.Expect("E0 00")
 		w.ExpectEOF()
@@ -401,8 +408,8 @@ func TestB02_CloseInsideAHandler(t *testing.T) {
 		d.conn.Subscription("t").Handle(func(mqtt.Message) { closed <- d.conn.Close() })
 		w := d.up(server.Connack)
 		w.ExpectPacket()
+		go closeAfterDisconnect(w)
 		w.Send("30 04 0001 74 00")
 		within(t, 0, "Close in a handler", func() { <-closed })
-		w.Expect("E0 00")
 	})
 }

@@ -23,6 +23,7 @@ type Stats struct {
 	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message under way
 	AcksOwed      int           // inbound messages not acknowledged yet
 	Held          int           // messages held for a Subscribe, see WithBacklogGrace, QoS 1 and 2 as part of AcksOwed; or in the store alone, see WithInbox
+	LeftBehind    uint64        // calls of a socket, made by a dialer of yours, that did not return when their link had ended
 	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
 }
 
@@ -41,7 +42,7 @@ func (c *Conn) Stats() Stats {
 	s := Stats{
 		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
 		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(),
-		AcksOwed: owed, Held: c.held(), RTT: time.Duration(c.stats.rtt.Load()),
+		AcksOwed: owed, Held: c.held(), LeftBehind: c.stats.leftBehind.Load(), RTT: time.Duration(c.stats.rtt.Load()),
 	}
 	c.out.addStats(&s)
 	return s
@@ -62,7 +63,7 @@ func (o *outbound) addStats(s *Stats) {
 
 // connStats are counters.
 type connStats struct {
-	received, unmatched, oversize, duplicates, suspected, links atomic.Uint64
+	received, unmatched, oversize, duplicates, suspected, links, leftBehind atomic.Uint64
 
 	rtt atomic.Int64 // of the last ping
 }

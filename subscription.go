@@ -60,6 +60,9 @@ type Subscription struct {
 	hands     int           // messages in the hands of pumps and iterators
 	interrupt chan struct{} // closed to make pumps put their message back
 	paused    bool
+	halted    bool          // for good: the Conn ends
+	moving    bool          // halted with messages on their way into the channel
+	still     chan struct{} // closed when there are none, for halt
 	ended     bool
 	leave     leaving // when it ended: what became of what was not handed over
 	heirs     []heir
@@ -312,6 +315,9 @@ func (s *Subscription) ack(m Message) error {
 		s.madeRoom()
 		s.mu.Unlock()
 		s.conn.ledger.settle()
+		if s.conn.ackedTooLate(m) {
+			return ErrClosed
+		}
 	}
 	return err
 }
@@ -331,12 +337,32 @@ func (s *Subscription) Pause() {
 func (s *Subscription) Resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.paused && !s.ended {
+	if s.paused && !s.ended && !s.halted {
 		s.paused = false
 		s.interrupt = make(chan struct{})
 		s.idle.Broadcast()
 		s.startPumps()
 	}
+}
+
+// halt stops handing over for good, since the Conn ends. The channel that it
+// returns is closed when nothing is on its way into the subscription's channel any
+// more; code of the application that has a message is not waited for.
+func (s *Subscription) halt() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.paused && !s.ended {
+		close(s.interrupt)
+	}
+	s.paused, s.halted = true, true
+	if s.still == nil {
+		s.still = make(chan struct{})
+		s.moving = s.hands > 0 && (s.form == formChannel || s.form == formTyped)
+		if !s.moving {
+			close(s.still)
+		}
+	}
+	return s.still
 }
 
 // end ends the subscription with err, and reports whether it was the first to.

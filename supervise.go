@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/backoff"
+	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/transport"
 )
 
@@ -275,6 +276,10 @@ func (s *supervisor) run(l *link) error {
 	first := s.links == 1 && !c.restored
 	s.existed = true
 	if !c.linkUp(l, first && l.agreed.sessionPresent) {
+		if c.endsInOrder() {
+			// The server has accepted the connection, and the will with it.
+			_ = c.part(l.nc, l.version, codec.Success, l.no, time.Now().Add(faultWords))
+		}
 		l.nc.Close()
 		return context.Cause(c.ctx)
 	}

@@ -4,17 +4,14 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"time"
-
-	"github.com/millrace/mqtt/codec"
 )
 
 const (
 	// writePiece is the most that one Write is given: a write that went through
 	// is the progress that keepalive looks for.
 	writePiece = bufferMark + bufferMark/8
-	// lastWords bounds the writing of what closes a link.
-	lastWords = time.Second
 	// drainTime is how long the reader may take in what the peer sent before a
 	// failed write is the end of the link.
 	drainTime = 500 * time.Millisecond
@@ -22,104 +19,94 @@ const (
 
 // writer is the only goroutine that writes to the socket. It swaps buffers with
 // the publishers and writes until there is nothing left, then waits for wake.
-// It ends with the link, and closes the socket as its last act.
+// It ends with the link, and has the socket closed as its last act.
 func (l *link) writer() {
 	o := l.conn.out
 	spare := &outbuf{}
 	var w bulk
-	broken := false
-	for !l.killed() {
+	intact := true // a packet may follow what was written
+	for intact && !l.killed() {
 		b := o.swap(l, spare)
 		if b == nil {
-			select {
-			case <-l.wake:
-			case <-l.dead:
-			}
-			if err := l.flushControl(); err != nil {
-				l.writeFailed(err)
-			}
-			// Publishers that were woken together append together.
-			runtime.Gosched()
+			l.awaitWork()
 			continue
 		}
-		l.hookSent(b) // before the answers can come
-		err := w.write(l, b)
-		if err == nil && b.ping {
-			l.pinged.Store(max(l.since(), 1))
-		}
-		o.wrote(l, b, err)
-		if err != nil {
-			l.writeFailed(err)
-			broken = true
-			break
-		}
-		b.reset()
-		spare = b
-		if o.closed1(l) {
-			l.kill(errLocalClose)
+		if intact = l.send(&w, b); intact {
+			spare = b
+			if by, written := o.disconnectWritten(l); written {
+				l.sayLast(by)
+			}
 		}
 	}
-	if !broken && exceededMaximum(l.cause) {
+	<-l.dead
+	l.overdue.Stop()
+	if intact && exceededMaximum(l.cause) {
 		// The acknowledgements that are due are how the server gets on next time.
 		if b := o.swap(l, spare); b != nil {
-			l.hookSent(b)
-			err := w.write(l, b)
-			o.wrote(l, b, err)
-			broken = err != nil
+			intact = l.send(&w, b)
 		}
 	}
-	l.closeSocket(broken)
+	if intact {
+		l.sayFault()
+	}
+	l.closeSocket()
+}
+
+// awaitWork waits until there is something to write, and sends the control frames
+// of a WebSocket.
+func (l *link) awaitWork() {
+	select {
+	case <-l.wake:
+	case <-l.dead:
+	}
+	if l.control != nil && l.writes.enter() {
+		err := l.control.FlushControl()
+		if l.writes.leave() && err != nil {
+			l.writeFailed(err)
+		}
+	}
+	// Publishers that were woken together append together.
+	runtime.Gosched()
+}
+
+// send writes b, and reports whether another packet may follow.
+func (l *link) send(w *bulk, b *outbuf) bool {
+	o := l.conn.out
+	l.hookSent(b) // before the answers can come
+	err := net.ErrClosed
+	if l.writes.enter() {
+		err = w.write(l, b)
+		if !l.writes.leave() {
+			o.writeReturned(l, b)
+			return false
+		}
+	}
+	if err == nil && b.ping {
+		l.pinged.Store(max(l.since(), 1))
+	}
+	o.wrote(l, b, err)
+	if err != nil {
+		l.writeFailed(err)
+		return false
+	}
+	b.reset()
+	return true
 }
 
 // errLocalClose is the cause of a link that this side ended in order.
 var errLocalClose = errors.New("mqtt: closed by this side")
 
-// closed1 reports whether the DISCONNECT was written: nothing may follow it.
-func (o *outbound) closed1(l *link) bool {
-	o.mu.Lock()
-	defer o.unlock()
-	return l.closing && l.empty()
-}
-
 // writeFailed ends the link because of a failed write, but lets the reader take
 // in what the peer sent before: acknowledgements, and a DISCONNECT that says why.
 func (l *link) writeFailed(err error) {
+	select {
+	case <-l.told:
+	default:
+		close(l.told)
+	}
 	t := time.AfterFunc(drainTime, func() { l.kill(err) })
 	defer t.Stop()
 	<-l.dead
-}
-
-// closeSocket says the last words, if there are any, and closes the socket,
-// which ends the reader. After a broken write no packet can follow.
-func (l *link) closeSocket(broken bool) {
-	if b := l.farewell(l.cause); b != nil && !broken && l.conn.mayFarewell(l) {
-		l.nc.SetWriteDeadline(time.Now().Add(lastWords))
-		if _, err := l.nc.Write(b); err == nil {
-			l.conn.hookHandshake(true, codec.DISCONNECT, len(b), l.no)
-		}
-	}
-	if under, ok := l.nc.(interface{ NetConn() net.Conn }); ok {
-		// TLS writes a last record, for which it takes up to 5 s.
-		defer time.AfterFunc(killTime, func() { under.NetConn().Close() }).Stop()
-	}
-	l.nc.Close()
-}
-
-// mayFarewell reports whether a DISCONNECT may still be sent, and makes it the
-// last packet.
-func (c *Conn) mayFarewell(l *link) bool {
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	said := l.closing
-	l.closing = true
-	return !said
-}
-
-func (l *link) flushControl() error {
-	if l.control == nil {
-		return nil
-	}
-	return l.control.FlushControl()
 }
 
 // bulk writes buffers in as few calls as the socket allows. It belongs to the
@@ -127,6 +114,7 @@ func (l *link) flushControl() error {
 type bulk struct {
 	pieces [][]byte
 	vector net.Buffers
+	copied []byte // what is written when the link copies
 }
 
 // write writes b. Each call that goes through counts as progress.
@@ -142,7 +130,7 @@ func (w *bulk) write(l *link, b *outbuf) error {
 	}
 	for rest := w.pieces; len(rest) > 0; {
 		n := group(rest)
-		if err := w.writeGroup(l.nc, rest[:n]); err != nil {
+		if err := w.writeGroup(l, rest[:n]); err != nil {
 			return err
 		}
 		l.sent.Store(l.since())
@@ -162,14 +150,18 @@ func group(pieces [][]byte) int {
 	return len(pieces)
 }
 
-func (w *bulk) writeGroup(nc net.Conn, pieces [][]byte) error {
+func (w *bulk) writeGroup(l *link, pieces [][]byte) error {
+	if l.copies {
+		w.copied = append(w.copied[:0], slices.Concat(pieces...)...)
+		pieces = [][]byte{w.copied}
+	}
 	if len(pieces) == 1 {
-		_, err := nc.Write(pieces[0])
+		_, err := l.nc.Write(pieces[0])
 		return err
 	}
 	w.vector = append(w.vector[:0], pieces...)
 	v := w.vector // WriteTo consumes its receiver
-	_, err := v.WriteTo(nc)
+	_, err := v.WriteTo(l.nc)
 	clear(w.vector)
 	return err
 }

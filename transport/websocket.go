@@ -34,6 +34,7 @@ type WebSocketConn struct {
 	raw  net.Conn // the socket at the bottom
 
 	state atomic.Int32 // idle, writing or closed
+	ended atomic.Bool  // EndMessages has sent our close frame
 
 	// Owned by the reader.
 	message io.Reader // the rest of the message being read, nil between two
@@ -109,6 +110,10 @@ func (c *WebSocketConn) readProblem(err error) error {
 	if !ok {
 		return err
 	}
+	if c.ended.Load() {
+		c.awaitEOF()
+		return io.EOF
+	}
 	switch end.Code {
 	case websocket.CloseNormalClosure, websocket.CloseNoStatusReceived:
 		return io.EOF
@@ -117,6 +122,12 @@ func (c *WebSocketConn) readProblem(err error) error {
 	default:
 		return &CloseError{Code: end.Code, Text: end.Text}
 	}
+}
+
+// awaitEOF reads on, after both close frames, until the server closes the socket
+// (RFC 6455 section 7.1.1): before that it may not have acted on what it was sent.
+func (c *WebSocketConn) awaitEOF() {
+	_, _ = io.Copy(io.Discard, c.gate.Conn)
 }
 
 // Write sends p as one binary message. Only the writer may call it.
@@ -172,6 +183,30 @@ func (c *WebSocketConn) SetControlNotify(notify func()) { c.control.setNotify(no
 func (c *WebSocketConn) FlushControl() error {
 	return c.asWriter(func() error { return c.control.flush(c.ws) })
 }
+
+// EndMessages sends a close frame, after which nothing can be written (RFC 6455
+// section 7.1.2). Read goes on: it returns io.EOF when the server has answered
+// by its own close frame and closed the socket. Only the writer may call it.
+func (c *WebSocketConn) EndMessages() error {
+	c.ended.Store(true) // before the answer can come
+	return c.asWriter(func() error {
+		goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+		return c.ws.WriteControl(websocket.CloseMessage, goodbye, time.Time{})
+	})
+}
+
+// CloseWrite shuts the sending side of the connection below, where that can be
+// done: TCP, unix sockets and TLS. Only the writer may call it.
+func (c *WebSocketConn) CloseWrite() error {
+	if below, ok := c.gate.Conn.(interface{ CloseWrite() error }); ok {
+		return below.CloseWrite()
+	}
+	return nil
+}
+
+// NetConn returns the socket at the bottom. What is read from it or written to
+// it is lost to the WebSocket connection.
+func (c *WebSocketConn) NetConn() net.Conn { return c.raw }
 
 // asWriter runs write with the gate open, unless another write or Close came
 // first.

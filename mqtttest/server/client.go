@@ -21,7 +21,6 @@ type client struct {
 	id        string
 	keepAlive time.Duration
 	aliases   map[uint16]string
-	parted    bool // the client sent DISCONNECT
 
 	// Guarded by s.mu.
 	session   *session
@@ -33,6 +32,8 @@ type client struct {
 	ready     sync.Cond
 	out       []byte // encoded, for the writer
 	ending    bool   // the writer flushes out and closes
+	parted    bool   // the client sent DISCONNECT: the writer flushes out and shuts its side
+	silent    bool   // it has done so
 	maxPacket int    // largest packet the client takes, 0 = any
 	window    int    // PUBLISHes that may be open towards the client
 	inflight  int    // PUBLISHes open towards the client
@@ -68,7 +69,7 @@ func (c *client) read() error {
 		switch {
 		case first:
 			err = c.onConnect(frame)
-		case c.parted:
+		case c.hasParted():
 			c.violate("%v after DISCONNECT [MQTT-3.14.4-1]", frame.Type)
 		default:
 			packet, hook := c.s.note(c, frame)
@@ -98,6 +99,12 @@ func (c *client) next() (codec.Frame, error) {
 			return codec.Frame{}, err
 		}
 	}
+}
+
+func (c *client) hasParted() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.parted
 }
 
 func (c *client) handle(f codec.Frame) error {
@@ -165,19 +172,28 @@ func (c *client) send(packet []byte) {
 }
 
 // write writes what is in out until the end, and closes the connection, which ends the reader too.
+// After the client's DISCONNECT it only shuts its side: the client sees that the server has closed,
+// while the reader still finds what follows the DISCONNECT against the rules.
 func (c *client) write() {
 	defer c.conn.Close()
 	var spare []byte
 	for {
 		c.s.mu.Lock()
-		for len(c.out) == 0 && !c.ending {
+		for len(c.out) == 0 && !c.ending && c.parted == c.silent {
 			c.ready.Wait()
 		}
+		shut := c.parted && !c.silent && len(c.out) == 0 && !c.ending
+		c.silent = c.silent || shut
 		batch := c.out
 		c.out = spare[:0]
 		timeout := c.s.cfg.WriteTimeout
 		ending := c.ending
 		c.s.mu.Unlock()
+		if shut {
+			if half, ok := c.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+				continue
+			}
+		}
 		if len(batch) == 0 {
 			return
 		}

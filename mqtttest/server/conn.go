@@ -73,6 +73,9 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 		if err := c.localError(&c.writeEnd); err != nil {
 			return written, c.opError("write", err)
 		}
+		if c.out.ended {
+			return written, c.opError("write", os.NewSyscallError("write", syscall.EPIPE))
+		}
 		// A stalled direction carries no reset back: a closed peer is not noticed.
 		if c.out.broken || (c.out.gone && !c.out.stalled) {
 			return written, c.opError("write", os.NewSyscallError("write", syscall.ECONNRESET))
@@ -111,6 +114,20 @@ func (c *Conn) Close() error {
 	c.in.clear()
 	c.readEnd.stop()
 	c.writeEnd.stop()
+	l.cond.Broadcast()
+	return nil
+}
+
+// CloseWrite ends the sending direction, as a FIN does: the peer reads what was written before
+// and then io.EOF. Reads go on; a Write fails with an error that is syscall.EPIPE.
+func (c *Conn) CloseWrite() error {
+	l := c.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.closed {
+		return c.opError("close", net.ErrClosed)
+	}
+	c.out.ended = true
 	l.cond.Broadcast()
 	return nil
 }

@@ -199,6 +199,7 @@ func (c *client) onDisconnect(f codec.Frame) error {
 	}
 	s.detach(c, p.Code != codec.DisconnectWithWill) // [MQTT-3.14.4-3]
 	c.parted = true
+	c.ready.Signal()
 	c.keepAlive = s.cfg.lastWords()
 	return nil
 }

@@ -1,0 +1,292 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// This file is the end of a connection as the server sees it. A server closes the
+// connection when it has read a DISCONNECT (section 3.14.4). If we close first
+// while it has something to send, it gets a reset and throws away what it has not
+// read: our last acknowledgements and messages, and the DISCONNECT itself, so that
+// it publishes the will. If we shut only the sending side, some TCP proxies do the
+// same in our name. So after the DISCONNECT the client reads on; the server has
+// half of the time to close, then the sending side is shut, and when the time is
+// over the socket is closed.
+
+const (
+	// lastWords is the most that the end of a connection in order takes, from when
+	// the DISCONNECT is due until the socket is closed.
+	lastWords = time.Second
+	// faultWords is the same for a DISCONNECT that says what the server did wrong.
+	faultWords = 500 * time.Millisecond
+	// faultBytes is the most that is read, and thrown away, behind such a DISCONNECT.
+	faultBytes = 1 << 20
+)
+
+// lastWordsShare is the part of the time given to the end of a Conn that is kept
+// for the last words, lastWords at most.
+const lastWordsShare = 4
+
+// keepLast returns a context that ends when pending publishes have been waited
+// for long enough, so that the last part of ctx's time is left for the
+// DISCONNECT. late is its cause then.
+func keepLast(ctx context.Context, late error) (context.Context, context.CancelFunc) {
+	by, ok := ctx.Deadline()
+	if left := time.Until(by); ok && left > 0 {
+		return context.WithDeadlineCause(ctx, by.Add(-min(lastWords, left/lastWordsShare)), late)
+	}
+	return ctx, func() {}
+}
+
+// lastBy returns by when a connection that says its last words now is closed: when
+// ctx ends, lastWords from now at the latest. A context that has ended has still
+// that time.
+func lastBy(ctx context.Context) time.Time {
+	by := time.Now().Add(lastWords)
+	if end, ok := ctx.Deadline(); ok && ctx.Err() == nil && end.Before(by) {
+		by = end
+	}
+	return by
+}
+
+// disconnect puts a DISCONNECT behind everything in the buffer. The link ends when
+// the server has closed the connection behind it, or at the time by. It reports
+// whether the link could take it.
+func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
+	l.leaving.Store(true)
+	o := l.conn.out
+	o.mu.Lock()
+	defer o.unlock()
+	if l.closing || l.killed() {
+		return false
+	}
+	last := l.last()
+	at := len(last.buf)
+	b, err := codec.AppendDisconnect(last.buf, l.version, d)
+	if err == nil && len(b)-at > l.agreed.maximumPacket {
+		// The text is left out if it does not fit [MQTT-3.14.2-3].
+		b, err = codec.AppendDisconnect(b[:at], l.version, &codec.Disconnect{Code: d.Code})
+	}
+	if err != nil {
+		return false
+	}
+	last.buf, l.closing, l.closeBy = b, true, by
+	l.notify()
+	l.closeTimer = time.AfterFunc(time.Until(by), func() { l.kill(errLocalClose) })
+	return true
+}
+
+// stopReader makes the reader leave what arrives from now on to the server, and
+// waits until it is through with what it has in hand, at most until the time by.
+func (l *link) stopReader(by time.Time) {
+	l.leaving.Store(true)
+	if !l.inBatch.Load() {
+		return
+	}
+	t := time.NewTimer(time.Until(by))
+	defer t.Stop()
+	select {
+	case <-l.left:
+	case <-l.dead:
+	case <-t.C:
+	}
+}
+
+// disconnectWritten reports whether the DISCONNECT was written whole: nothing may
+// follow it [MQTT-3.14.4-1].
+func (o *outbound) disconnectWritten(l *link) (by time.Time, written bool) {
+	o.mu.Lock()
+	defer o.unlock()
+	return l.closeBy, l.closing && l.empty()
+}
+
+// saysGoodbye reports whether the DISCONNECT that ends the link in order is in the
+// buffer, or was written.
+func (o *outbound) saysGoodbye(l *link) bool {
+	o.mu.Lock()
+	defer o.unlock()
+	return l.closing
+}
+
+// sayLast is the writer's end of a link whose DISCONNECT is written.
+func (l *link) sayLast(by time.Time) {
+	l.goodbye = true
+	close(l.told)
+	l.awaitServer(by, l.dead)
+	l.kill(errLocalClose)
+}
+
+// endedBy returns what the link ends with when reading ended with err. Once the
+// DISCONNECT is written whole, that is the end that was asked for.
+func (l *link) endedBy(err error) error {
+	if !l.conn.out.saysGoodbye(l) {
+		return err
+	}
+	select {
+	case <-l.told:
+		if l.goodbye {
+			return errLocalClose
+		}
+	case <-l.dead:
+	}
+	return err
+}
+
+// awaitServer gives the server the first half of the time until by to close the
+// connection, and then shuts the sending side. It returns when ended is closed, or
+// at by.
+func (l *link) awaitServer(by time.Time, ended <-chan struct{}) {
+	l.guard(by, func() { endMessages(l.nc) })
+	if waitUntil(time.Now().Add(time.Until(by)/2), ended) {
+		return
+	}
+	l.guard(by, func() { shutSending(l.nc) })
+	waitUntil(by, ended)
+}
+
+// waitUntil waits for ended until the time by, and reports whether it came.
+func waitUntil(by time.Time, ended <-chan struct{}) bool {
+	t := time.NewTimer(time.Until(by))
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// endMessages ends a WebSocket: its close frame follows the DISCONNECT at once
+// (RFC 6455 section 7.1.2).
+func endMessages(nc net.Conn) {
+	if ws, ok := nc.(interface{ EndMessages() error }); ok {
+		_ = ws.EndMessages()
+	}
+}
+
+// shutSending tells the server that nothing more comes: by FIN, over TLS by
+// close_notify. A connection that cannot do so stays as it is.
+func shutSending(nc net.Conn) {
+	if c, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+}
+
+// faultPacket returns the DISCONNECT that tells an MQTT 5 server what it did wrong
+// (section 4.13.1), nil if the link ends for another reason.
+func (l *link) faultPacket() []byte {
+	p, ok := errors.AsType[*ProtocolError](l.cause)
+	if !ok || l.version != V5 {
+		return nil
+	}
+	b, err := codec.AppendDisconnect(nil, l.version, &codec.Disconnect{Code: p.Code})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// sayFault is the writer's end of a link that ends because of what the server did.
+// On 3.x, where no packet can say so, the sending side is shut at once.
+func (l *link) sayFault() {
+	if !blamesServer(l.cause) || !l.conn.mayFarewell(l) {
+		return
+	}
+	by := time.Now().Add(faultWords)
+	if b := l.faultPacket(); b != nil {
+		l.nc.SetWriteDeadline(by)
+		l.guard(by, func() {
+			if _, err := l.nc.Write(b); err == nil {
+				l.conn.hookHandshake(true, codec.DISCONNECT, len(b), l.no)
+			}
+		})
+		l.awaitServer(by, l.readerEnd)
+		return
+	}
+	l.guard(by, func() { endMessages(l.nc); shutSending(l.nc) })
+	waitUntil(by, l.readerEnd)
+}
+
+// blamesServer reports whether a link ends because of what the server sent.
+func blamesServer(cause error) bool {
+	_, ok := errors.AsType[*ProtocolError](cause)
+	return ok
+}
+
+// mayFarewell reports whether a DISCONNECT may still be sent, and makes it the
+// last packet.
+func (c *Conn) mayFarewell(l *link) bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	said := l.closing
+	l.closing = true
+	return !said
+}
+
+// skim is the reader's end of a link: behind the DISCONNECT that says what the
+// server did wrong it throws away what comes, so that the server can read ours.
+func (l *link) skim() {
+	if !blamesServer(l.cause) || !l.reads.enter() {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, bottom(l.nc), faultBytes)
+	l.reads.leave()
+}
+
+// bottom returns the socket below TLS and WebSocket.
+func bottom(nc net.Conn) net.Conn {
+	for {
+		over, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok || over.NetConn() == nil {
+			return nc
+		}
+		nc = over.NetConn()
+	}
+}
+
+// part ends a connection that no link runs, number no in the hooks: it says
+// DISCONNECT with code, reads on until the server has closed, shuts the sending
+// side after half of the time until by, and closes the socket.
+func (c *Conn) part(nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
+	defer nc.Close()
+	defer time.AfterFunc(time.Until(by), func() { nc.Close() }).Stop()
+	b, err := codec.AppendDisconnect(nil, v, &codec.Disconnect{Code: code})
+	if err != nil {
+		return err
+	}
+	nc.SetReadDeadline(time.Time{})
+	nc.SetWriteDeadline(by)
+	if _, err := nc.Write(b); err != nil {
+		return err
+	}
+	c.hookHandshake(true, codec.DISCONNECT, len(b), no)
+	endMessages(nc)
+	defer time.AfterFunc(time.Until(by)/2, func() { shutSending(nc) }).Stop()
+	_, _ = io.Copy(io.Discard, bottom(nc))
+	return nil
+}
+
+// endsInOrder reports whether the Conn is ending, and not by Abort.
+func (c *Conn) endsInOrder() bool { return c.isClosing() && !c.aborted.Load() }
+
+// ackedTooLate reports whether the acknowledgement of m, which the application
+// has just given, cannot be sent any more because the Conn is ending.
+func (c *Conn) ackedTooLate(m Message) bool {
+	if c.inbox != nil {
+		return false // the inbox has it, whatever becomes of the link
+	}
+	c.out.mu.Lock()
+	l, ending := c.out.link, c.out.closed != nil
+	said := l != nil && l.closing
+	c.out.mu.Unlock()
+	if !ending {
+		return false
+	}
+	return l == nil || l.killed() || said && c.ledger.unpaid(m.ref>>refShift, m.id)
+}

@@ -1,0 +1,113 @@
+package mqtt
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// socketCalls is whether one of a link's goroutines is in a call of the socket. A
+// call that never returns, as of a net.Conn that has no deadlines and whose Close
+// wakes nothing, must not hold up the end of the link: it is left behind, and its
+// goroutine touches nothing of the link any more when it returns.
+type socketCalls struct{ state atomic.Int32 }
+
+const (
+	callNone  int32 = iota // the goroutine is not in a call
+	callIn                 // it is
+	callEnded              // the link has ended without it
+)
+
+// enter begins a call, unless the link has ended without this goroutine.
+func (s *socketCalls) enter() bool { return s.state.CompareAndSwap(callNone, callIn) }
+
+// leave ends a call, and reports whether the goroutine may go on.
+func (s *socketCalls) leave() bool { return s.state.CompareAndSwap(callIn, callNone) }
+
+// abandon forbids further calls, and reports whether one was left behind.
+func (s *socketCalls) abandon() bool { return s.state.Swap(callEnded) == callIn }
+
+// guard runs f, a call of the writer, and closes the socket if f has not returned
+// by the time by.
+func (l *link) guard(by time.Time, f func()) {
+	if !l.writes.enter() {
+		return
+	}
+	t := time.AfterFunc(time.Until(by), l.closeSocket)
+	f()
+	t.Stop()
+	l.writes.leave()
+}
+
+// closeSocket begins to close the socket, once. Close may block, so it has a
+// goroutine of its own, which run waits for.
+func (l *link) closeSocket() {
+	l.shut.Do(func() {
+		close(l.shutting)
+		go func() {
+			defer close(l.shutDone)
+			if under := bottom(l.nc); under != l.nc {
+				// TLS writes a last record, for which it takes up to 5 s.
+				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
+			}
+			l.nc.Close()
+		}()
+	})
+}
+
+// awaitEnd waits until the link's goroutines have ended, which ended tells, and
+// its socket is closed. What does not return killTime after the socket was to be
+// closed is left behind.
+func (l *link) awaitEnd(ended <-chan struct{}) {
+	<-l.shutting
+	by := time.Now().Add(killTime)
+	if waitUntil(by, l.shutDone) && waitUntil(by, ended) {
+		return
+	}
+	left := 0
+	if l.writes.abandon() {
+		left++
+		l.conn.out.writeLeft(l)
+	} else {
+		<-l.writerEnd
+	}
+	if l.reads.abandon() {
+		left++
+	} else {
+		<-l.readerEnd
+	}
+	if !waitUntil(time.Now(), l.shutDone) {
+		left++
+	}
+	l.conn.stats.leftBehind.Add(uint64(left))
+}
+
+// writeLeft takes over the buffer that the writer of l is writing and will not
+// come back with.
+func (o *outbound) writeLeft(l *link) {
+	o.mu.Lock()
+	b := l.inWrite
+	o.mu.Unlock()
+	if b == nil {
+		return
+	}
+	b.resolve(&PublishError{MayHaveArrived: true, Err: linkLost(l.cause)})
+	o.mu.Lock()
+	defer o.unlock()
+	l.writing0 = 0
+	o.accepted -= b.n0
+	o.bytes -= b.size0
+	if l.copies {
+		o.letGo(b.held) // the write reads a copy
+	}
+	o.checkFlush()
+}
+
+// writeReturned takes back the payloads of a write that was left behind: until
+// now nothing of them could be reused.
+func (o *outbound) writeReturned(l *link, b *outbuf) {
+	o.mu.Lock()
+	defer o.unlock()
+	if !l.copies {
+		o.letGo(b.held)
+	}
+}
