@@ -217,6 +217,11 @@ func (c *Conn) depart(l *link, d *codec.Disconnect, by time.Time) {
 		// Acknowledgements may wait for their records.
 		c.out.flushStore(time.Until(half))
 	}
+	select {
+	case <-c.ledger.awaitReleases():
+	case <-l.dead:
+	case <-time.After(time.Until(half)):
+	}
 	l.disconnect(d, by)
 	<-l.dead // also when a DISCONNECT was there already
 }

@@ -176,6 +176,37 @@ func TestCloseAcknowledgesWhatWasHandedOver(t *testing.T) {
 	})
 }
 
+// The server may finish a QoS 2 exchange before the DISCONNECT, so that nothing of
+// it is left in the session; one that does not is waited for half of the time.
+func TestCloseLetsQoS2ExchangesFinish(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+			d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.QoS(2)))
+			w, _ := d.accept(connack(v, true))
+			w.ExpectPacket() // SUBSCRIBE
+			synctest.Wait()
+			ch := d.conn.Subscription("t").C()
+			w.SendBytes(rawPublish(v, 0x34, 1, "t", "x"))
+			<-ch
+			start := time.Now()
+			go d.conn.Close()
+			w.ExpectBytes(rawAck(0x50, 1))
+			wait := 500 * time.Millisecond
+			if answers {
+				w.SendBytes(rawAck(0x62, 1))
+				w.ExpectBytes(rawAck(0x70, 1))
+				wait = 0
+			}
+			w.Expect("E0 00")
+			if took := time.Since(start); took != wait {
+				t.Errorf("DISCONNECT after %v, want %v", took, wait)
+			}
+			w.Close()
+			<-d.conn.Done()
+		})
+	}
+}
+
 // An Ack that cannot be sent any more says so.
 func TestAckAfterDisconnectIsErrClosed(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {

@@ -26,21 +26,23 @@ type ledger struct {
 	// inbox is what the application has of the durable inbox; nil without one.
 	inbox *inboxBook
 
-	mu      sync.Mutex
-	table   idTable[entry]
-	orders  [2]entryQueue // of this link: PUBACK [MQTT-4.6.0-2] and PUBREC [MQTT-4.6.0-3]
-	link    uint32        // number of the current link
-	version Version
-	open    int       // entries of this link not through: what Receive Maximum counts
-	maximum int       // our Receive Maximum on this link; 0 for none (3.x)
-	moved   bool      // an exchange of this link went on
-	gen     uint32    // of the newest entry, within refShift's room
-	rounds  uint64    // how often the generations began anew
-	epoch   uint32    // the first generation of the session
-	began   time.Time // of the first arrival
-	free    *entry
-	nfree   int
-	scratch []byte
+	mu          sync.Mutex
+	table       idTable[entry]
+	orders      [2]entryQueue // of this link: PUBACK [MQTT-4.6.0-2] and PUBREC [MQTT-4.6.0-3]
+	link        uint32        // number of the current link
+	version     Version
+	open        int           // entries of this link not through: what Receive Maximum counts
+	maximum     int           // our Receive Maximum on this link; 0 for none (3.x)
+	moved       bool          // an exchange of this link went on
+	unreleased  int           // QoS 2 exchanges that awaitReleases waits for
+	allReleased chan struct{} // closed when none is left
+	gen         uint32        // of the newest entry, within refShift's room
+	rounds      uint64        // how often the generations began anew
+	epoch       uint32        // the first generation of the session
+	began       time.Time     // of the first arrival
+	free        *entry
+	nfree       int
+	scratch     []byte
 
 	duplicates uint64 // redeliveries recognised
 }
@@ -60,7 +62,7 @@ const genMask = 1<<(32-refShift) - 1
 func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.link, g.version, g.maximum, g.open, g.moved = link, v, maximum, 0, false
+	g.link, g.version, g.maximum, g.open, g.moved, g.unreleased = link, v, maximum, 0, false, 0
 	for i := range g.orders {
 		g.orders[i].drain(func(e *entry) {
 			e.queued = false
@@ -246,6 +248,7 @@ func (g *ledger) uncount(e *entry) {
 
 // drop forgets e: its acknowledgement is stale.
 func (g *ledger) drop(e *entry) {
+	g.passRelease(e)
 	g.table.clear(e.id)
 	g.unkeep(e)
 	g.uncount(e)

@@ -126,8 +126,8 @@ func protocolFault(err error) error {
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
 	r.l.hookReceived(f)
-	if (f.Type == codec.PUBLISH || f.Type == codec.PUBREL) && r.l.leaving.Load() {
-		return nil // the server keeps it, and our DISCONNECT is on its way
+	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.conn.out.saysGoodbye(r.l)) {
+		return nil // the server keeps it: our DISCONNECT is on its way
 	}
 	switch f.Type {
 	case codec.PUBLISH:

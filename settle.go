@@ -82,6 +82,34 @@ func (g *ledger) released(id uint16) {
 	g.drop(e)
 }
 
+// awaitReleases returns a channel that is closed when the PUBRELs have come for
+// which the server has had our PUBRECs on this link: then nothing is left of those
+// exchanges at the server. It is called when no PUBLISH is taken in any more.
+func (g *ledger) awaitReleases() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unreleased, g.allReleased = 0, make(chan struct{})
+	g.table.each(func(e *entry) {
+		if e.state == entryReceived && e.counted {
+			g.unreleased++
+		}
+	})
+	if g.unreleased == 0 {
+		close(g.allReleased)
+	}
+	return g.allReleased
+}
+
+// passRelease notes that the exchange of e ends, for awaitReleases.
+func (g *ledger) passRelease(e *entry) {
+	if g.unreleased == 0 || e.state != entryReceived || !e.counted {
+		return
+	}
+	if g.unreleased--; g.unreleased == 0 {
+		close(g.allReleased)
+	}
+}
+
 func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode) bool {
 	g.scratch = codec.AppendAck(g.scratch[:0], g.version, t, id, code, nil)
 	return g.pay(g.link, g.scratch)
