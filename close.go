@@ -42,12 +42,17 @@ func WithReasonString(s string) DisconnectOption {
 	}
 }
 
-// Disconnect refuses new publishes, lets what is pending finish until ctx ends,
-// sends DISCONNECT and ends the Conn. It waits only over a live link; without
-// one what is pending fails at once with [ErrClosed].
+// Disconnect refuses new publishes, lets what is pending finish, sends DISCONNECT,
+// waits for the server to close the connection (section 3.14.4) and ends the Conn.
+// It waits only over a live link; without one what is pending fails at once with
+// [ErrClosed].
+//
+// The context bounds all of it. The last quarter of its time, 1 s at most, is kept
+// for the DISCONNECT and the server's close; a context that has no deadline, or
+// has ended, leaves 1 s for them.
 //
 // It returns nil when everything was finished. Otherwise it says why not: the
-// context's cause, [ErrNotConnected], an [ErrLinkLost], or [ErrClosed] when
+// context's cause, [context.DeadlineExceeded], [ErrNotConnected], an [ErrLinkLost], or [ErrClosed] when
 // another call that ends the Conn had less patience. The Conn has ended all the
 // same, but for an *[InvalidError] or *[VersionError] about the options.
 //

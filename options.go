@@ -186,8 +186,9 @@ func WithConnectTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.connectTimeout, d) }
 }
 
-// WithCloseTimeout bounds how long [Conn.Close] waits for what is pending, 5 s
-// by default.
+// WithCloseTimeout bounds how long [Conn.Close] takes, 5 s by default. Pending
+// publishes have all of it but the last quarter, 1 s at most, which is kept for
+// the DISCONNECT and for the server to close the connection.
 func WithCloseTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.closeTimeout, d) }
 }
