@@ -29,7 +29,8 @@ type Dialer struct {
 	// ctx ends; its error fails the attempt.
 	HeaderFunc func(ctx context.Context, u *URL) (http.Header, error)
 	// Subprotocols are offered in the upgrade; nil means "mqtt"
-	// [MQTT-6.0.0-3]. For MQTT 3.1 add "mqttv3.1".
+	// [MQTT-6.0.0-3]. For MQTT 3.1 add "mqttv3.1". Of an answer that lists
+	// several the first counts.
 	Subprotocols []string
 	// AllowMissingSubprotocol accepts a server that chooses no subprotocol, as
 	// some gateways do. One that was not offered is refused all the same.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -111,11 +112,20 @@ func requestURL(u *URL) string {
 	return text
 }
 
-func (d *Dialer) checkSubprotocol(offered []string, chosen string) error {
-	if slices.Contains(offered, chosen) || chosen == "" && d.AllowMissingSubprotocol {
+// checkSubprotocol looks at what the server answered.
+func (d *Dialer) checkSubprotocol(offered []string, answer string) error {
+	if slices.Contains(offered, chosenSubprotocol(answer)) || answer == "" && d.AllowMissingSubprotocol {
 		return nil
 	}
-	return &SubprotocolError{Offered: slices.Clone(offered), Chosen: chosen}
+	return &SubprotocolError{Offered: slices.Clone(offered), Chosen: answer}
+}
+
+// chosenSubprotocol returns the first name of the answer. RFC 6455 section 4.2.2
+// wants a single one, but some servers repeat the list that they were offered. The
+// case of a name counts.
+func chosenSubprotocol(answer string) string {
+	first, _, _ := strings.Cut(answer, ",")
+	return strings.TrimSpace(first)
 }
 
 // handshakeProblem turns an answer that is no upgrade into a HandshakeError.

@@ -57,8 +57,9 @@ func newWebSocketConn(ws *websocket.Conn, g *gate, raw net.Conn) *WebSocketConn 
 	return c
 }
 
-// Subprotocol returns what the server chose; empty if it chose none.
-func (c *WebSocketConn) Subprotocol() string { return c.ws.Subprotocol() }
+// Subprotocol returns what the server chose, the first name if it answered with
+// several; empty if it chose none.
+func (c *WebSocketConn) Subprotocol() string { return chosenSubprotocol(c.ws.Subprotocol()) }
 
 // Read reads payload of binary messages. A normal close frame is io.EOF, any
 // other a [*CloseError]; an end without one is io.ErrUnexpectedEOF. A text
