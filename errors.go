@@ -285,7 +285,8 @@ func (e *ConnectError) Error() string {
 	return fmt.Sprintf("mqtt: connect to %s: %s: %v", e.Server, e.Step, trimPrefix(e.Err))
 }
 
-// Unwrap returns the reason, for example a *[ReasonError] or a net, x509 or TLS error.
+// Unwrap returns the reason, for example a *[ReasonError], the close frame of a
+// WebSocket as a *[transport.CloseError], or a net, x509 or TLS error.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
 // SubscribeResult is what became of one filter.

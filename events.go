@@ -72,8 +72,9 @@ type Connected struct {
 // Disconnected says that a link that was connected has ended.
 type Disconnected struct {
 	EventInfo
-	// Err is why: a *[ReasonError] when the server said so, [ErrKeepAlive], a
-	// network error, a *[ProtocolError], or [ErrClosed] when this side ended it.
+	// Err is why: a *[ReasonError] or, of a WebSocket, a *[transport.CloseError]
+	// when the server said so, [ErrKeepAlive], a network error, a *[ProtocolError],
+	// or [ErrClosed] when this side ended it.
 	Err error
 	// Up is how long the link was up.
 	Up time.Duration

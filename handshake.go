@@ -67,7 +67,8 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer func() { stop() }()
 	if _, err := nc.Write(packet); err != nil {
-		return nil, a.fail("CONNECT", orCause(ctx, err))
+		step, err := a.refusal(nc, err)
+		return nil, a.fail(step, orCause(ctx, err))
 	}
 	a.c.hookHandshake(true, codec.CONNECT, len(packet), a.no)
 	if stop() {
@@ -89,6 +90,19 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 		_ = a.c.part(nc, a.version, p.Code, a.no, time.Now().Add(faultWords))
 	}
 	return nil, a.fail("CONNACK", err)
+}
+
+// refusal looks for the reason of a server that ended the connection before it took
+// the CONNECT, which failed with err: it may lie in what was not read yet.
+func (a *attempt) refusal(nc net.Conn, err error) (step string, reason error) {
+	nc.SetReadDeadline(time.Now().Add(killTime))
+	_, said := a.connack(nc, codec.NewFramer(a.version, uint32(a.c.cfg.inboundLimit)))
+	_, code := errors.AsType[*ReasonError](said)
+	_, frame := errors.AsType[*transport.CloseError](said)
+	if code || frame {
+		return "CONNACK", said
+	}
+	return "CONNECT", err
 }
 
 // interrupt ends the wait for CONNACK on nc. If the Conn is ending and the
@@ -227,25 +241,55 @@ func (a *attempt) connack(nc net.Conn, f *codec.Framer) (*codec.Connack, error) 
 		}
 		if _, err := f.Fill(nc); err != nil {
 			if errors.Is(err, io.EOF) {
-				err = &noAnswerError{version: a.version}
+				frame := closeFrame(nc)
+				err = &noAnswerError{frame: frame, hint: a.version == V5 && (frame == nil || frame.Plain())}
 			}
 			return nil, err
 		}
 	}
 }
 
-// noAnswerError is a connection closed in place of a CONNACK.
-type noAnswerError struct{ version Version }
-
-func (e *noAnswerError) Error() string {
-	if e.version == V5 {
-		return "the server closed the connection in place of an answer; it may not speak MQTT 5.0: WithDowngradeOnClose or WithVersions tries 3.1.1"
+// closeFrame returns the close frame that the peer of a WebSocket sent, nil when
+// none came or nc is another connection.
+func closeFrame(nc net.Conn) *transport.CloseError {
+	if ws, ok := nc.(interface{ CloseReceived() *transport.CloseError }); ok {
+		return ws.CloseReceived()
 	}
-	return "the server closed the connection in place of an answer"
+	return nil
 }
 
-// Unwrap makes it an io.EOF.
-func (e *noAnswerError) Unwrap() error { return io.EOF }
+// streamEnd is the cause of a link whose peer ended the stream.
+func streamEnd(nc net.Conn) error {
+	if frame := closeFrame(nc); frame != nil {
+		return frame
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// noAnswerError is a connection closed instead of a CONNACK.
+type noAnswerError struct {
+	frame *transport.CloseError // of a WebSocket, nil without one
+	hint  bool                  // the server may not speak the version
+}
+
+func (e *noAnswerError) Error() string {
+	text := "the server closed the connection in place of an answer"
+	if e.frame != nil {
+		text += ": " + e.frame.Error()
+	}
+	if e.hint {
+		text += "; it may not speak MQTT 5.0: WithDowngradeOnClose or WithVersions tries 3.1.1"
+	}
+	return text
+}
+
+// Unwrap returns the close frame, which is an io.EOF too, or io.EOF.
+func (e *noAnswerError) Unwrap() error {
+	if e.frame != nil {
+		return e.frame
+	}
+	return io.EOF
+}
 
 // accepted checks the server's first packet.
 func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {

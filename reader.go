@@ -46,7 +46,7 @@ func (l *link) read() error {
 				err = more
 			}
 			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+				err = streamEnd(l.nc)
 			}
 			return l.endedBy(err)
 		}

@@ -15,7 +15,8 @@ type control struct {
 	notify  func()
 	pongDue bool
 	pong    []byte
-	close   []byte // nil if no close frame is due
+	close   []byte      // nil if no close frame is due
+	peer    *CloseError // the close frame that came, nil before
 }
 
 func (o *control) setNotify(notify func()) {
@@ -37,9 +38,18 @@ func (o *control) pinged(data string) error {
 }
 
 // closeReceived is gorilla's close handler. The answer repeats the code.
-func (o *control) closeReceived(code int, _ string) error {
+func (o *control) closeReceived(code int, text string) error {
+	o.mu.Lock()
+	o.peer = &CloseError{Code: code, Text: text}
+	o.mu.Unlock()
 	o.owe(code)
 	return nil
+}
+
+func (o *control) peerClose() *CloseError {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.peer
 }
 
 func (o *control) owe(code int) {

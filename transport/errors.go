@@ -145,19 +145,37 @@ func (e *SubprotocolError) Error() string {
 	return fmt.Sprintf("the server chose websocket subprotocol %q, offered was %q", e.Chosen, offered)
 }
 
-// A CloseError is a close frame from the peer other than a normal end. It
-// unwraps to io.EOF: the peer has ended the stream.
+// A CloseError is a close frame from the peer. It unwraps to io.EOF: the peer
+// has ended the stream.
 type CloseError struct {
-	// Code is the status code of RFC 6455 section 7.4.
+	// Code is the status code of RFC 6455 section 7.4, 1005 if the frame has none.
 	Code int
-	// Text is the reason the peer gave.
+	// Text is the reason the peer gave, at most 123 bytes.
 	Text string
 }
 
 // Error gives the code and the reason, quoted.
 func (e *CloseError) Error() string {
+	switch {
+	case e.Code == noCloseCode:
+		return "the peer closed the websocket without a code"
+	case e.Text == "":
+		return fmt.Sprintf("the peer closed the websocket: %d", e.Code)
+	}
 	return fmt.Sprintf("the peer closed the websocket: %d %s", e.Code, strconv.Quote(e.Text))
 }
+
+// Plain reports whether the frame gives no reason: code 1000, normal closure,
+// or none, and no text.
+func (e *CloseError) Plain() bool {
+	return e.Text == "" && (e.Code == normalClosure || e.Code == noCloseCode)
+}
+
+// Status codes of RFC 6455 section 7.4.1.
+const (
+	normalClosure = 1000
+	noCloseCode   = 1005
+)
 
 // Unwrap returns io.EOF.
 func (e *CloseError) Unwrap() error { return io.EOF }

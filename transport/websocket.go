@@ -61,7 +61,12 @@ func newWebSocketConn(ws *websocket.Conn, g *gate, raw net.Conn) *WebSocketConn 
 // several; empty if it chose none.
 func (c *WebSocketConn) Subprotocol() string { return chosenSubprotocol(c.ws.Subprotocol()) }
 
-// Read reads payload of binary messages. A normal close frame is io.EOF, any
+// CloseReceived returns the peer's close frame, nil when none came: code 1005
+// stands for one without a code (RFC 6455 section 7.1.5). Anyone may call it.
+func (c *WebSocketConn) CloseReceived() *CloseError { return c.control.peerClose() }
+
+// Read reads payload of binary messages. A close frame that says no more than
+// that the stream has ended, code 1000 or none and no text, is io.EOF, any
 // other a [*CloseError]; an end without one is io.ErrUnexpectedEOF. A text
 // message is [ErrTextFrame]. Every error is final.
 func (c *WebSocketConn) Read(p []byte) (int, error) {
@@ -115,14 +120,14 @@ func (c *WebSocketConn) readProblem(err error) error {
 		c.awaitEOF()
 		return io.EOF
 	}
-	switch end.Code {
-	case websocket.CloseNormalClosure, websocket.CloseNoStatusReceived:
-		return io.EOF
-	case websocket.CloseAbnormalClosure:
+	if end.Code == websocket.CloseAbnormalClosure {
 		return io.ErrUnexpectedEOF
-	default:
-		return &CloseError{Code: end.Code, Text: end.Text}
 	}
+	came := CloseError{Code: end.Code, Text: end.Text}
+	if came.Plain() {
+		return io.EOF
+	}
+	return &came
 }
 
 // awaitEOF reads on, after both close frames, until the server closes the socket
@@ -223,9 +228,18 @@ func (c *WebSocketConn) asWriter(write func() error) error {
 	c.gate.open.Store(false)
 	c.state.CompareAndSwap(writing, idle)
 	if err != nil {
-		return c.gate.writeProblem(err)
+		return c.writeProblem(err)
 	}
 	return nil
+}
+
+// writeProblem names the peer's close frame where gorilla would say that ours,
+// the answer to it, was sent: which of reader and writer fails first is chance.
+func (c *WebSocketConn) writeProblem(err error) error {
+	if end := c.CloseReceived(); end != nil && errors.Is(err, websocket.ErrCloseSent) {
+		return end
+	}
+	return c.gate.writeProblem(err)
 }
 
 // Close closes the connection. It says goodbye with a close frame only if no
