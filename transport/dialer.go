@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 )
 
@@ -24,7 +25,8 @@ type Dialer struct {
 	// Header is sent with the WebSocket upgrade: Origin, Cookie, Host and the
 	// like. The headers of the handshake itself may not be set.
 	Header http.Header
-	// HeaderFunc, if not nil, is called before each WebSocket attempt. What it
+	// HeaderFunc, if not nil, is called before each WebSocket attempt, so for each
+	// address of the host that gets one. What it
 	// returns replaces fields of the same name in Header. It must return when
 	// ctx ends; its error fails the attempt.
 	HeaderFunc func(ctx context.Context, u *URL) (http.Header, error)
@@ -45,7 +47,9 @@ type Dialer struct {
 	LocalAddr net.Addr
 	// DialFunc opens every socket, to servers and proxies, in place of
 	// net.Dialer; network is "tcp" or "unix". It must return when ctx ends.
-	// The connection may be in memory.
+	// The connection may be in memory. The address it gets has the host of the
+	// URL, unless LookupHost is set; then it may be called for several addresses
+	// of the host at the same time.
 	DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Proxy, if not nil, is used for everything but unix sockets: http and
@@ -66,6 +70,10 @@ type Dialer struct {
 	// [net.Resolver.LookupSRV], the order of the result included: by priority,
 	// and by weighted chance within one. Nil means [net.DefaultResolver].
 	LookupSRV func(ctx context.Context, service, proto, name string) (cname string, records []*net.SRV, err error)
+	// LookupHost looks up the addresses of a host, with the contract of
+	// [net.Resolver.LookupNetIP] for network "ip", the order of the result
+	// included. Nil means [net.DefaultResolver], and with DialFunc no look-up.
+	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // Dial connects to u. ctx bounds every step, handshakes with a silent peer
@@ -75,8 +83,15 @@ type Dialer struct {
 // An SRV URL is expanded with [Dialer.Targets] and its servers are tried in
 // order, each with an even share of the time that is left.
 //
-// The error is a [*StepError], or joins one for each server of an SRV URL, or
-// is a [*URLError] if u has an unknown scheme.
+// A host may have several addresses. The socket goes to the first that accepts:
+// each is tried 250 ms after the one before, or when that one failed. If the
+// steps above the socket meet silence or a cut connection the next address is
+// tried, each with half of the time that ctx has left, the last with all of it;
+// an answer, see [Answered], ends the attempt. Server name and Host header are
+// those of the URL, whatever the address.
+//
+// The error is a [*StepError], or joins one for each address that was tried and
+// each server of an SRV URL, or is a [*URLError] if u has an unknown scheme.
 // The connection is a *net.TCPConn or *net.UnixConn or what DialFunc returned
 // (mqtt, unix), one with a ConnectionState method as *tls.Conn has (mqtts), or
 // a [*WebSocketConn] (ws, wss). See the package comment for its one writer.
@@ -90,39 +105,101 @@ func (d *Dialer) Dial(ctx context.Context, u *URL) (net.Conn, error) {
 	return d.dialServer(ctx, u)
 }
 
-// dialServer finds out all it needs before it opens the socket, so that no
-// server sees a connection that only waits for us.
-func (d *Dialer) dialServer(ctx context.Context, u *URL) (net.Conn, error) {
-	fail := func(step Step, proxy *url.URL, err error) error {
-		return &StepError{Step: step, Server: u.String(), Proxy: redacted(proxy), Err: withContext(ctx, err)}
+// dialServer goes over the addresses of u's host.
+func (d *Dialer) dialServer(ctx context.Context, u *URL) (conn net.Conn, err error) {
+	addresses, err := d.Addresses(ctx, u)
+	if err != nil {
+		return nil, err
 	}
+	err = Walk(ctx, addresses, Answered, func(left []string) (used string, err error) {
+		once, err := d.Prepare(ctx, u)
+		if err != nil {
+			return "", err
+		}
+		share, cancel := Share(ctx, len(left))
+		defer cancel()
+		conn, used, err = once.DialAddresses(share, u, left)
+		return used, err
+	})
+	return conn, err
+}
+
+// Prepare returns a Dialer for one connection to u: what HeaderFunc returns is in
+// its Header. Finding that out may take long, and is no server's fault.
+func (d *Dialer) Prepare(ctx context.Context, u *URL) (*Dialer, error) {
+	once := *d
+	if d.HeaderFunc == nil || !u.WebSocket() {
+		return &once, nil
+	}
+	header, err := d.header(ctx, u)
+	if err != nil {
+		return nil, d.failed(ctx, u, "", StepWebSocket, err)
+	}
+	once.Header, once.HeaderFunc = header, nil
+	return &once, nil
+}
+
+// DialAddresses connects to the first of addresses that accepts, as [Dialer.Dial]
+// does, but for what it does when a step above the socket fails: it returns then.
+// addresses come from [Dialer.Addresses] and are those to try, at least one; u is
+// not an SRV URL.
+//
+// used is the address that accepted, also when err is not nil; empty when none did
+// or it did not come to that. err is then a [*StepError], or joins one for each of
+// several addresses.
+func (d *Dialer) DialAddresses(ctx context.Context, u *URL, addresses []string) (conn net.Conn, used string, err error) {
+	// All that is needed is found out before the socket opens, so that no server
+	// sees a connection that only waits for us.
 	proxy, err := d.proxyFor(u)
 	if err != nil {
-		return nil, fail(StepProxy, d.Proxy, err)
+		return nil, "", d.failed(ctx, u, "", StepProxy, err)
 	}
 	layers, err := d.layers(ctx, u, proxy)
 	if err != nil {
-		return nil, fail(StepWebSocket, proxy, err)
+		return nil, "", d.failed(ctx, u, "", StepWebSocket, err)
 	}
-	raw, step, err := d.open(ctx, u, proxy)
+	raw, used, err := d.open(ctx, u, proxy, addresses)
 	if err != nil {
-		return nil, fail(step, proxy, err)
+		return nil, "", err
 	}
 	conn, step, err := build(ctx, raw, layers)
 	if err != nil {
-		return nil, fail(step, proxy, err)
+		return nil, used, d.failed(ctx, u, used, step, err)
 	}
-	return conn, nil
+	return conn, used, nil
 }
 
-// open opens the one socket, to the server or to the proxy.
-func (d *Dialer) open(ctx context.Context, u *URL, proxy *url.URL) (net.Conn, Step, error) {
-	if proxy != nil {
-		conn, err := d.dial(ctx, "tcp", proxyAddress(proxy))
-		return conn, StepProxy, err
+// failed is the error of a step, at address if it is not empty.
+func (d *Dialer) failed(ctx context.Context, u *URL, address string, step Step, err error) error {
+	e := &StepError{Step: step, Server: u.String(), Err: withContext(ctx, err)}
+	if address != u.Address() {
+		e.Address = address
 	}
-	conn, err := d.dial(ctx, u.Network(), u.Address())
-	return conn, failedDial(err), err
+	proxy, _ := d.proxyFor(u)
+	e.Proxy = redacted(proxy)
+	return e
+}
+
+// open opens the one socket, to one of addresses or to the proxy.
+func (d *Dialer) open(ctx context.Context, u *URL, proxy *url.URL, addresses []string) (conn net.Conn, used string, err error) {
+	if proxy != nil {
+		conn, err = d.dial(ctx, "tcp", proxyAddress(proxy))
+		if err != nil {
+			return nil, "", d.failed(ctx, u, "", StepProxy, err)
+		}
+		return conn, addresses[0], nil
+	}
+	conn, i, errs := d.race(ctx, u.Network(), addresses)
+	if i >= 0 {
+		return conn, addresses[i], nil
+	}
+	for i, err := range errs {
+		errs[i] = d.failed(ctx, u, addresses[i], failedDial(err), err)
+	}
+	if len(errs) == 1 {
+		return nil, "", errs[0]
+	}
+	return nil, "", errors.Join(errs...)
 }
 
 // dial is the only place where sockets are opened.

@@ -39,6 +39,9 @@ type StepError struct {
 	Step Step
 	// Server is the server's URL, secrets redacted.
 	Server string
+	// Address is the address of the server's host that was tried, with the port;
+	// empty when the host was not looked up or the step has nothing to do with it.
+	Address string
 	// Proxy is the proxy's URL, secrets redacted; empty without one.
 	Proxy string
 	// Err is the cause, never nil.
@@ -48,8 +51,11 @@ type StepError struct {
 // Error names the step, the server, the proxy and the cause.
 func (e *StepError) Error() string {
 	via := ""
+	if e.Address != "" {
+		via = " at " + e.Address
+	}
 	if e.Proxy != "" {
-		via = " via " + e.Proxy
+		via += " via " + e.Proxy
 	}
 	return fmt.Sprintf("transport: %s %s%s: %v", e.Step, e.Server, via, e.Err)
 }

@@ -74,10 +74,7 @@ func (d *Dialer) dialTargets(ctx context.Context, u *URL) (net.Conn, error) {
 			break
 		}
 	}
-	if len(failed) == 1 {
-		return nil, failed[0]
-	}
-	return nil, errors.Join(failed...)
+	return nil, joined(failed)
 }
 
 // dialShare gives this server an even share of the time that is left, so that

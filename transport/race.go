@@ -1,0 +1,84 @@
+// race: one socket to the first of several addresses that accepts.
+
+package transport
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// connectionAttemptDelay is how long a TCP connect has the field for itself
+// before the next address is tried beside it: what RFC 8305 section 5 recommends.
+const connectionAttemptDelay = 250 * time.Millisecond
+
+// raced is what came of one address.
+type raced struct {
+	i    int
+	conn net.Conn
+	err  error
+}
+
+// race begins to connect to one address after the other, the next when the one
+// before failed or has not answered for connectionAttemptDelay, and returns the
+// first connection and the index of its address. The others are given up. When
+// none accepts i is -1 and errs has an error for each address.
+//
+// Each connect runs in a goroutine of its own that ends with the connect; race
+// waits for all of them.
+func (d *Dialer) race(ctx context.Context, network string, addresses []string) (conn net.Conn, i int, errs []error) {
+	errs = make([]error, len(addresses))
+	if len(addresses) == 1 {
+		if conn, errs[0] = d.dial(ctx, network, addresses[0]); errs[0] != nil {
+			return nil, -1, errs
+		}
+		return conn, 0, nil
+	}
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan raced, len(addresses))
+	begun, ended := 0, 0
+	begin := func() {
+		i := begun
+		begun++
+		go func() {
+			conn, err := d.dial(within, network, addresses[i])
+			results <- raced{i, conn, err}
+		}()
+	}
+	begin()
+	timer := time.NewTimer(connectionAttemptDelay)
+	defer timer.Stop()
+	for ended < len(addresses) {
+		select {
+		case <-timer.C:
+			if begun < len(addresses) {
+				begin()
+				timer.Reset(connectionAttemptDelay)
+			}
+			continue
+		case r := <-results:
+			ended++
+			if r.err == nil {
+				cancel()
+				closeRest(results, begun-ended)
+				return r.conn, r.i, nil
+			}
+			errs[r.i] = r.err
+		}
+		if begun < len(addresses) {
+			begin()
+			timer.Reset(connectionAttemptDelay)
+		}
+	}
+	return nil, -1, errs
+}
+
+// closeRest closes what the connects that are given up bring all the same.
+func closeRest(results <-chan raced, running int) {
+	for range running {
+		if r := <-results; r.err == nil {
+			_ = r.conn.Close()
+		}
+	}
+}
