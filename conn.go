@@ -291,7 +291,8 @@ func (c *Conn) Flush(ctx context.Context) error {
 }
 
 // Reconnect ends the current link by a DISCONNECT, if there is one, and connects
-// anew without waiting for the backoff. It does not wait for the new link, see
+// anew without waiting for the backoff. It is no failure: the backoff does not count
+// it, and no [Retrying] event comes of it. It does not wait for the new link, see
 // [Conn.WaitConnected]. It returns [ErrClosed] when the Conn has ended or is
 // about to.
 func (c *Conn) Reconnect() error {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/transport"
 )
 
 // States and refusals, to be tested with errors.Is.
@@ -275,14 +276,22 @@ func (e *StoreError) Unwrap() error { return e.Err }
 // ConnectError is a failed attempt to make a link.
 type ConnectError struct {
 	Server  string // the server's URL without user information
-	Step    string // config, credentials, resolve, dial, proxy, TLS, websocket, CONNECT, CONNACK
+	Address string // the address that was tried, host:port; empty when the server's name was not looked up
+	Step    string // config, credentials, resolve, dial, proxy, tls, websocket, CONNECT, CONNACK
 	Version Version
 	Err     error
 }
 
-// Error names server, step and reason.
+// Error names server, address, step and reason.
 func (e *ConnectError) Error() string {
-	return fmt.Sprintf("mqtt: connect to %s: %s: %v", e.Server, e.Step, trimPrefix(e.Err))
+	where, reason := e.Server, e.Err
+	if e.Address != "" {
+		where += " at " + e.Address
+	}
+	if s, ok := reason.(*transport.StepError); ok && s.Proxy == "" {
+		reason = s.Err // the rest of its text stands here already
+	}
+	return fmt.Sprintf("mqtt: connect to %s: %s: %v", where, e.Step, trimPrefix(reason))
 }
 
 // Unwrap returns the reason, for example a *[ReasonError], the close frame of a

@@ -45,6 +45,10 @@ type Connected struct {
 	EventInfo
 	// Server is the URL without user information.
 	Server string
+	// Address is the address of the server's host that accepted, as host:port;
+	// empty when the host was not looked up: it is an address itself, or a dialer
+	// or a proxy was given its name.
+	Address string
 	// Version is the protocol version that the server accepted.
 	Version Version
 	// SessionPresent says that the server resumed a session. MQTT 3.1 does not

@@ -19,16 +19,46 @@ type attempt struct {
 	creds   Credentials
 	clean   bool   // what CONNECT asks for
 	no      uint32 // of the link, if it comes to one
+	to      *reach // where it goes
 
 	willless bool // leave the will out
+	speaks5  bool // the server has sent a packet of MQTT 5.0, by now
 }
 
 // fail wraps err with the step at which the attempt failed.
 func (a *attempt) fail(step string, err error) error {
+	e := &ConnectError{Server: a.server.String(), Step: step, Version: a.version, Err: err}
+	e.Address = a.address()
 	if s, ok := errors.AsType[*transport.StepError](err); ok {
-		step = string(s.Step)
+		e.Step = string(s.Step)
+		if s.Address != "" {
+			e.Address = s.Address
+		}
 	}
-	return &ConnectError{Server: a.server.String(), Step: step, Version: a.version, Err: err}
+	return e
+}
+
+// address returns which address of the server's host accepted the socket, empty when
+// none did or the host was not looked up.
+func (a *attempt) address() string {
+	if a.to.used == a.server.Address() {
+		return ""
+	}
+	return a.to.used
+}
+
+// failDial wraps what a dial failed with, which joins errors when several addresses
+// failed.
+func (a *attempt) failDial(err error) error {
+	all, several := err.(interface{ Unwrap() []error })
+	if !several {
+		return a.fail("dial", err)
+	}
+	var errs []error
+	for _, one := range all.Unwrap() {
+		errs = append(errs, a.fail("dial", one))
+	}
+	return errors.Join(errs...)
 }
 
 // dial makes the network connection and exchanges CONNECT and CONNACK, all
@@ -48,9 +78,14 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	if a.version == V31 {
 		d.Subprotocols = []string{"mqtt", "mqttv3.1"}
 	}
-	nc, err := d.Dial(ctx, a.server)
+	once, err := d.Prepare(ctx, a.server)
 	if err != nil {
 		return nil, a.fail("dial", err)
+	}
+	ctx = a.to.share(ctx)
+	nc, err := a.to.dial(ctx, once, a.server)
+	if err != nil {
+		return nil, a.failDial(err)
 	}
 	l, err := a.handshake(ctx, nc, packet)
 	if err != nil {
@@ -242,7 +277,7 @@ func (a *attempt) connack(nc net.Conn, f *codec.Framer) (*codec.Connack, error) 
 		if _, err := f.Fill(nc); err != nil {
 			if errors.Is(err, io.EOF) {
 				frame := closeFrame(nc)
-				err = &noAnswerError{frame: frame, hint: a.version == V5 && (frame == nil || frame.Plain())}
+				err = &noAnswerError{version: a.version, frame: frame, speaks5: a.speaks5}
 			}
 			return nil, err
 		}
@@ -268,8 +303,9 @@ func streamEnd(nc net.Conn) error {
 
 // noAnswerError is a connection closed instead of a CONNACK.
 type noAnswerError struct {
-	frame *transport.CloseError // of a WebSocket, nil without one
-	hint  bool                  // the server may not speak the version
+	version Version
+	frame   *transport.CloseError // of a WebSocket, nil without one
+	speaks5 bool                  // so that it did not mean the version
 }
 
 func (e *noAnswerError) Error() string {
@@ -277,7 +313,7 @@ func (e *noAnswerError) Error() string {
 	if e.frame != nil {
 		text += ": " + e.frame.Error()
 	}
-	if e.hint {
+	if e.version == V5 && !e.speaks5 && (e.frame == nil || e.frame.Plain()) {
 		text += "; it may not speak MQTT 5.0: WithDowngradeOnClose or WithVersions tries 3.1.1"
 	}
 	return text
@@ -294,12 +330,18 @@ func (e *noAnswerError) Unwrap() error {
 // accepted checks the server's first packet.
 func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 	a.c.hookHandshake(false, f.Type, f.Size, a.no)
+	if a.version == V5 && (f.Type == codec.DISCONNECT || f.Type == codec.AUTH) {
+		a.speaks5 = true
+	}
 	if f.Type != codec.CONNACK {
 		return nil, &ProtocolError{Code: codec.ProtocolError, Detail: f.Type.String() + " before CONNACK [MQTT-3.2.0-1]"}
 	}
 	var p codec.Connack
 	if err := p.Decode(a.version, f.Body); err != nil {
 		return nil, protocolFault(err)
+	}
+	if a.version == V5 && !p.Short && p.Code != codec.UnsupportedProtocolVersion {
+		a.speaks5 = true
 	}
 	if p.Short || p.Code != codec.Success {
 		e := &ReasonError{Packet: codec.CONNACK, Version: a.version, Code: p.Code}
@@ -323,7 +365,7 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 // newLink makes the link that the CONNACK grants.
 func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
 	l := &link{
-		conn: a.c, nc: nc, server: a.server.String(), version: a.version,
+		conn: a.c, nc: nc, server: a.server.String(), address: a.address(), version: a.version,
 		framer: f, connack: *ack, began: time.Now(),
 		sendQueue: sendQueue{out: &outbuf{}},
 	}

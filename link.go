@@ -21,6 +21,7 @@ type link struct {
 	no      uint32
 	nc      net.Conn
 	server  string
+	address string // of the server's host, empty when that was not looked up
 	version Version
 	agreed  agreed
 	connack codec.Connack

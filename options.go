@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"time"
@@ -77,7 +78,8 @@ func WithVersions(v ...Version) ConnectOption {
 }
 
 // WithDowngradeOnClose also tries the next version when the server closes the
-// connection in place of an answer to CONNECT, as some old servers do.
+// connection in place of an answer to CONNECT, as some old servers do. A server that
+// has sent a packet of 5.0 to this Conn did not do so for the version.
 func WithDowngradeOnClose() ConnectOption { return func(c *config) { c.downgradeOnCut = true } }
 
 // WithSession asks the server to keep the session for d after a link ends
@@ -164,7 +166,10 @@ func WithInbox() ConnectOption { return func(c *config) { c.inbox = true } }
 
 // WithFreshStart makes the server discard an earlier session of this client
 // identifier on the first connect. On 3.x, where Clean Session never changes,
-// that takes a connection of its own before it.
+// that takes a connection of its own before it. When the CONNECT behind it is
+// refused or cut, as services do that take one a second, it is sent again a second
+// later within the same attempt; so is the CONNECT of an older version behind one
+// whose version was refused.
 func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } }
 
 // WithKeepAlive sets the keep alive: a ping is sent when for this long, less
@@ -182,6 +187,16 @@ func WithPingTimeout(d time.Duration) ConnectOption {
 
 // WithConnectTimeout bounds one attempt to connect to one server, from name
 // look-up to CONNACK. The default is 10 s.
+//
+// When the server's host has several addresses the attempt goes over them, the
+// families in turn (RFC 8305 section 4). The socket goes to the first that accepts:
+// the next is tried 250 ms after the one before, or when that one failed. One that
+// accepts and is then silent, or cuts, in TLS, WebSocket or MQTT, has half of the
+// time that is left, the last one all of it; a CONNACK with 0x88 or 0x89 (3.x: 3)
+// goes on to the next as well. Any other answer of the server, an HTTP status or a
+// certificate that fails among them, ends the attempt. The next attempt begins
+// behind the address that had the largest share, or at the one that answered. The
+// server name of TLS and the Host header are those of the URL.
 func WithConnectTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.connectTimeout, d) }
 }
@@ -261,8 +276,11 @@ func WithBackoff(p backoff.Policy) ConnectOption {
 
 // WithErrorPolicy sets a function that decides about each failed attempt and
 // each lost link. By default a first round that fails ends the Conn (see
-// [WithFirstConnect]), later a takeover and a refused version do; everything
-// else is tried again. The function must not block.
+// [WithFirstConnect]), later a takeover does, and a round in which every server
+// refused the version; everything else is tried again. The function must not block.
+//
+// The error of a round joins those of its servers and their addresses: errors.Is
+// then says that at least one of them failed so.
 func WithErrorPolicy(f func(error) Decision) ConnectOption {
 	return func(c *config) { c.onError = f }
 }
@@ -408,11 +426,13 @@ func WithMissingSubprotocol() ConnectOption {
 	return func(c *config) { c.dialer.AllowMissingSubprotocol = true }
 }
 
-// WithLocalAddr sets the local address of TCP connections.
+// WithLocalAddr sets the local address of TCP connections. Of the addresses of a
+// server only those of its family are tried.
 func WithLocalAddr(a net.Addr) ConnectOption { return func(c *config) { c.dialer.LocalAddr = a } }
 
 // WithDialer sets the function that opens sockets, for all transports. It may
-// wrap or watch the net.Conn.
+// wrap or watch the net.Conn. It is given the name of the host, and to try the
+// addresses of that is its own affair, unless [WithHostLookup] is set.
 func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, error)) ConnectOption {
 	return func(c *config) { c.dialer.DialFunc = f }
 }
@@ -421,6 +441,14 @@ func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, 
 // mqtts+srv URL, with the contract of [net.Resolver.LookupSRV].
 func WithSRVLookup(f func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)) ConnectOption {
 	return func(c *config) { c.dialer.LookupSRV = f }
+}
+
+// WithHostLookup sets the function that looks up the addresses of a server's host,
+// with the contract of [net.Resolver.LookupNetIP] for network "ip". With
+// [WithDialer] the dialer then gets addresses instead of the name, and may be called
+// for several at the same time.
+func WithHostLookup(f func(ctx context.Context, host string) ([]netip.Addr, error)) ConnectOption {
+	return func(c *config) { c.dialer.LookupHost = f }
 }
 
 // WithProxy sets a proxy: http, https (CONNECT), socks5 or socks5h.

@@ -17,21 +17,27 @@ type supervisor struct {
 	c        *Conn
 	next     int                // index of the server to try next
 	versions map[string]Version // that worked, by server
-	failures int                // attempts since the last stable link
-	links    uint32             // number of the last link
-	existed  bool               // a session may exist at the server: never start clean again on 5.0
-	flaps    int                // links in a row that died young, or of a suspect
-	fresh    bool               // an earlier session was discarded at a 3.x server
-	poison   string             // protocol error of the last link
-	poisoned int                // how many links in a row died of it
-	lastUp   time.Duration      // how long the last link was up
-	first    chan<- error       // told once how the first connect went; nil afterwards
+	speaks5  map[string]bool    // servers that have sent a packet of MQTT 5.0
+	orders   map[string]*addressOrder
+	asked    int           // servers tried in the last round
+	refused  int           // those of them that refuse every version
+	failures int           // attempts since the last stable link
+	links    uint32        // number of the last link
+	existed  bool          // a session may exist at the server: never start clean again on 5.0
+	flaps    int           // links in a row that died young, or of a suspect
+	fresh    bool          // an earlier session was discarded at a 3.x server
+	poison   string        // protocol error of the last link
+	poisoned int           // how many links in a row died of it
+	lastUp   time.Duration // how long the last link was up
+	first    chan<- error  // told once how the first connect went; nil afterwards
 }
 
 // supervise is the Conn's supervising goroutine: it makes one link after the
 // other until the Conn closes or gives up, and is the last but one to end.
 func (c *Conn) supervise(first chan<- error) {
-	s := &supervisor{c: c, versions: map[string]Version{}, first: first}
+	s := &supervisor{
+		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
+	}
 	err := s.loop()
 	c.finish(err)
 	s.tell(err)
@@ -88,7 +94,9 @@ func (s *supervisor) stops(err error) bool {
 	if errors.Is(err, ErrTakenOver) {
 		return !cfg.survive
 	}
-	return errors.Is(err, ErrUnsupportedVersion) && s.links > 0
+	// A round joins what its servers said: one that refuses the version is no
+	// reason to give up those that are only away.
+	return s.refused > 0 && s.refused == s.asked && s.links > 0
 }
 
 // wait sleeps before the next attempt. It returns an error when the Conn is to end.
@@ -97,14 +105,15 @@ func (s *supervisor) wait(cause error) error {
 	if s.lastUp >= c.cfg.stableAfter {
 		s.failures = 0
 	}
+	if errors.Is(cause, errLocalClose) { // Reconnect was asked for, which is no failure
+		s.lastUp = 0
+		return nil
+	}
 	s.failures++
 	delay, goOn := c.cfg.backoff.Delay(backoff.Attempt{N: s.failures, Err: cause, Up: s.lastUp})
 	s.lastUp = 0
 	if !goOn {
 		return cause
-	}
-	if errors.Is(cause, errLocalClose) {
-		delay = 0 // Reconnect was asked for
 	}
 	c.setState(StateWaiting)
 	c.emit(Retrying{Attempt: s.failures, Delay: delay, Err: cause})
@@ -123,11 +132,13 @@ func (s *supervisor) wait(cause error) error {
 // round tries every server once, beginning with the one after the last that
 // failed, and returns the first link.
 func (s *supervisor) round() (*link, error) {
+	s.asked, s.refused = 0, 0
 	var errs []error
 	n := len(s.c.cfg.servers)
 	for range n {
 		l, err := s.domain(s.c.cfg.servers[s.next%n])
 		if err == nil {
+			s.asked, s.refused = 0, 0
 			return l, nil
 		}
 		s.next++
@@ -153,6 +164,7 @@ func (s *supervisor) domain(u *transport.URL) (*link, error) {
 	targets, err := c.cfg.dialer.Targets(ctx, u)
 	cancel()
 	if err != nil {
+		s.asked++
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
 	var errs []error
@@ -175,10 +187,11 @@ func (c *Conn) attemptContext() (context.Context, context.CancelFunc) {
 		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
 }
 
-// server tries one server, in one version after the other as far as the server
-// refuses versions, within one connect timeout.
+// server tries one server, at one of its addresses after the other, within one
+// connect timeout.
 func (s *supervisor) server(u *transport.URL) (*link, error) {
 	c := s.c
+	s.asked++
 	ctx, cancel := c.attemptContext()
 	defer cancel()
 	c.setState(StateConnecting)
@@ -191,15 +204,35 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 			return nil, &ConnectError{Server: "(of the credentials function)", Step: "credentials", Err: err}
 		}
 	}
-	key := u.String()
-	versions := c.cfg.versions
-	if v, known := s.versions[key]; known {
-		versions = []Version{v}
+	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
+	addresses, err := c.cfg.dialer.Addresses(ctx, u)
+	if err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
+	return s.walk(ctx, u, creds, addresses)
+}
+
+// versionsOf returns the versions to try at u: the one that worked there, if any did.
+func (s *supervisor) versionsOf(u *transport.URL) []Version {
+	if v, known := s.versions[u.String()]; known {
+		return []Version{v}
+	}
+	return s.c.cfg.versions
+}
+
+// tryVersions makes a link to u where to says, in one version after the other as far
+// as the server refuses versions.
+func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Credentials, to *reach) (*link, error) {
+	c := s.c
+	key := u.String()
+	versions := s.versionsOf(u)
 	for i, v := range versions {
-		c.emit(Connecting{Server: key, Version: v, Attempt: s.failures + 1})
-		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1}
-		l, err := s.dial(ctx, a)
+		if i > 0 {
+			c.emit(Connecting{Server: key, Version: v, Attempt: s.failures + 1})
+		}
+		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key]}
+		l, err := s.dial(ctx, a, i > 0)
+		s.speaks5[key] = a.speaks5
 		if err == nil {
 			s.versions[key] = v
 			if i > 0 {
@@ -215,26 +248,13 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 	return nil, nil // not reached: versions is never empty
 }
 
-// dial makes a link, and before the first one of a fresh session on 3.x has the
-// server discard what it kept.
-func (s *supervisor) dial(ctx context.Context, a *attempt) (*link, error) {
-	cfg := s.c.cfg
-	if a.version != V5 && cfg.fresh && cfg.session > 0 && !s.existed && !s.fresh {
-		if err := a.discard(ctx); err != nil {
-			return nil, err
-		}
-		s.fresh = true
-	}
-	return a.dial(ctx)
-}
-
 // refusedVersion reports whether err allows trying a lower version.
 func (c *Conn) refusedVersion(err error) bool {
 	if errors.Is(err, ErrUnsupportedVersion) {
 		return true
 	}
-	_, cut := errors.AsType[*noAnswerError](err)
-	return cut && c.cfg.downgradeOnCut
+	cut, ok := errors.AsType[*noAnswerError](err)
+	return ok && c.cfg.downgradeOnCut && !cut.speaks5
 }
 
 // clean is the Clean Start or Clean Session flag of the next CONNECT.
@@ -364,7 +384,7 @@ func (c *Conn) tellDowngrades(l *link) {
 func connectedEvent(l *link, id string) Connected {
 	g := &l.agreed
 	return Connected{
-		Server: l.server, Version: l.version, SessionPresent: l.connack.SessionPresent, ClientID: id,
+		Server: l.server, Address: l.address, Version: l.version, SessionPresent: l.connack.SessionPresent, ClientID: id,
 		KeepAlive: g.keepAlive, SessionExpiry: g.sessionExpiry, ReceiveMaximum: g.receiveMaximum,
 		MaximumPacketSize: g.maximumPacket, MaximumQoS: g.maximumQoS, RetainAvailable: !g.noRetain,
 		WildcardAvailable: !g.noWildcard, SharedAvailable: !g.noShared, Connack: l.connack,

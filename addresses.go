@@ -1,0 +1,172 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/transport"
+)
+
+// addressOrder remembers about the addresses of one server what decides where the
+// next attempt begins: behind the one that failed, so that each has the large share
+// of the time once, and where it ends the Conn: when all refuse the version.
+type addressOrder struct {
+	failed  []string // those that had a share and failed, the longest ago first
+	refused []string // those that answered last that they do not speak the version
+}
+
+// arrange returns found with those that failed at the end. Addresses that are not
+// found any more are forgotten.
+func (o *addressOrder) arrange(found []string) []string {
+	gone := func(a string) bool { return !slices.Contains(found, a) }
+	o.failed = slices.DeleteFunc(o.failed, gone)
+	o.refused = slices.DeleteFunc(o.refused, gone)
+	var first []string
+	for _, a := range found {
+		if !slices.Contains(o.failed, a) {
+			first = append(first, a)
+		}
+	}
+	return append(first, o.failed...)
+}
+
+// outcome is what came of one address; err is nil for a link.
+type outcome struct {
+	address string
+	err     error
+}
+
+// learn takes what came of the addresses of one attempt, in the order in which they
+// were tried. When none answered only the first has had the large share.
+func (o *addressOrder) learn(tried []outcome) {
+	for i, t := range tried {
+		o.refused = without(o.refused, t.address)
+		refuses, fine := errors.Is(t.err, ErrUnsupportedVersion), answered(t.err)
+		if refuses {
+			o.refused = append(o.refused, t.address)
+		}
+		behind := refuses || !fine && (i == 0 || answered(tried[len(tried)-1].err))
+		if fine || behind {
+			o.failed = without(o.failed, t.address)
+		}
+		if behind {
+			o.failed = append(o.failed, t.address)
+		}
+	}
+}
+
+func without(all []string, one string) []string {
+	return slices.DeleteFunc(all, func(a string) bool { return a == one })
+}
+
+// refuses reports whether all of the addresses refuse the version.
+func (o *addressOrder) refuses(addresses []string) bool {
+	return len(o.refused) > 0 && len(o.refused) >= len(addresses)
+}
+
+// reach is the part of an attempt that belongs to one address: its share of the
+// time, and which one it is, once one has accepted the socket. Every further
+// connection of the part goes to the same.
+type reach struct {
+	left   []string // the addresses that may be tried
+	used   string   // the one that accepted, empty before
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// share bounds the part; it begins with the first call.
+func (r *reach) share(ctx context.Context) context.Context {
+	if r.ctx == nil {
+		r.ctx, r.cancel = transport.Share(ctx, len(r.left))
+	}
+	return r.ctx
+}
+
+// end gives up what share made.
+func (r *reach) end() {
+	if r.cancel != nil {
+		r.cancel()
+	}
+}
+
+// dial makes the network connection.
+func (r *reach) dial(ctx context.Context, d *transport.Dialer, u *transport.URL) (net.Conn, error) {
+	to := r.left
+	if r.used != "" {
+		to = []string{r.used}
+	}
+	nc, used, err := d.DialAddresses(ctx, u, to)
+	if used != "" {
+		r.used = used
+	}
+	return nc, err
+}
+
+// pause waits for d, if the share lasts longer than that, and reports whether it did.
+func (r *reach) pause(d time.Duration) bool {
+	if deadline, ok := r.ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// answered reports whether the server answered, be it by a link, so that another of its addresses is
+// not worth trying: with a CONNACK, but one that says that it is unavailable or
+// busy, or below MQTT with what transport.Answered says.
+func answered(err error) bool {
+	if e, ok := errors.AsType[*ReasonError](err); ok {
+		if e.Version != V5 {
+			return e.Code != 3 // server unavailable
+		}
+		return e.Code != codec.ServerUnavailable && e.Code != codec.ServerBusy
+	}
+	return transport.Answered(err)
+}
+
+// walk makes a link to one of the addresses found for u, within ctx.
+func (s *supervisor) walk(ctx context.Context, u *transport.URL, creds Credentials, found []string) (*link, error) {
+	order := s.order(u)
+	var l *link
+	var tried []outcome
+	err := transport.Walk(ctx, order.arrange(found), answered, func(left []string) (string, error) {
+		to := &reach{left: left}
+		defer to.end()
+		var err error
+		l, err = s.tryVersions(ctx, u, creds, to)
+		switch e, _ := errors.AsType[*ConnectError](err); {
+		case to.used != "":
+			for _, a := range left[:slices.Index(left, to.used)] {
+				tried = append(tried, outcome{a, context.DeadlineExceeded}) // refused, or too slow
+			}
+			tried = append(tried, outcome{to.used, err})
+		case e != nil && e.Step == string(transport.StepDial):
+			tried = append(tried, outcome{left[0], err})
+		}
+		return to.used, err
+	})
+	order.learn(tried)
+	if n := len(tried); n > 0 && errors.Is(tried[n-1].err, ErrUnsupportedVersion) && order.refuses(found) {
+		s.refused++
+	}
+	return l, err
+}
+
+// order returns what is remembered of the addresses of u.
+func (s *supervisor) order(u *transport.URL) *addressOrder {
+	key := u.String()
+	if s.orders[key] == nil {
+		s.orders[key] = &addressOrder{}
+	}
+	return s.orders[key]
+}
