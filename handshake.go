@@ -130,7 +130,9 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 // refusal looks for the reason of a server that ended the connection before it took
 // the CONNECT, which failed with err: it may lie in what was not read yet.
 func (a *attempt) refusal(nc net.Conn, err error) (step string, reason error) {
-	nc.SetReadDeadline(time.Now().Add(killTime))
+	if nc.SetReadDeadline(time.Now().Add(killTime)) != nil {
+		return "CONNECT", err // a read could wait for as long as the attempt lasts
+	}
 	_, said := a.connack(nc, codec.NewFramer(a.version, uint32(a.c.cfg.inboundLimit)))
 	_, code := errors.AsType[*ReasonError](said)
 	_, frame := errors.AsType[*transport.CloseError](said)

@@ -3,7 +3,6 @@ package mqtt_test
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -75,8 +74,12 @@ func (l *limited) serve(w *server.Wire, early bool) {
 		return
 	}
 	w.Send(server.Connack3)
-	io.Copy(io.Discard, w.Conn())
-	w.Close()
+	for b := make([]byte, 64); ; {
+		if n, err := w.Conn().Read(b); err != nil || n > 0 && b[0] == 0xE0 {
+			w.Close() // as a server does at a DISCONNECT
+			return
+		}
+	}
 }
 
 // WithFreshStart on 3.1.1 sends two CONNECTs, and the step from 5.0 to 3.1.1 another; a service that
