@@ -61,9 +61,9 @@ func (a *attempt) failDial(err error) error {
 	return errors.Join(errs...)
 }
 
-// dial makes the network connection and exchanges CONNECT and CONNACK, all
+// connectOnce makes the network connection and exchanges CONNECT and CONNACK, all
 // within ctx. It returns a link that is not running yet.
-func (a *attempt) dial(ctx context.Context) (*link, error) {
+func (a *attempt) connectOnce(ctx context.Context) (*link, error) {
 	packet, err := a.connect()
 	if err != nil {
 		return nil, a.fail("CONNECT", err)
