@@ -299,15 +299,14 @@ func (c *Conn) Reconnect() error {
 	c.mu.Lock()
 	l, closing := c.link, c.closing
 	c.mu.Unlock()
-	switch {
-	case closing:
+	if closing {
 		return ErrClosed
-	case l == nil:
-		select {
-		case c.nudge <- struct{}{}:
-		default:
-		}
+	}
+	select {
+	case c.nudge <- struct{}{}: // for a link too: it may die before the DISCONNECT is written
 	default:
+	}
+	if l != nil {
 		c.ledger.settle()
 		l.disconnect(&codec.Disconnect{}, time.Now().Add(lastWords)) // refused by a link that is ending anyway
 	}

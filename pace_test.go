@@ -186,3 +186,25 @@ func TestReconnectDoesNotCountForTheBackoff(t *testing.T) {
 		}
 	})
 }
+
+// A link that dies before it could be ended is reconnected at once all the same: that was asked for.
+func TestReconnectOfALinkThatIsDying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t, mqtt.WithBackoff(steady(time.Hour)))
+		for range 3 {
+			w := d.up(server.Connack)
+			began := time.Now()
+			w.Cut()
+			d.conn.Reconnect()
+			w, _ = d.accept(server.Connack)
+			synctest.Wait()
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("reconnected after %v", took)
+			}
+			d.conn.Reconnect() // in order this time
+		}
+		w := d.up(server.Connack)
+		w.Cut()
+		d.ExpectNoDial(time.Minute) // no shortcut is left
+	})
+}

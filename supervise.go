@@ -107,6 +107,10 @@ func (s *supervisor) wait(cause error) error {
 	}
 	if errors.Is(cause, errLocalClose) { // Reconnect was asked for, which is no failure
 		s.lastUp = 0
+		select {
+		case <-c.nudge: // of the same Reconnect
+		default:
+		}
 		return nil
 	}
 	s.failures++

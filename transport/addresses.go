@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -197,8 +196,8 @@ func Answered(err error) bool {
 	if step, ok := errors.AsType[*StepError](err); ok && step.Step == StepDial {
 		return false
 	}
-	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
-		return true // crypto/tls's name for an alert of the peer
+	if alert, ok := errors.AsType[*net.OpError](err); ok && (alert.Op == "remote error" || alert.Op == "local error") {
+		return true // crypto/tls's names for an alert by the peer, or for what the peer sent
 	}
 	if frame, ok := errors.AsType[*CloseError](err); ok {
 		return !frame.away()
@@ -206,8 +205,7 @@ func Answered(err error) bool {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return false
 	}
-	_, cut := errors.AsType[syscall.Errno](err)
-	return !cut && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) &&
+	return !isErrno(err) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) &&
 		!errors.Is(err, net.ErrClosed) && !errors.Is(err, context.DeadlineExceeded)
 }
 

@@ -88,7 +88,8 @@ type Dialer struct {
 // steps above the socket meet silence or a cut connection the next address is
 // tried, each with half of the time that ctx has left, the last with all of it;
 // an answer, see [Answered], ends the attempt. Server name and Host header are
-// those of the URL, whatever the address.
+// those of the URL, whatever the address. Without a deadline a silent address is
+// waited for until ctx ends.
 //
 // The error is a [*StepError], or joins one for each address that was tried and
 // each server of an SRV URL, or is a [*URLError] if u has an unknown scheme.

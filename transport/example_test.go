@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"time"
 
 	"github.com/millrace/mqtt/transport"
@@ -54,6 +55,24 @@ func ExampleDialer_Dial() {
 		fmt.Println(failed.Step, errors.Is(err, context.DeadlineExceeded))
 	}
 	// Output: tls true
+}
+
+// The addresses of a host are tried in this order, the families in turn. Here the
+// look-up is a function; nil asks the system's resolver.
+func ExampleDialer_Addresses() {
+	d := transport.Dialer{LookupHost: func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{
+			netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("192.0.2.1"),
+		}, nil
+	}}
+	u, err := transport.Parse("mqtts://broker.example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	addresses, err := d.Addresses(context.Background(), u)
+	fmt.Println(addresses, err)
+	// Output: [[2001:db8::1]:8883 192.0.2.1:8883 [2001:db8::2]:8883] <nil>
 }
 
 // DialFunc serves every transport; here the server is in memory.
