@@ -11,9 +11,9 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// addressOrder remembers about the addresses of one server what decides where the
-// next attempt begins: behind the one that failed, so that each has the large share
-// of the time once, and where it ends the Conn: when all refuse the version.
+// addressOrder remembers how the addresses of one server behaved. The next attempt
+// begins behind the one that failed, so that each has the large share of the time
+// once. A server whose addresses all refuse the version refuses it.
 type addressOrder struct {
 	failed  []string // those that had a share and failed, the longest ago first
 	refused []string // those that answered last that they do not speak the version
@@ -34,14 +34,14 @@ func (o *addressOrder) arrange(found []string) []string {
 	return append(first, o.failed...)
 }
 
-// outcome is what came of one address; err is nil for a link.
+// outcome is the result of trying one address; err is nil for a link.
 type outcome struct {
 	address string
 	err     error
 }
 
-// learn takes what came of the addresses of one attempt, in the order in which they
-// were tried. When none answered only the first has had the large share.
+// learn takes the outcomes of one attempt, in the order in which the addresses were
+// tried. When none answered only the first has had the large share.
 func (o *addressOrder) learn(tried []outcome) {
 	for i, t := range tried {
 		o.refused = without(o.refused, t.address)
@@ -68,10 +68,10 @@ func (o *addressOrder) refuses(addresses []string) bool {
 	return len(o.refused) > 0 && len(o.refused) >= len(addresses)
 }
 
-// reach is the part of an attempt that belongs to one address: its share of the
+// addressTry is the part of an attempt that belongs to one address: its share of the
 // time, and which one it is, once one has accepted the socket. Every further
-// connection of the part goes to the same.
-type reach struct {
+// connection of the part goes to the same address.
+type addressTry struct {
 	left   []string // the addresses that may be tried
 	used   string   // the one that accepted, empty before
 	ctx    context.Context
@@ -79,22 +79,22 @@ type reach struct {
 }
 
 // share bounds the part; it begins with the first call.
-func (r *reach) share(ctx context.Context) context.Context {
+func (r *addressTry) share(ctx context.Context) context.Context {
 	if r.ctx == nil {
 		r.ctx, r.cancel = transport.Share(ctx, len(r.left))
 	}
 	return r.ctx
 }
 
-// end gives up what share made.
-func (r *reach) end() {
+// end releases the share.
+func (r *addressTry) end() {
 	if r.cancel != nil {
 		r.cancel()
 	}
 }
 
 // dial makes the network connection.
-func (r *reach) dial(ctx context.Context, d *transport.Dialer, u *transport.URL) (net.Conn, error) {
+func (r *addressTry) dial(ctx context.Context, d *transport.Dialer, u *transport.URL) (net.Conn, error) {
 	to := r.left
 	if r.used != "" {
 		to = []string{r.used}
@@ -107,7 +107,7 @@ func (r *reach) dial(ctx context.Context, d *transport.Dialer, u *transport.URL)
 }
 
 // pause waits for d, if the share lasts longer than that, and reports whether it did.
-func (r *reach) pause(d time.Duration) bool {
+func (r *addressTry) pause(d time.Duration) bool {
 	if deadline, ok := r.ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
 	}
@@ -121,9 +121,9 @@ func (r *reach) pause(d time.Duration) bool {
 	}
 }
 
-// answered reports whether the server answered, be it by a link, so that another of its addresses is
-// not worth trying: with a CONNACK, but one that says that it is unavailable or
-// busy, or below MQTT with what transport.Answered says.
+// answered reports whether the server answered, be it by a link, so that another of
+// its addresses is not worth trying: with a CONNACK, but one that says that it is
+// unavailable or busy, or below MQTT with what transport.Answered says.
 func answered(err error) bool {
 	if e, ok := errors.AsType[*ReasonError](err); ok {
 		if e.Version != V5 {
@@ -140,7 +140,7 @@ func (s *supervisor) walk(ctx context.Context, u *transport.URL, creds Credentia
 	var l *link
 	var tried []outcome
 	err := transport.Walk(ctx, order.arrange(found), answered, func(left []string) (string, error) {
-		to := &reach{left: left}
+		to := &addressTry{left: left}
 		defer to.end()
 		var err error
 		l, err = s.tryVersions(ctx, u, creds, to)
@@ -162,7 +162,7 @@ func (s *supervisor) walk(ctx context.Context, u *transport.URL, creds Credentia
 	return l, err
 }
 
-// order returns what is remembered of the addresses of u.
+// order returns the memory of the addresses of u.
 func (s *supervisor) order(u *transport.URL) *addressOrder {
 	key := u.String()
 	if s.orders[key] == nil {

@@ -17,9 +17,9 @@ type attempt struct {
 	server  *transport.URL
 	version Version
 	creds   Credentials
-	clean   bool   // what CONNECT asks for
-	no      uint32 // of the link, if it comes to one
-	to      *reach // where it goes
+	clean   bool        // what CONNECT asks for
+	no      uint32      // of the link, if it comes to one
+	to      *addressTry // where it goes
 
 	willless bool // leave the will out
 	speaks5  bool // the server has sent a packet of MQTT 5.0, by now

@@ -226,7 +226,7 @@ func (s *supervisor) versionsOf(u *transport.URL) []Version {
 
 // tryVersions makes a link to u where to says, in one version after the other as far
 // as the server refuses versions.
-func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Credentials, to *reach) (*link, error) {
+func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Credentials, to *addressTry) (*link, error) {
 	c := s.c
 	key := u.String()
 	versions := s.versionsOf(u)

@@ -60,8 +60,8 @@ func (d *Dialer) resolves(u *URL) bool {
 	return proxy == nil && err == nil // an error is the dial's to report
 }
 
-// sameFamily leaves out what cannot be reached from LocalAddr, and what is there
-// twice.
+// sameFamily leaves out addresses that LocalAddr cannot reach, and those that are
+// there twice.
 func (d *Dialer) sameFamily(u *URL, found []netip.Addr) ([]netip.Addr, error) {
 	local, _ := d.LocalAddr.(*net.TCPAddr)
 	bound := local != nil && local.IP != nil && !local.IP.IsUnspecified()

@@ -12,7 +12,7 @@ import (
 // before the next address is tried beside it: what RFC 8305 section 5 recommends.
 const connectionAttemptDelay = 250 * time.Millisecond
 
-// raced is what came of one address.
+// raced is the result of one connect.
 type raced struct {
 	i    int
 	conn net.Conn
@@ -74,7 +74,8 @@ func (d *Dialer) race(ctx context.Context, network string, addresses []string) (
 	return nil, -1, errs
 }
 
-// closeRest closes what the connects that are given up bring all the same.
+// closeRest waits for the connects that are given up, and closes the connections of
+// those that succeed all the same.
 func closeRest(results <-chan raced, running int) {
 	for range running {
 		if r := <-results; r.err == nil {
