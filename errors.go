@@ -77,14 +77,16 @@ var (
 	ErrUnsupportedVersion = errors.New("mqtt: unsupported protocol version")
 )
 
-// ReasonError is a refusal by the server: a reason code of 0x80 or more, or a
-// 3.x return code other than 0.
+// ReasonError is a refusal by the server: a reason code of 0x80 or more (section
+// 2.4), or a 3.x return code other than 0.
 type ReasonError struct {
 	// Packet is the packet that carried the code.
 	Packet codec.Type
 	// Version is the protocol version of the link.
 	Version Version
-	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5.
+	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5. On 3.x a
+	// SUBACK refuses by 0x80, but some brokers send codes of MQTT 5 or of their
+	// own, in CONNACK too: such a code is kept as it came.
 	Code codec.ReasonCode
 	// Reason is the server's Reason String, empty when it gave none.
 	Reason string
@@ -108,15 +110,31 @@ func (e *ReasonError) Error() string {
 }
 
 func (e *ReasonError) codeName() string {
-	if e.Version != V5 && e.Packet == codec.CONNACK {
-		return codec.ConnectReturnCodeString(byte(e.Code))
+	if e.Version != V5 {
+		return e.codeName3()
 	}
 	return e.Code.String()
 }
 
+// codeName3 names a code of 3.x. One that 3.x does not have is often that of 5.0,
+// sent by a broker that speaks both: its name there is a hint.
+func (e *ReasonError) codeName3() string {
+	name := "failure"
+	if e.Packet == codec.CONNACK {
+		name = "Connection refused"
+		if !e.Code.IsError() {
+			return codec.ConnectReturnCodeString(byte(e.Code))
+		}
+	}
+	if hint := e.Code.String(); e.Code > codec.UnspecifiedError && !strings.HasPrefix(hint, "reason code") {
+		name += ", in MQTT 5.0 " + hint
+	}
+	return name
+}
+
 // Is matches the sentinels that stand for reason codes.
 func (e *ReasonError) Is(target error) bool {
-	if e.Version != V5 && e.Packet == codec.CONNACK {
+	if e.Version != V5 && e.Packet == codec.CONNACK && !e.Code.IsError() {
 		return target != nil && target == returnCodeSentinel(byte(e.Code))
 	}
 	return target != nil && target == reasonSentinel(e.Code)
