@@ -34,7 +34,15 @@ var (
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
 	// ErrKeyInUse says that a message with that key is still under way.
 	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")
-	// ErrWrongAck says that the server answered with an acknowledgement of another kind.
+	// ErrWrongAck says that the server answered by a packet that is no answer to
+	// what it was sent: an acknowledgement of another kind, or a SUBACK or UNSUBACK
+	// with another number of codes. It is behind the [ProtocolError] that ends the
+	// link (section 4.8 of 3.1.1, 4.13 of 5.0); on the next what was answered so is
+	// sent again. A publish, Subscribe or UNSUBSCRIBE that got three links closed so
+	// is given up with it, and the Conn goes on.
+	//
+	// A QoS 2 publish that a 3.x server answers by PUBACK fails with it at once: the
+	// server took the message, and has no QoS 2. RabbitMQ is one; use QoS 1 there.
 	ErrWrongAck = errors.New("mqtt: acknowledged by the wrong kind of packet")
 
 	// ErrStale says that an acknowledgement is no longer owed.
@@ -179,7 +187,7 @@ func reasonSentinel(code codec.ReasonCode) error {
 type ProtocolError struct {
 	Code   codec.ReasonCode // what the DISCONNECT carried
 	Detail string           // what was wrong, and where
-	Err    error            // the codec's error, if the bytes were at fault
+	Err    error            // the codec's error if the bytes were at fault, [ErrWrongAck], or nil
 }
 
 // Error says what the server did wrong.
@@ -187,7 +195,7 @@ func (e *ProtocolError) Error() string {
 	return fmt.Sprintf("mqtt: protocol error by the server (0x%02X): %s", byte(e.Code), e.Detail)
 }
 
-// Unwrap returns the codec's error, if any.
+// Unwrap returns Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
 // InvalidError is a refusal of what the caller gave, before any I/O.

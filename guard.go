@@ -132,7 +132,7 @@ func (o *outbound) endQuiet(l *link) {
 func (s *supervisor) learnInbound(err error) {
 	p, ok := errors.AsType[*ProtocolError](err)
 	switch {
-	case !ok, errors.Is(err, errDisconnect3), exceededMaximum(err) && s.c.ledger.progress():
+	case !ok, errors.Is(err, errDisconnect3), errors.Is(err, ErrWrongAck), exceededMaximum(err) && s.c.ledger.progress():
 		s.poison, s.poisoned = "", 0
 	case p.Error() == s.poison:
 		s.poisoned++

@@ -120,6 +120,7 @@ func (o *outbound) down(l *link, cause error) {
 		o.release(b)
 	}
 	l.out, l.more = new(outbuf), nil
+	o.countMisanswers()
 	o.admitWaiters()
 	o.checkFlush()
 }

@@ -30,6 +30,10 @@ type routes struct {
 	catch   *Subscription // takes what matches nothing
 	backlog backlog
 	limits  *agreed // of the current link; nil while offline
+
+	// misremoved counts the links that ended for a wrong answer to the UNSUBSCRIBE
+	// of a filter; nil while there were none.
+	misremoved map[string]uint8
 }
 
 // routeState is what the server knows of a route.
@@ -57,6 +61,8 @@ type route struct {
 	subID   uint32 // MQTT 5, 0 for none
 	replay  bool   // asked again though the members have it already
 	members []member
+
+	misanswers uint8 // links in a row that ended for a wrong answer to its SUBSCRIBE
 
 	// newcomers says that the last SUBSCRIBE is for the members marked fresh:
 	// they alone take the retained copies that it brings.
