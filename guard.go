@@ -51,7 +51,8 @@ func (s *supervisor) learn(l *link, err error) {
 func mayBeAnswer(err error) bool {
 	_, ours := errors.AsType[*ProtocolError](err)
 	_, disk := errors.AsType[*StoreError](err)
-	if ours || disk || errors.Is(err, errLocalClose) || errors.Is(err, ErrKeepAlive) || errors.Is(err, context.DeadlineExceeded) {
+	_, mute := errors.AsType[*noRoomError](err)
+	if ours || disk || mute || errors.Is(err, errLocalClose) || errors.Is(err, ErrKeepAlive) || errors.Is(err, context.DeadlineExceeded) {
 		return false // this side ended it
 	}
 	e, reason := errors.AsType[*ReasonError](err)

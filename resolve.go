@@ -267,6 +267,14 @@ func (o *outbound) owe(l *link, packets []byte) bool {
 	if o.link != l || l.closing {
 		return false
 	}
+	if limit := l.agreed.maximumPacket; limit < maxAck {
+		fit, err := fitAcks(packets, limit)
+		if err != nil {
+			l.kill(err)
+			return false
+		}
+		packets = fit
+	}
 	b := l.out
 	b.buf = append(b.buf, packets...)
 	l.signal()
