@@ -259,7 +259,9 @@ type PublishError struct {
 	// Topic is where the message was to go; empty for QoS 0 messages that share a Future.
 	Topic string
 	// MayHaveArrived says that the message, or a part of it, was handed to the
-	// network, so that the server may have it. When false the server has not.
+	// network, so that the server may have it. When false the server has not: it was
+	// not sent, or the server refused it, with a *[ReasonError] of PUBACK or PUBREC.
+	// A refusal of what had been sent on an earlier link too leaves it open.
 	MayHaveArrived bool
 	// Kept says that the session store holds the message, or may hold it since a
 	// commit hangs or its outcome is uncertain: a Conn made later with the same
@@ -270,10 +272,7 @@ type PublishError struct {
 
 // Error names the topic, the reason and whether the server may have the message.
 func (e *PublishError) Error() string {
-	where := "not sent"
-	if e.MayHaveArrived {
-		where = "the server may have it"
-	}
+	where := e.where()
 	if e.Kept {
 		where += "; kept in the session store"
 	}
@@ -281,6 +280,17 @@ func (e *PublishError) Error() string {
 		return fmt.Sprintf("mqtt: publish: %v (%s)", trimPrefix(e.Err), where)
 	}
 	return fmt.Sprintf("mqtt: publish to %q: %v (%s)", e.Topic, trimPrefix(e.Err), where)
+}
+
+// where says what became of the message.
+func (e *PublishError) where() string {
+	if e.MayHaveArrived {
+		return "the server may have it"
+	}
+	if r, ok := e.Err.(*ReasonError); ok && (r.Packet == codec.PUBACK || r.Packet == codec.PUBREC) {
+		return "refused by the server"
+	}
+	return "not sent"
 }
 
 // Unwrap returns the reason.

@@ -213,10 +213,12 @@ func (o *outbound) concluded(l *link, f *ackFact, r *record) {
 		if f.answer != nil {
 			e.Reason, e.User = f.answer.reason, f.answer.user
 		}
-		r.fut.setAnswer(f.code, f.answer)
+		if f.typ != codec.PUBCOMP { // else the code that counts was PUBREC's
+			r.fut.setAnswer(f.code, f.answer)
+		}
 		o.end(r, e)
 	case f.typ == codec.PUBCOMP:
-		o.end(r, nil) // the code that counts was PUBREC's
+		o.end(r, nil)
 	case r.held:
 		r.fut.setAnswer(f.code, f.answer)
 		o.end(r, nil)
