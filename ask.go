@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -285,8 +286,8 @@ func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Sub
 	return settled, lost
 }
 
-// due returns the routes to subscribe, in a stable order: those that the server
-// does not hold, or all.
+// due returns the routes to subscribe, in the order in which their filters were
+// subscribed first: those that the server does not hold, or all.
 func (t *routes) due(resumed, all bool) []*route {
 	var due []*route
 	for _, r := range t.filters {
@@ -304,7 +305,7 @@ func (t *routes) due(resumed, all bool) []*route {
 		r.state = routeWanted
 		due = append(due, r)
 	}
-	slices.SortFunc(due, func(a, b *route) int { return int(int64(a.ticket) - int64(b.ticket)) })
+	slices.SortFunc(due, func(a, b *route) int { return cmp.Compare(a.no, b.no) })
 	return due
 }
 
