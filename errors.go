@@ -64,7 +64,9 @@ var (
 
 	// ErrKeepAlive says that the server did not answer a ping in time.
 	ErrKeepAlive = errors.New("mqtt: no answer from the server within the ping timeout")
-	// ErrTakenOver says that another client connected with the same client identifier.
+	// ErrTakenOver says that another client connected with the same client identifier
+	// (reason code 0x8E, section 3.1.4). Only MQTT 5 can say so: on 3.x the server just
+	// closes the connection, which looks like any other loss of the network.
 	ErrTakenOver = errors.New("mqtt: session taken over by another client with the same client identifier")
 	// ErrInvalid is behind every [InvalidError].
 	ErrInvalid = errors.New("mqtt: invalid")

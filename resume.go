@@ -280,6 +280,8 @@ type agreed struct {
 	sessionPresent bool
 	assignedID     string
 	responseInfo   string
+
+	ourReceiveMaximum int // what our CONNECT announced, on 5.0
 }
 
 // carries returns why the link cannot carry g, or nil.
