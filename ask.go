@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -52,7 +53,7 @@ func (t *routes) packets(rs []*route) [][]*route {
 	size := 0
 	for _, r := range rs {
 		n := filterSize(r.filter)
-		if len(cur) > 0 && (len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID) {
+		if len(cur) > 0 && (len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
 			all = append(all, cur)
 			cur, size = nil, 0
 		}
@@ -114,6 +115,7 @@ func (t *routes) subscribe(packet []*route) *control {
 		answered: func(_ uint32, codes []codec.ReasonCode, a *answer) error {
 			return t.answered(v, asked, codes, a)
 		},
+		wrong: func(cause error) { t.misansweredFilters(asked, cause) },
 	}
 }
 
@@ -132,7 +134,9 @@ func (r *route) wire(v Version) codec.Subscription {
 // answered takes a SUBACK from a link of version v.
 func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a *answer) error {
 	if len(codes) != len(asked) {
-		return &ProtocolError{Code: codec.ProtocolError, Detail: "SUBACK has another number of reason codes than SUBSCRIBE had filters [MQTT-3.8.4-6]"}
+		err := &ProtocolError{Code: codec.ProtocolError, Detail: "SUBACK has another number of reason codes than SUBSCRIBE had filters [MQTT-3.8.4-6]", Err: ErrWrongAck}
+		t.misansweredFilters(asked, err)
+		return err
 	}
 	var lost []lostRoute
 	var settled []*Subscription
@@ -146,7 +150,7 @@ func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a
 		if codes[i].IsError() {
 			err = refusal(codec.SUBACK, v, codes[i], a)
 		} else {
-			r.state, r.granted = routeGranted, QoS(codes[i])
+			r.state, r.granted, r.misanswers = routeGranted, QoS(codes[i]), 0
 		}
 		s, l := t.conclude(r, codes[i], err)
 		settled, lost = append(settled, s...), append(lost, l...)
@@ -282,8 +286,8 @@ func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Sub
 	return settled, lost
 }
 
-// due returns the routes to subscribe, in a stable order: those that the server
-// does not hold, or all.
+// due returns the routes to subscribe, in the order in which their filters were
+// subscribed first: those that the server does not hold, or all.
 func (t *routes) due(resumed, all bool) []*route {
 	var due []*route
 	for _, r := range t.filters {
@@ -301,7 +305,7 @@ func (t *routes) due(resumed, all bool) []*route {
 		r.state = routeWanted
 		due = append(due, r)
 	}
-	slices.SortFunc(due, func(a, b *route) int { return int(int64(a.ticket) - int64(b.ticket)) })
+	slices.SortFunc(due, func(a, b *route) int { return cmp.Compare(a.no, b.no) })
 	return due
 }
 

@@ -47,6 +47,7 @@ type config struct {
 	connectProps   *codec.Properties
 	queue          queueConfig
 	receiveMax     int
+	receiveMaxSet  bool // by WithReceiveMaximum
 	inboundLimit   int
 	always         bool // resubscribe even when the session was resumed
 	maxSubscribe   int  // filters in a packet
@@ -81,7 +82,7 @@ func defaults() config {
 		queue: queueConfig{
 			messages: 65536, bytes: 64 << 20, // bounded, and enough for a broker's restart
 			inflight5: 1024, // never above the server's Receive Maximum
-			inflight3: 64,   // nothing is announced there, and cloud services cut off at about 100
+			inflight3: 20,   // nothing is announced there; Mosquitto takes no more, and drops or cuts beyond
 		},
 		storeMemory:  16 << 20, // a second's worth of sending, to read ahead of the disk
 		receiveMax:   1024,     // our side of the same

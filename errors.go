@@ -34,7 +34,15 @@ var (
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
 	// ErrKeyInUse says that a message with that key is still under way.
 	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")
-	// ErrWrongAck says that the server answered with an acknowledgement of another kind.
+	// ErrWrongAck says that the server answered by a packet that is no answer to
+	// what it was sent: an acknowledgement of another kind, or a SUBACK or UNSUBACK
+	// with another number of codes. It is behind the [ProtocolError] that ends the
+	// link (section 4.8 of 3.1.1, 4.13 of 5.0); on the next what was answered so is
+	// sent again. A publish, Subscribe or UNSUBSCRIBE that got three links closed so
+	// is given up with it, and the Conn goes on.
+	//
+	// A QoS 2 publish that a 3.x server answers by PUBACK fails with it at once: the
+	// server took the message, and has no QoS 2. RabbitMQ is one; use QoS 1 there.
 	ErrWrongAck = errors.New("mqtt: acknowledged by the wrong kind of packet")
 
 	// ErrStale says that an acknowledgement is no longer owed.
@@ -56,7 +64,9 @@ var (
 
 	// ErrKeepAlive says that the server did not answer a ping in time.
 	ErrKeepAlive = errors.New("mqtt: no answer from the server within the ping timeout")
-	// ErrTakenOver says that another client connected with the same client identifier.
+	// ErrTakenOver says that another client connected with the same client identifier
+	// (reason code 0x8E, section 3.1.4). Only MQTT 5 can say so: on 3.x the server just
+	// closes the connection, which looks like any other loss of the network.
 	ErrTakenOver = errors.New("mqtt: session taken over by another client with the same client identifier")
 	// ErrInvalid is behind every [InvalidError].
 	ErrInvalid = errors.New("mqtt: invalid")
@@ -77,14 +87,16 @@ var (
 	ErrUnsupportedVersion = errors.New("mqtt: unsupported protocol version")
 )
 
-// ReasonError is a refusal by the server: a reason code of 0x80 or more, or a
-// 3.x return code other than 0.
+// ReasonError is a refusal by the server: a reason code of 0x80 or more (section
+// 2.4), or a 3.x return code other than 0.
 type ReasonError struct {
 	// Packet is the packet that carried the code.
 	Packet codec.Type
 	// Version is the protocol version of the link.
 	Version Version
-	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5.
+	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5. On 3.x a
+	// SUBACK refuses by 0x80, but some brokers send codes of MQTT 5 or of their
+	// own, in CONNACK too: such a code is kept as it came.
 	Code codec.ReasonCode
 	// Reason is the server's Reason String, empty when it gave none.
 	Reason string
@@ -108,15 +120,31 @@ func (e *ReasonError) Error() string {
 }
 
 func (e *ReasonError) codeName() string {
-	if e.Version != V5 && e.Packet == codec.CONNACK {
-		return codec.ConnectReturnCodeString(byte(e.Code))
+	if e.Version != V5 {
+		return e.codeName3()
 	}
 	return e.Code.String()
 }
 
+// codeName3 names a code of 3.x. One that 3.x does not have is often that of 5.0,
+// sent by a broker that speaks both: its name there is a hint.
+func (e *ReasonError) codeName3() string {
+	name := "failure"
+	if e.Packet == codec.CONNACK {
+		name = "Connection refused"
+		if !e.Code.IsError() {
+			return codec.ConnectReturnCodeString(byte(e.Code))
+		}
+	}
+	if hint := e.Code.String(); e.Code > codec.UnspecifiedError && !strings.HasPrefix(hint, "reason code") {
+		name += ", in MQTT 5.0 " + hint
+	}
+	return name
+}
+
 // Is matches the sentinels that stand for reason codes.
 func (e *ReasonError) Is(target error) bool {
-	if e.Version != V5 && e.Packet == codec.CONNACK {
+	if e.Version != V5 && e.Packet == codec.CONNACK && !e.Code.IsError() {
 		return target != nil && target == returnCodeSentinel(byte(e.Code))
 	}
 	return target != nil && target == reasonSentinel(e.Code)
@@ -161,7 +189,7 @@ func reasonSentinel(code codec.ReasonCode) error {
 type ProtocolError struct {
 	Code   codec.ReasonCode // what the DISCONNECT carried
 	Detail string           // what was wrong, and where
-	Err    error            // the codec's error, if the bytes were at fault
+	Err    error            // the codec's error if the bytes were at fault, [ErrWrongAck], or nil
 }
 
 // Error says what the server did wrong.
@@ -169,7 +197,7 @@ func (e *ProtocolError) Error() string {
 	return fmt.Sprintf("mqtt: protocol error by the server (0x%02X): %s", byte(e.Code), e.Detail)
 }
 
-// Unwrap returns the codec's error, if any.
+// Unwrap returns Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
 // InvalidError is a refusal of what the caller gave, before any I/O.
@@ -233,7 +261,9 @@ type PublishError struct {
 	// Topic is where the message was to go; empty for QoS 0 messages that share a Future.
 	Topic string
 	// MayHaveArrived says that the message, or a part of it, was handed to the
-	// network, so that the server may have it. When false the server has not.
+	// network, so that the server may have it. When false the server has not: it was
+	// not sent, or the server refused it, with a *[ReasonError] of PUBACK or PUBREC.
+	// A refusal of what had been sent on an earlier link too leaves it open.
 	MayHaveArrived bool
 	// Kept says that the session store holds the message, or may hold it since a
 	// commit hangs or its outcome is uncertain: a Conn made later with the same
@@ -244,10 +274,7 @@ type PublishError struct {
 
 // Error names the topic, the reason and whether the server may have the message.
 func (e *PublishError) Error() string {
-	where := "not sent"
-	if e.MayHaveArrived {
-		where = "the server may have it"
-	}
+	where := e.where()
 	if e.Kept {
 		where += "; kept in the session store"
 	}
@@ -255,6 +282,17 @@ func (e *PublishError) Error() string {
 		return fmt.Sprintf("mqtt: publish: %v (%s)", trimPrefix(e.Err), where)
 	}
 	return fmt.Sprintf("mqtt: publish to %q: %v (%s)", e.Topic, trimPrefix(e.Err), where)
+}
+
+// where says what became of the message.
+func (e *PublishError) where() string {
+	if e.MayHaveArrived {
+		return "the server may have it"
+	}
+	if r, ok := e.Err.(*ReasonError); ok && (r.Packet == codec.PUBACK || r.Packet == codec.PUBREC) {
+		return "refused by the server"
+	}
+	return "not sent"
 }
 
 // Unwrap returns the reason.

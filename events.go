@@ -11,7 +11,8 @@ import (
 // Event is something that happened to a Conn: one of [Connecting], [Connected],
 // [Disconnected], [Retrying], [Downgraded], [SubscriptionLost], [SlowConsumer],
 // [AckOverdue], [MessageDropped], [MessageUnmatched], [PublishSetAside],
-// [SessionResumed], [StoreFailed], [StoreDamaged] and [Closed].
+// [SessionResumed], [ReceiveMaximumExceeded], [StoreFailed], [StoreDamaged] and
+// [Closed].
 type Event interface {
 	// Info returns what all events have.
 	Info() EventInfo
@@ -169,6 +170,22 @@ type PublishSetAside struct {
 	Err      error  // what the last of the links ended with
 }
 
+// ReceiveMaximumExceeded says that a server sent more QoS 1 and 2 messages at once
+// than our Receive Maximum allows, so that the link ended with DISCONNECT 0x93
+// (section 3.3.4) [MQTT-3.3.4-9]. It is reported once for each server.
+type ReceiveMaximumExceeded struct {
+	EventInfo
+	// Server is the URL without user information.
+	Server string
+	// Announced is the Receive Maximum that the server went beyond.
+	Announced int
+	// Next is what later links to this server announce: 65,535, which no server can
+	// go beyond, or what [WithReceiveMaximum] gave.
+	Next int
+	// Advice says what helps when Next is not enough; else it is empty.
+	Advice string
+}
+
 // StoreFailed says that the session store could not write. The Futures of the
 // messages concerned have failed; what it had to note about messages that it
 // holds already is tried again. Or it could not read a message that waits there,
@@ -214,6 +231,8 @@ func (e PublishSetAside) with(i EventInfo) Event  { e.EventInfo = i; return e }
 func (e StoreFailed) with(i EventInfo) Event      { e.EventInfo = i; return e }
 func (e StoreDamaged) with(i EventInfo) Event     { e.EventInfo = i; return e }
 func (e Closed) with(i EventInfo) Event           { e.EventInfo = i; return e }
+
+func (e ReceiveMaximumExceeded) with(i EventInfo) Event { e.EventInfo = i; return e }
 
 // eventBuffer is how many events a listener may leave unread.
 const eventBuffer = 64

@@ -64,12 +64,14 @@ type answer struct {
 type Result struct {
 	// PacketID is the packet identifier last used, 0 at QoS 0 or before sending.
 	PacketID uint16
-	// Code is the reason code of the PUBACK, or at QoS 2 of the PUBREC: 0 for
-	// success, 0x10 when the server had no matching subscribers.
+	// Code is the reason code of the PUBACK, or at QoS 2 of the PUBREC, also when the
+	// PUBCOMP then reports a failure, whose code the Future's error has: 0 for
+	// success, 0x10 when the server had no matching subscribers. It is 0 for a PUBREC
+	// that an earlier process had.
 	Code codec.ReasonCode
-	// Reason is the server's Reason String, if it gave one.
+	// Reason is the server's Reason String in that packet, if it gave one.
 	Reason string
-	// User holds the user properties of the acknowledgement.
+	// User holds the user properties of that packet.
 	User []UserProperty
 }
 

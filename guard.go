@@ -51,7 +51,8 @@ func (s *supervisor) learn(l *link, err error) {
 func mayBeAnswer(err error) bool {
 	_, ours := errors.AsType[*ProtocolError](err)
 	_, disk := errors.AsType[*StoreError](err)
-	if ours || disk || errors.Is(err, errLocalClose) || errors.Is(err, ErrKeepAlive) || errors.Is(err, context.DeadlineExceeded) {
+	_, mute := errors.AsType[*noRoomError](err)
+	if ours || disk || mute || errors.Is(err, errLocalClose) || errors.Is(err, ErrKeepAlive) || errors.Is(err, context.DeadlineExceeded) {
 		return false // this side ended it
 	}
 	e, reason := errors.AsType[*ReasonError](err)
@@ -132,7 +133,7 @@ func (o *outbound) endQuiet(l *link) {
 func (s *supervisor) learnInbound(err error) {
 	p, ok := errors.AsType[*ProtocolError](err)
 	switch {
-	case !ok, errors.Is(err, errDisconnect3), exceededMaximum(err) && s.c.ledger.progress():
+	case !ok, errors.Is(err, errDisconnect3), errors.Is(err, ErrWrongAck), exceededMaximum(err) && s.c.ledger.progress():
 		s.poison, s.poisoned = "", 0
 	case p.Error() == s.poison:
 		s.poisoned++

@@ -3,12 +3,14 @@ package mqtt_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/mqtttest/server"
 )
 
 // overrun sends the messages from..to of QoS 2, which are more than the Receive
@@ -87,6 +89,105 @@ func TestB10_OverrunWithoutProgressEndsTheConn(t *testing.T) {
 		<-s.conn.Done()
 		if p, ok := errors.AsType[*mqtt.ProtocolError](s.conn.Err()); !ok || p.Code != codec.ReceiveMaximumExceeded {
 			t.Errorf("the Conn ended with %v", s.conn.Err())
+		}
+	})
+}
+
+// connectMaximum reads the Receive Maximum of a CONNECT on 5.0, 0 when it has none.
+// Mosquitto does not take a missing one for 65,535, as section 3.1.2.11.3 wants it.
+func connectMaximum(t *testing.T, packet []byte) int {
+	t.Helper()
+	var c codec.Connect
+	if err := c.Decode(packet[2:]); err != nil {
+		t.Fatal(err)
+	}
+	return int(c.Props.ReceiveMaximum)
+}
+
+// upAnnouncing takes the next connection and returns what its CONNECT announces.
+func (s *scripted) upAnnouncing(ack string) int {
+	s.t.Helper()
+	s.Wire = s.peer.Accept(s.t.Context())
+	packet := s.Handshake(ack)
+	synctest.Wait()
+	return connectMaximum(s.t, packet)
+}
+
+// A server that goes beyond the Receive Maximum that we announce by default gets
+// 65,535 from then on, in a session that is kept and in a clean one, which begins anew.
+func TestServerThatOverrunsTheDefaultIsAnnouncedTheMaximum(t *testing.T) {
+	for _, present := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
+			sub := s.subscribed("t", 2, mqtt.WithManualAck())
+			overrun(s, 0x34, 1, 1025)
+			s.Expect("E0 01 93")
+			s.ExpectEOF()
+			ev := await[mqtt.ReceiveMaximumExceeded](t, s.conn.Events())
+			if ev.Server != "mqtt://server:1883" || ev.Announced != 1024 || ev.Next != 65535 || ev.Advice != "" {
+				t.Errorf("%+v", ev)
+			}
+			if n := s.upAnnouncing(connack(mqtt.V5, present)); n != 65535 {
+				t.Fatalf("the next CONNECT announced %d", n)
+			}
+			if !present {
+				s.ExpectPacket() // SUBSCRIBE
+				s.suback(0x90, 2, 2)
+			}
+			overrun(s, 0x34, 1026, 4000)
+			s.ExpectNothing(time.Minute)
+			if n := sub.Stats().Pending; n < 1024 {
+				t.Errorf("%d messages wait", n)
+			}
+			s.recut(server.ConnackPresent)
+			for _, ev := range drainEvents(s.conn.Events()) {
+				if again, told := ev.(mqtt.ReceiveMaximumExceeded); told {
+					t.Errorf("told again: %+v", again)
+				}
+			}
+		})
+	}
+}
+
+// A value of the user's stays, and the event, which comes once, says what helps.
+func TestServerThatOverrunsASetReceiveMaximum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(2))
+		s.subscribed("t", 2).C()
+		events := s.conn.Events()
+		var told []mqtt.ReceiveMaximumExceeded
+		for link := range 4 {
+			overrun(s, 0x34, 3*link+1, 3*link+3)
+			s.Rest()
+			if n := s.upAnnouncing(connack(mqtt.V5, true)); n != 2 {
+				t.Errorf("CONNECT announced %d", n)
+			}
+			for _, ev := range drainEvents(events) {
+				if e, ok := ev.(mqtt.ReceiveMaximumExceeded); ok {
+					told = append(told, e)
+				}
+			}
+		}
+		if len(told) != 1 || told[0].Announced != 2 || told[0].Next != 2 || !strings.Contains(told[0].Advice, "WithReceiveMaximum") {
+			t.Errorf("%+v", told)
+		}
+	})
+}
+
+// Another server of the list is announced the default as before.
+func TestOnlyTheServerThatOverranIsAnnouncedTheMaximum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour), mqtt.WithServers("mqtt://other"))
+		s.subscribed("t", 2, mqtt.WithManualAck())
+		drainEvents(s.conn.Events())
+		overrun(s, 0x34, 1, 1025)
+		s.Rest()
+		want := map[string]int{"mqtt://server:1883": 65535, "mqtt://other:1883": 1024}
+		for range 4 {
+			at := await[mqtt.Connecting](t, s.conn.Events()).Server
+			if n := s.upAnnouncing(server.ConnackBusy); want[at] != n {
+				t.Errorf("%s was announced %d", at, n)
+			}
 		}
 	})
 }

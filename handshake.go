@@ -21,6 +21,8 @@ type attempt struct {
 	no      uint32      // of the link, if it comes to one
 	to      *addressTry // where it goes
 
+	receiveMax int // what CONNECT announces on 5.0
+
 	willless bool // leave the will out
 	speaks5  bool // the server has sent a packet of MQTT 5.0, by now
 }
@@ -255,8 +257,10 @@ func (a *attempt) properties() *codec.Properties {
 		p.SessionExpiry = wholeSeconds(cfg.session)
 		p.Present = p.Present.With(codec.PropSessionExpiryInterval)
 	}
-	if cfg.receiveMax < 65535 {
-		p.ReceiveMaximum = uint16(cfg.receiveMax)
+	if a.receiveMax < maxReceive || cfg.receiveMax < maxReceive {
+		// After an overrun 65,535 is said and not left out, which means the same:
+		// Mosquitto keeps to 20 for a client that leaves it out, and drops from its queue.
+		p.ReceiveMaximum = uint16(a.receiveMax)
 		p.Present = p.Present.With(codec.PropReceiveMaximum)
 	}
 	if cfg.inboundLimit < maxPacket {
@@ -380,7 +384,7 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 // agree works out what client and server may send.
 func (a *attempt) agree(ack *codec.Connack) agreed {
 	g := agreed{
-		version: a.version, receiveMaximum: 65535, maximumPacket: maxPacket, maximumQoS: 2,
+		version: a.version, ourReceiveMaximum: a.receiveMax, receiveMaximum: 65535, maximumPacket: maxPacket, maximumQoS: 2,
 		keepAlive: max(a.c.cfg.keepAlive, 0), sessionExpiry: a.c.cfg.session, sessionPresent: ack.SessionPresent,
 	}
 	if a.version == V31 {

@@ -40,8 +40,8 @@ const (
 	ackReleased                 // PUBREC taken: send PUBREL
 	ackRepeat                   // PUBREC again while PUBCOMP is awaited: PUBREL again
 	ackUnknown                  // PUBREC for no exchange: PUBREL with 0x92 on 5.0
-	ackViolation                // wrong kind for the exchange: on 5.0 the link ends
-	ackMismatch                 // the same on 3.x, where the exchange ends instead
+	ackViolation                // wrong kind for the exchange: the link ends (section 4.8)
+	ackMismatch                 // PUBACK for QoS 2 on 3.x, where the exchange ends instead
 )
 
 // freeID reports whether an identifier is not in use.
@@ -135,11 +135,11 @@ func (w *window) nextResend() *record {
 	return r
 }
 
-// ack takes a PUBACK, PUBREC or PUBCOMP and says what follows from it. When the
-// verdict is ackDone or ackMismatch, r has left the window.
+// ack takes a PUBACK, PUBREC or PUBCOMP for a publish and says what follows from
+// it. When the verdict is ackDone or ackMismatch, r has left the window.
 func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) (*record, verdict) {
 	r := w.ids.get(id)
-	if r == nil || r.state == recAside || r.state != recControl && r.wire != w.link {
+	if w.strange(r) {
 		// Unknown, or not yet sent again on this link: an answer to nothing.
 		if t == codec.PUBREC && (r == nil || r.state == recAside) {
 			return nil, ackUnknown
@@ -147,20 +147,18 @@ func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) 
 		return nil, ackIgnored
 	}
 	switch {
-	case r.state == recControl:
-		return r, w.wrongKind(v)
 	case t == codec.PUBACK && r.qos == 1:
 		w.finish(r)
 		return r, ackDone
 	case t == codec.PUBACK:
-		// RabbitMQ of old answers QoS 2 by PUBACK.
-		if v == V5 {
-			return r, ackViolation
+		// RabbitMQ of old answers a QoS 2 PUBLISH by PUBACK.
+		if v == V5 || r.state == recReleased {
+			return r, w.wrongKind(r)
 		}
 		w.finish(r)
 		return r, ackMismatch
 	case r.qos == 1:
-		return r, w.wrongKind(v)
+		return r, w.wrongKind(r)
 	case t == codec.PUBREC && r.state == recReleased:
 		return r, ackRepeat
 	case t == codec.PUBREC && code.IsError():
@@ -176,17 +174,21 @@ func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) 
 		w.finish(r)
 		return r, ackDone
 	default: // PUBCOMP before PUBREC
-		return r, w.wrongKind(v)
+		return r, w.wrongKind(r)
 	}
 }
 
-// wrongKind is the verdict on an acknowledgement of a kind that the exchange
-// cannot have. 3.x has no way to say so; there it changes nothing.
-func (w *window) wrongKind(v Version) verdict {
-	if v == V5 {
-		return ackViolation
-	}
-	return ackIgnored
+// strange reports whether r, which has the identifier of an acknowledgement, is no
+// publish that was sent on this link.
+func (w *window) strange(r *record) bool {
+	return r == nil || r.state == recAside || r.state == recControl || r.wire != w.link
+}
+
+// wrongKind is the verdict on an acknowledgement of a kind that the exchange of r
+// cannot have.
+func (w *window) wrongKind(r *record) verdict {
+	r.misanswered = true
+	return ackViolation
 }
 
 // answered ends the control exchange of id, nil when there is none.

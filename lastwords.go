@@ -73,8 +73,8 @@ func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 		// The text is left out if it does not fit [MQTT-3.14.2-3].
 		b, err = codec.AppendDisconnect(b[:at], l.version, &codec.Disconnect{Code: d.Code})
 	}
-	if err != nil {
-		return false
+	if err != nil || len(b)-at > l.agreed.maximumPacket {
+		return false // [MQTT-3.2.2-15]
 	}
 	last.buf, l.closing, l.closeBy = b, true, by
 	l.notify()
@@ -186,8 +186,8 @@ func (l *link) faultPacket() []byte {
 		return nil
 	}
 	b, err := codec.AppendDisconnect(nil, l.version, &codec.Disconnect{Code: p.Code})
-	if err != nil {
-		return nil
+	if err != nil || len(b) > l.agreed.maximumPacket {
+		return nil // [MQTT-3.2.2-15]
 	}
 	return b
 }

@@ -206,10 +206,17 @@ func (l *link) ping() {
 	o := l.conn.out
 	o.mu.Lock()
 	defer o.unlock()
+	if limit := l.agreed.maximumPacket; limit < pingSize {
+		l.kill(noRoom(codec.PINGREQ, pingSize, limit))
+		return
+	}
 	if o.append(l, codec.AppendPingreq) {
 		l.out.ping = true
 	}
 }
+
+// pingSize is the size of a PINGREQ.
+const pingSize = 2
 
 // pong notes how long the answer to a ping took. The PINGRESP may overtake the
 // writer's note of when the PINGREQ left; such a sample is skipped.

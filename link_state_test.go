@@ -44,10 +44,13 @@ func TestLinkStateRows(t *testing.T) {
 		{"AUTH unasked", mqtt.V5, "", "F0 00", "E0 01 82", 0x82}, // [MQTT-4.12.0-6]
 		{"AUTH 3.1.1", mqtt.V311, "", "F0 00", "", 0},
 		{"DISCONNECT 3.1.1", mqtt.V311, "", "E0 00", "", 0x82},
-		{"DISCONNECT with session expiry", mqtt.V5, "", "E0 07 00 05 1100000001", "E0 01 82", 0x82}, // [MQTT-3.14.2-2]
-		{"packet larger than ours", mqtt.V5, "", "30 FF FF FF 7F", "E0 01 95", 0x95},                // [MQTT-3.1.2-24]
-		{"topic alias", mqtt.V5, "", "30 07 0001 74 03 23 0001", "E0 01 94", 0x94},                  // [MQTT-3.1.2-27]
-		{"bad topic", mqtt.V5, "", "30 06 0003 612F23 00", "E0 01 90", 0x90},                        // [MQTT-3.3.2-2]
+		{"DISCONNECT with session expiry", mqtt.V5, "", "E0 07 00 05 1100000001", "E0 01 82", 0x82},      // [MQTT-3.14.2-2]
+		{"packet larger than ours", mqtt.V5, "", "30 FF FF FF 7F", "E0 01 95", 0x95},                     // [MQTT-3.1.2-24]
+		{"topic alias", mqtt.V5, "", "30 07 0001 74 03 23 0001", "E0 01 94", 0x94},                       // [MQTT-3.1.2-27]
+		{"wildcard in a topic", mqtt.V5, "", "30 06 0003 612F23 00", "E0 01 81", 0x81},                   // [MQTT-3.3.2-2]
+		{"wildcard in a QoS 2 topic", mqtt.V5, "", "34 06 0001 2B 0001 00", "E0 01 81", 0x81},            // [MQTT-3.3.2-2]
+		{"wildcard in a topic 3.1.1", mqtt.V311, "", "30 05 0003 612F23", "", 0x81},                      // [MQTT-3.3.2-2]
+		{"wildcard in a response topic", mqtt.V5, "", "30 09 0001 74 05 08 0002 612B", "E0 01 82", 0x82}, // [MQTT-3.3.2-14]
 		{"type 0", mqtt.V5, "", "00 00", "E0 01 81", 0x81},
 		{"PUBREL flags", mqtt.V5, "", "60 02 0001", "E0 01 81", 0x81}, // [MQTT-3.6.1-1]
 	} {

@@ -68,7 +68,9 @@ type Properties struct {
 	CorrelationData []byte
 	// User holds user properties in order.
 	User []UserProperty
-	// UTF8 says that the payload is UTF-8 text (Payload Format Indicator 1).
+	// UTF8 says that the payload is UTF-8 text (Payload Format Indicator 1, section
+	// 3.3.2.3.2). A message, or a will, with another payload is refused. A received
+	// payload is not checked: it is what the server sent, whatever it says of it.
 	UTF8 bool
 	// Key is not sent: it names the message here, at most 1,024 bytes, for
 	// [Conn.Lookup], and with a session store outlives the process. While a message
@@ -191,7 +193,8 @@ func wholeSeconds(d time.Duration) uint32 {
 }
 
 // messageProperties makes the properties of a received message, nil when it has
-// none but the subscription identifiers, which are this package's own.
+// none but the subscription identifiers, which are this package's own, or what
+// says no more than their absence.
 func messageProperties(p *codec.PublishView) *Properties {
 	raw := p.Props
 	if len(raw) == 0 || p.SubIDs == 1 && len(raw) == 1+varintSize(int(p.SubID)) {
@@ -199,6 +202,10 @@ func messageProperties(p *codec.PublishView) *Properties {
 	}
 	var w codec.Properties
 	raw.Decode(&w)
+	if w.PayloadFormat == 0 && w.MessageExpiry == 0 && w.ContentType == "" && w.ResponseTopic == "" &&
+		len(w.CorrelationData) == 0 && len(w.User) == 0 {
+		return nil
+	}
 	return &Properties{
 		UTF8:            w.PayloadFormat == 1,
 		Expiry:          time.Duration(w.MessageExpiry) * time.Second,

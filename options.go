@@ -286,7 +286,9 @@ func WithErrorPolicy(f func(error) Decision) ConnectOption {
 }
 
 // WithSurviveTakeover reconnects after another client took the session over,
-// in place of ending with [ErrTakenOver]. Two clients that do so fight.
+// in place of ending with [ErrTakenOver]. Two clients that do so fight. On 3.x a
+// takeover cannot be told from a lost network, so that a Conn always reconnects
+// there, and two clients with one client identifier fight.
 func WithSurviveTakeover() ConnectOption { return func(c *config) { c.survive = true } }
 
 // WithQueue sets the limits of what is accepted and not yet resolved, and what
@@ -317,9 +319,11 @@ func setLimit(to *int, n int) {
 // failing them with [ErrNotConnected].
 func WithQueueQoS0() ConnectOption { return func(c *config) { c.queue.keepQoS0 = true } }
 
-// WithMaxInflight sets how many QoS 1 and 2 publishes may be under way, 1 to
-// 65,535; never above the server's Receive Maximum. The default is 1,024 on
-// 5.0 and 64 on 3.x.
+// WithMaxInflight sets how many QoS 1 and 2 publishes may be in flight, 1 to
+// 65,535; never above the server's Receive Maximum (section 3.2.2.3.3). The default
+// is 1,024 on 5.0 and 20 on 3.x, where a server cannot say what it takes: Mosquitto
+// takes 20 by default, and beyond that cuts the link, or acknowledges a message and
+// drops it. Set more there only for a server that is known to take it.
 func WithMaxInflight(n int) ConnectOption {
 	return func(c *config) {
 		if n < 1 || n > 65535 {
@@ -331,21 +335,24 @@ func WithMaxInflight(n int) ConnectOption {
 }
 
 // WithReceiveMaximum sets how many QoS 1 and 2 messages the server may send
-// without acknowledgement on MQTT 5, 1 to 65,535. The default is 1,024.
+// without acknowledgement on MQTT 5, 1 to 65,535. Without it 1,024 are announced.
 //
-// A server that sends more is told so by DISCONNECT 0x93 and the link ends
-// (section 3.3.4); with [WithSession] what it sent beyond comes again on the next,
-// after the backoff, and without it the server forgets that. The Conn goes on for
-// as long as each link brings an exchange further, and ends with the
-// *[ProtocolError] after three in a row that bring none. For such a server, as
-// Mosquitto 2.0.11 is with a long backlog, set 65,535: nothing is then beyond.
+// A server that sends more, as Mosquitto 2.0.11 does with a long backlog or many
+// retained messages, is told so by DISCONNECT 0x93 and the link ends (section
+// 3.3.4), with a [ReceiveMaximumExceeded] event, once for each server. Without this
+// option the next links to that server announce 65,535, so that nothing is beyond. A
+// value that was set stays: with [WithSession] what the server
+// sent beyond comes again on the next link, after the backoff, and without it the
+// server forgets that, or begins anew. The Conn goes on for as long as each link
+// brings an exchange further, and ends with the *[ProtocolError] after three in a
+// row that bring none.
 func WithReceiveMaximum(n int) ConnectOption {
 	return func(c *config) {
 		if n < 1 || n > 65535 {
 			c.errs = append(c.errs, invalid("receive maximum", "", "must be 1 to 65,535"))
 			return
 		}
-		c.receiveMax = n
+		c.receiveMax, c.receiveMaxSet = n, true
 	}
 }
 

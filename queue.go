@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/millrace/mqtt/codec"
 )
@@ -43,6 +44,9 @@ func checkOutgoing(m *Message) (outgoing, error) {
 	if m.Properties != nil {
 		if err := checkProperties(m.Properties); err != nil {
 			return g, err
+		}
+		if m.Properties.UTF8 && !utf8.Valid(m.Payload) {
+			return g, invalid("payload", "", "is not UTF-8, and its properties say that it is")
 		}
 		if len(m.Properties.Key) > maxKey {
 			return g, invalid("key", m.Properties.Key, "longer than 1,024 bytes")

@@ -188,6 +188,9 @@ func (r *reader) publish(f *codec.Frame) error {
 func (r *reader) badTopic(p *codec.PublishView, err error) error {
 	code := codec.MalformedPacket
 	if e, ok := errors.AsType[*codec.Error](err); ok {
+		if e.Code == codec.TopicNameInvalid {
+			e.Code = code // that code is for a well-formed name that is not accepted (section 3.14.2.1)
+		}
 		code = e.Code
 	}
 	return &ProtocolError{Code: code, Detail: "PUBLISH with the bad topic " + quoteBytes(p.Topic) + ": " + problemOf(err), Err: err}

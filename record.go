@@ -52,6 +52,9 @@ type record struct {
 	again  bool   // its PUBLISH was sent on more than one link
 	deaths uint8  // links that died while it was the only suspect
 
+	misanswered bool  // the server answered it by the wrong kind of packet on this link
+	misanswers  uint8 // links that ended so
+
 	// With a session store; see keeper.
 	appKey   string     // the application's, "" for none
 	key      uint64     // of its records

@@ -24,6 +24,7 @@ type control struct {
 	packet   codec.Type
 	encode   func(dst []byte, v Version, id uint16) []byte
 	answered func(link uint32, codes []codec.ReasonCode, a *answer) error // an error ends the link
+	wrong    func(error)                                                  // answered by another kind of packet: the link ends; may be nil
 	dropped  func()                                                       // the link ended first; may be nil
 }
 
@@ -35,8 +36,9 @@ func (c *control) drop() {
 
 // controlAnswer is a control exchange whose answer came.
 type controlAnswer struct {
-	ctl  *control
-	fact ackFact
+	ctl   *control
+	fact  ackFact
+	wrong bool // it is of another kind
 }
 
 // acks hands the acknowledgements of one read to the window's goroutine.
@@ -91,7 +93,7 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	}
 	for i := range w.answers {
 		a := &w.answers[i]
-		if err := a.ctl.answered(no, a.fact.codes, a.fact.answer); err != nil && l != nil {
+		if err := a.take(no); err != nil && l != nil {
 			l.kill(err)
 		}
 	}
@@ -114,7 +116,8 @@ func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswe
 		return answers // of a link that has ended: its acknowledgements are void with it
 	}
 	for i := range facts {
-		if f := &facts[i]; f.ofControl() {
+		f := &facts[i]
+		if r := o.win.ids.get(f.id); f.ofControl() || r != nil && r.state == recControl {
 			answers = o.takeAnswer(l, f, answers)
 		} else {
 			o.takeAck(l, f)
@@ -145,20 +148,20 @@ func (o *outbound) takeAck(l *link, f *ackFact) {
 func (o *outbound) takeAnswer(l *link, f *ackFact, answers []controlAnswer) []controlAnswer {
 	r := o.win.ids.get(f.id)
 	switch {
-	case r == nil || r.state != recControl:
-		if r != nil && l.version == V5 {
-			l.kill(wrongAck(f))
-		}
+	case r != nil && r.state == recControl && r.misanswered:
+		o.stats.ignoredAcks++ // it ends with the link
+	case r != nil && r.state == recControl && f.typ == r.ctl.answer():
+		o.win.answered(f.id)
+		answers = append(answers, controlAnswer{ctl: r.ctl, fact: *f})
+		o.recycle(r)
+	case r != nil && r.state == recControl:
 		o.stats.ignoredAcks++
-	case r.ctl.packet == codec.SUBSCRIBE != (f.typ == codec.SUBACK):
-		if l.version == V5 {
-			l.kill(wrongAck(f))
-		}
+		o.win.wrongKind(r)
+		answers = append(answers, controlAnswer{ctl: r.ctl, fact: *f, wrong: true})
+	case o.win.strange(r):
 		o.stats.ignoredAcks++
 	default:
-		o.win.answered(f.id)
-		answers = append(answers, controlAnswer{r.ctl, *f})
-		o.recycle(r)
+		o.carryOut(l, f, r, o.win.wrongKind(r))
 	}
 	return answers
 }
@@ -192,10 +195,10 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 	case ackDone:
 		o.concluded(l, f, r)
 	case ackMismatch:
-		o.end(r, ErrWrongAck)
+		o.end(r, errTakenAtQoS1)
 	case ackViolation:
 		o.stats.ignoredAcks++
-		l.kill(wrongAck(f))
+		l.kill(wrongAck(f.typ))
 	}
 }
 
@@ -210,10 +213,12 @@ func (o *outbound) concluded(l *link, f *ackFact, r *record) {
 		if f.answer != nil {
 			e.Reason, e.User = f.answer.reason, f.answer.user
 		}
-		r.fut.setAnswer(f.code, f.answer)
+		if f.typ != codec.PUBCOMP { // else the code that counts was PUBREC's
+			r.fut.setAnswer(f.code, f.answer)
+		}
 		o.end(r, e)
 	case f.typ == codec.PUBCOMP:
-		o.end(r, nil) // the code that counts was PUBREC's
+		o.end(r, nil)
 	case r.held:
 		r.fut.setAnswer(f.code, f.answer)
 		o.end(r, nil)
@@ -264,6 +269,14 @@ func (o *outbound) owe(l *link, packets []byte) bool {
 	if o.link != l || l.closing {
 		return false
 	}
+	if limit := l.agreed.maximumPacket; limit < maxAck {
+		fit, err := fitAcks(packets, limit)
+		if err != nil {
+			l.kill(err)
+			return false
+		}
+		packets = fit
+	}
 	b := l.out
 	b.buf = append(b.buf, packets...)
 	l.signal()
@@ -280,10 +293,6 @@ func (o *outbound) pay(no uint32, packets []byte) bool {
 	defer o.unlock()
 	l := o.link
 	return l != nil && l.no == no && o.owe(l, packets)
-}
-
-func wrongAck(f *ackFact) error {
-	return &ProtocolError{Code: codec.ProtocolError, Detail: f.typ.String() + " for an exchange of another kind"}
 }
 
 // wrote tells that the writer of l has written b (err nil) or failed to. It

@@ -120,6 +120,7 @@ func (o *outbound) down(l *link, cause error) {
 		o.release(b)
 	}
 	l.out, l.more = new(outbuf), nil
+	o.countMisanswers()
 	o.admitWaiters()
 	o.checkFlush()
 }
@@ -279,6 +280,8 @@ type agreed struct {
 	sessionPresent bool
 	assignedID     string
 	responseInfo   string
+
+	ourReceiveMaximum int // what our CONNECT announced, on 5.0
 }
 
 // carries returns why the link cannot carry g, or nil.

@@ -27,9 +27,14 @@ type routes struct {
 	lastID  uint32            // subscription identifier given last
 	tickets uint64
 	joins   uint64        // subscriptions that joined so far
+	routed  uint64        // filters that came so far
 	catch   *Subscription // takes what matches nothing
 	backlog backlog
 	limits  *agreed // of the current link; nil while offline
+
+	// misremoved counts the links that ended for a wrong answer to the UNSUBSCRIBE
+	// of a filter; nil while there were none.
+	misremoved map[string]uint8
 }
 
 // routeState is what the server knows of a route.
@@ -53,10 +58,13 @@ type route struct {
 	state   routeState
 	asked   time.Time // when the last SUBSCRIBE left
 	ticket  uint64    // of the last SUBSCRIBE: only its answer counts
+	no      uint64    // order in which the filters were subscribed first
 	granted QoS
 	subID   uint32 // MQTT 5, 0 for none
 	replay  bool   // asked again though the members have it already
 	members []member
+
+	misanswers uint8 // links in a row that ended for a wrong answer to its SUBSCRIBE
 
 	// newcomers says that the last SUBSCRIBE is for the members marked fresh:
 	// they alone take the retained copies that it brings.
@@ -292,7 +300,8 @@ func (t *routes) join(s *Subscription, f Filter) *route {
 	r := t.filters[f.Filter]
 	switch {
 	case r == nil:
-		r = &route{filter: f.Filter}
+		t.routed++
+		r = &route{filter: f.Filter, no: t.routed}
 		t.filters[f.Filter] = r
 		t.trie.insert(f.Filter, r)
 		delete(t.removed, f.Filter)

@@ -18,6 +18,7 @@ type supervisor struct {
 	next     int                // index of the server to try next
 	versions map[string]Version // that worked, by server
 	speaks5  map[string]bool    // servers that have sent a packet of MQTT 5.0
+	overran  map[string]bool    // servers that went beyond our Receive Maximum
 	orders   map[string]*addressOrder
 	asked    int           // servers tried in the last round
 	refused  int           // those of them that refuse every version
@@ -36,7 +37,7 @@ type supervisor struct {
 // other until the Conn closes or gives up, and is the last but one to end.
 func (c *Conn) supervise(first chan<- error) {
 	s := &supervisor{
-		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
+		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, overran: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
 	}
 	err := s.loop()
 	c.finish(err)
@@ -234,7 +235,8 @@ func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Cr
 		if i > 0 {
 			c.emit(Connecting{Server: key, Version: v, Attempt: s.failures + 1})
 		}
-		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key]}
+		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key],
+			receiveMax: s.receiveMaximum(key)}
 		l, err := s.dial(ctx, a, i > 0)
 		s.speaks5[key] = a.speaks5
 		if err == nil {
@@ -319,6 +321,7 @@ func (s *supervisor) run(l *link) error {
 	err := l.run()
 	stop()
 	c.linkDown(l, err)
+	s.overrun(l, err)
 	s.lastUp = time.Since(l.began)
 	s.learn(l, err)
 	return err
@@ -372,7 +375,7 @@ func (c *Conn) receiveMaximum(l *link) int {
 	if l.version != V5 {
 		return 0
 	}
-	return c.cfg.receiveMax
+	return l.agreed.ourReceiveMaximum
 }
 
 // tellDowngrades reports what the server grants less of than was asked for.

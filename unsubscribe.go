@@ -182,6 +182,7 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 	t.tickets++
 	for _, f := range filters {
 		t.removed[f] = t.tickets
+		delete(t.misremoved, f)
 	}
 	t.backlog.unwant(filters)
 	if t.limits == nil {
@@ -208,7 +209,7 @@ func (t *routes) unsubscribePackets(filters []string) (all [][]string) {
 	from, size := 0, 0
 	for i, f := range filters {
 		n := filterSize(f)
-		if i > from && (i-from >= t.conn.cfg.maxSubscribe || !t.fits(size+n)) {
+		if i > from && (i-from >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
 			all = append(all, filters[from:i])
 			from, size = i, 0
 		}
@@ -238,9 +239,14 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 		},
 		answered: func(_ uint32, codes []codec.ReasonCode, a *answer) error {
 			t.mu.Lock()
-			defer t.mu.Unlock()
-			return t.unsubscribed(v, filters, wished, codes, a, p)
+			err := t.unsubscribed(v, filters, wished, codes, a, p)
+			t.mu.Unlock()
+			if err != nil {
+				t.misansweredRemoval(filters, wished, err)
+			}
+			return err
 		},
+		wrong:   func(cause error) { t.misansweredRemoval(filters, wished, cause) },
 		dropped: func() { p.answered(nil, ErrLinkLost) },
 	}
 }
@@ -249,7 +255,7 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 // was wished later: filters may have been subscribed in between. mu is held.
 func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
 	if v == V5 && len(codes) != len(filters) {
-		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]"}
+		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]", Err: ErrWrongAck}
 		p.answered(nil, err)
 		return err
 	}
@@ -266,6 +272,7 @@ func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, code
 		results = append(results, r)
 		if t.removed[f] == wished[i] {
 			delete(t.removed, f)
+			delete(t.misremoved, f)
 		}
 	}
 	p.answered(results, refused)

@@ -238,6 +238,9 @@ func (d *modelDisk) crash(m *outModel) {
 			p.told = p.told || e.fut == p.fut // the same
 		}
 	}
+	for _, p := range m.pubs {
+		p.wrong, p.accused, p.accusals = false, 0, 0 // only the process knew
+	}
 	d.crashes++
 	d.Session.Close()
 	d.b, d.taken = storeBatch{}, false

@@ -29,6 +29,9 @@ import (
 //   - a Future resolves once and truthfully: nil only after the acknowledgement
 //     (QoS 0: the write), MayHaveArrived false only if the broker never had it,
 //     and not while the writer reads the payload; QoS 2 reaches the broker once;
+//   - what the broker answers by the wrong kind of packet ends the link, and fails
+//     with ErrWrongAck when three links ended so, not before; on 3.x a PUBACK for
+//     QoS 2 fails it at once;
 //   - Flush is through when, and only when, all that was accepted is resolved;
 //   - nothing that can move waits while everybody sleeps;
 //   - at the end nothing is left: no place taken, no identifier but those set aside.
@@ -80,7 +83,9 @@ type modelPub struct {
 	id        uint16 // there
 	acked     bool   // the positive final acknowledgement was handed over
 	nacked    bool
-	wrong     bool   // PUBACK for QoS 2
+	wrong     bool   // PUBACK for QoS 2 on 3.x, or three links ended for wrong answers
+	accused   uint32 // link on which it was answered wrongly last
+	accusals  int    // links that ended so
 	released  bool   // PUBREC was handed over
 	recSeq    int    // order of the PUBRECs
 	relLink   uint32 // link of the last PUBREL
@@ -106,6 +111,7 @@ type outModel struct {
 	rng     *rand.Rand
 	tracing bool
 	large   bool // many large payloads
+	hostile bool // the broker answers wrongly, again and again
 	trace   []string
 
 	o       *outbound
@@ -188,6 +194,7 @@ func newOutModel(seed uint64, tracing bool) *outModel {
 		cfg.bytes, cfg.messages, m.large = 4<<20, 200, true
 	}
 	m.v = []Version{V31, V311, V5, V5}[rng.IntN(4)]
+	m.hostile = rng.IntN(5) == 0
 	m.o = newOutbound(cfg, m.event)
 	m.o.win.maxID = uint16(2 + rng.IntN(14))
 	if m.large && rng.IntN(2) == 0 {
@@ -215,6 +222,10 @@ func (m *outModel) event(ev Event) {
 func (m *outModel) step() {
 	if m.disk != nil && m.rng.IntN(4) == 0 {
 		m.disk.step(m)
+		return
+	}
+	if m.hostile && m.rng.IntN(5) == 0 {
+		m.wrongAck()
 		return
 	}
 	switch n := m.rng.IntN(100); {
@@ -530,8 +541,14 @@ func (m *outModel) wrongAck() {
 	if m.l == nil || m.l.killed() {
 		return
 	}
-	kinds := []codec.Type{codec.PUBACK, codec.PUBREC, codec.PUBCOMP, codec.SUBACK}
-	f := ackFact{typ: kinds[m.rng.IntN(4)], id: uint16(1 + m.rng.IntN(int(m.o.win.maxID)))}
+	kinds := []codec.Type{codec.PUBACK, codec.PUBREC, codec.PUBCOMP, codec.SUBACK, codec.UNSUBACK}
+	f := ackFact{typ: kinds[m.rng.IntN(5)], id: uint16(1 + m.rng.IntN(int(m.o.win.maxID)))}
+	for _, p := range m.live {
+		if m.hostile && p.accusals > 0 && p.fut.PacketID() != 0 {
+			f.id = p.fut.PacketID() // the same one again
+			break
+		}
+	}
 	r := m.o.win.ids.get(f.id)
 	if len(m.o.inbox) > 0 {
 		return // what the identifier stands for is about to change
@@ -541,10 +558,7 @@ func (m *outModel) wrongAck() {
 		if f.typ == codec.PUBREC {
 			m.strangers[f.id]++
 		}
-	case r.state == recSent && r.wire != m.l.no:
-		if f.typ == codec.SUBACK {
-			return
-		}
+	case (r.state == recSent || r.state == recReleased) && r.wire != m.l.no:
 		// Not sent again yet: must change nothing.
 	case r.state == recSent && r.qos == 2 && f.typ == codec.PUBACK && m.linkOpen[f.id] != nil:
 		if m.disk != nil {
@@ -552,9 +566,15 @@ func (m *outModel) wrongAck() {
 		}
 		if m.v != V5 {
 			m.takenWrong(f.id)
+		} else {
+			m.accuse(r)
 		}
-	case r.state == recSent && r.qos == 2 && f.typ == codec.PUBCOMP:
+	case r.state == recSent && r.qos == 2 && (f.typ == codec.PUBCOMP || f.ofControl()):
+		m.accuse(r)
 	case r.state == recSent && r.qos == 1 && f.typ != codec.PUBACK:
+		m.accuse(r)
+	case r.state == recReleased && (f.typ == codec.PUBACK || f.ofControl()):
+		m.accuse(r)
 	case r.state == recControl && f.typ != codec.SUBACK:
 	default:
 		return
@@ -562,6 +582,30 @@ func (m *outModel) wrongAck() {
 	m.logf("wrong ack %v %d", f.typ, f.id)
 	m.o.acks(m.l, []ackFact{f})
 	m.turn()
+}
+
+// accuse notes that the publish of r is answered by the wrong kind of packet.
+func (m *outModel) accuse(r *record) {
+	for _, p := range m.live {
+		if p.fut == r.fut {
+			p.accused = m.no
+		}
+	}
+}
+
+// closedForWrongAcks notes that the link ended for them: what got three closed so
+// must fail, unless its acknowledgement came on the same link.
+func (m *outModel) closedForWrongAcks() {
+	for _, p := range m.live {
+		if p.accused != m.no {
+			continue
+		}
+		if p.accused = 0; p.fut.Err() != ErrPending || p.acked || p.nacked {
+			continue
+		}
+		p.accusals++
+		p.wrong = p.wrong || p.accusals >= misanswerLimit
+	}
 }
 
 // takenWrong notes that the server took PUBACK for the end of a QoS 2 exchange.
@@ -692,6 +736,7 @@ func (m *outModel) cut() {
 		m.done(err)
 	}
 	m.logf("cut")
+	m.closedForWrongAcks()
 	l := m.l
 	m.o.down(l, errors.New("cut"))
 	m.l = nil
@@ -797,8 +842,8 @@ func (m *outModel) resolvedNow(p *modelPub) {
 	if _, nack := errors.AsType[*ReasonError](err); nack && !p.nacked {
 		m.failf("%v was not refused: %v", p, err)
 	}
-	if errors.Is(err, ErrCanceled) && !p.canceled || errors.Is(err, ErrWrongAck) && !p.wrong {
-		m.failf("%v: %v", p, err)
+	if errors.Is(err, ErrCanceled) && !p.canceled || errors.Is(err, ErrWrongAck) != p.wrong {
+		m.failf("%v, answered wrongly %v: %v", p, p.wrong, err)
 	}
 }
 

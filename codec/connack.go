@@ -3,7 +3,7 @@ package codec
 // Connack is the server's answer to CONNECT, section 3.2.
 type Connack struct {
 	SessionPresent bool        // always false in 3.1, which has no such flag
-	Code           ReasonCode  // in 3.x the return code 0 to 5, see ConnectReturnCodeString
+	Code           ReasonCode  // in 3.x the return code: 0 to 5, see ConnectReturnCodeString, or another refusal
 	Props          *Properties // MQTT 5.0 only, nil when there are none
 
 	// Short says that a CONNACK of 3.x form stands where one of 5.0 was
@@ -43,7 +43,7 @@ func isVersionRefusal(c ReasonCode) bool {
 
 // reasonCode checks the code that was just read.
 func (c *cursor) reasonCode(v Version, code ReasonCode) {
-	if c.err == nil && !code.ValidFor(c.t, v) {
+	if c.err == nil && !code.ValidFor(c.t, v) && !code.refuses(c.t, v) {
 		c.fail(errReasonCode(c.t, v, c.off-1, code))
 	}
 }

@@ -39,7 +39,6 @@ func TestConnackMalformed(t *testing.T) {
 		{"flags in a version refusal", V5, "2002 02 01", MalformedPacket},
 		{"code not in its table [MQTT-3.2.2-8]", V5, "2003 00 01 00", ProtocolError},
 		{"code not in its table [MQTT-3.2.2-8]", V5, "2003 00 FF 00", ProtocolError},
-		{"reserved return code", V311, "2002 00 06", ProtocolError},
 		{"property length missing", V5, "2002 00 00", MalformedPacket},
 		{"3.x refusal of another kind", V5, "2002 00 05", ProtocolError},
 		{"property length > packet", V5, "2003 00 00 05", MalformedPacket},
@@ -57,6 +56,18 @@ func TestConnackMalformed(t *testing.T) {
 		{"empty", V5, "2000", MalformedPacket},
 		{"wrong header flags", V5, "2103 00 00 00", MalformedPacket},
 	})
+}
+
+// A return code that 3.x reserves is a refusal all the same.
+func TestConnackOf3RefusesByAnyCode(t *testing.T) {
+	for _, v := range []Version{V31, V311} {
+		for code := 1; code <= 0xFF; code++ {
+			var p Connack
+			if err := p.Decode(v, []byte{0, byte(code)}); err != nil || p.Code != ReasonCode(code) {
+				t.Errorf("%s, %02x: %+v, %v", v, code, p, err)
+			}
+		}
+	}
 }
 
 func TestConnackEncodeRefuses(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -39,6 +40,9 @@ func FuzzDecode(f *testing.F) {
 // checkAgain encodes p, decodes the result and compares.
 func checkAgain(t *testing.T, v Version, p any) {
 	t.Helper()
+	if readOnly(v, p) {
+		return
+	}
 	wire, err := appendPacket(nil, v, p)
 	if err != nil {
 		t.Fatalf("%+v decoded and does not encode: %v", p, err)
@@ -50,6 +54,17 @@ func checkAgain(t *testing.T, v Version, p any) {
 	if !samePacket(p, again) {
 		t.Fatalf("%+v became %+v on the way through % x", p, again, wire)
 	}
+}
+
+// readOnly reports whether p has a refusal that is read and never written.
+func readOnly(v Version, p any) bool {
+	switch p := p.(type) {
+	case *Connack:
+		return !p.Short && p.Code.refuses(CONNACK, v) && !p.Code.ValidFor(CONNACK, v)
+	case *Suback:
+		return slices.ContainsFunc(p.Codes, func(c ReasonCode) bool { return c.refuses(SUBACK, v) && !c.ValidFor(SUBACK, v) })
+	}
+	return false
 }
 
 // samePacket compares packets by what they say: the order in which properties

@@ -127,6 +127,11 @@ func (p *PublishView) Decode(v Version, flags byte, body []byte) error {
 		return nil
 	}
 	if err := checkTopicName(p.Topic); err != nil {
+		if err.Code == TopicNameInvalid {
+			// Of a packet that came [MQTT-3.3.2-2]. TopicNameInvalid is for a name
+			// that is well formed and not accepted (section 3.14.2.1).
+			err.Code = MalformedPacket
+		}
 		return err.in(PUBLISH, 2, "topic name")
 	}
 	return nil

@@ -26,6 +26,14 @@ func (c ReasonCode) ValidFor(t Type, v Version) bool {
 	return strings.IndexByte(codesOf(t, v), byte(c)) >= 0
 }
 
+// refuses reports whether a 3.x server says by c that it refuses the CONNECT or
+// one filter, though c is not in the table of that version: brokers that speak
+// several versions send the codes of 5.0 there, as ejabberd does. Such a code is
+// read and never written.
+func (c ReasonCode) refuses(t Type, v Version) bool {
+	return v != V5 && (t == SUBACK && c.IsError() || t == CONNACK && c != Success)
+}
+
 func codesOf(t Type, v Version) string {
 	if v != V5 {
 		return codesOf3(t)

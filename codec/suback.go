@@ -3,7 +3,7 @@ package codec
 // Suback answers SUBSCRIBE, section 3.9.
 type Suback struct {
 	PacketID uint16       // that of the request
-	Codes    []ReasonCode // one for each filter, in their order; in 3.x 0, 1, 2 or 0x80
+	Codes    []ReasonCode // one for each filter, in their order; in 3.x 0, 1, 2 or, as a refusal, 0x80 and above
 	Props    *Properties  // MQTT 5.0 only, nil when there are none
 }
 

@@ -1,0 +1,120 @@
+package mqtt
+
+import (
+	"fmt"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// This file is about acknowledgements of a kind that the exchange cannot have: the
+// link ends (section 4.8 of 3.1.1, 4.13 of 5.0), and what was sent is sent again on
+// the next. What got misanswerLimit links closed so is given up alone, so that the
+// Conn goes on.
+
+// misanswerLimit is how many links may end for wrong answers to one exchange.
+const misanswerLimit = 3
+
+// errTakenAtQoS1 is how a QoS 2 publish fails that a 3.x server answered by PUBACK.
+var errTakenAtQoS1 = fmt.Errorf("%w: PUBACK for QoS 2: the server took the message and has no QoS 2, as RabbitMQ; publish at QoS 1 there", ErrWrongAck)
+
+// wrongAck is why a link ends.
+func wrongAck(t codec.Type) error {
+	return &ProtocolError{Code: codec.ProtocolError, Detail: t.String() + " for an exchange of another kind", Err: ErrWrongAck}
+}
+
+// misanswered is why an exchange is given up.
+func misanswered(detail string) error {
+	return fmt.Errorf("%w on %d links%s", ErrWrongAck, misanswerLimit, detail)
+}
+
+// countMisanswers counts the link that ends for the publishes that were answered
+// wrongly on it. What is given up keeps its packet identifier, since the server may
+// hold a part of the exchange.
+func (o *outbound) countMisanswers() {
+	for _, l := range []*recordList{&o.win.order, &o.win.released} {
+		for r := l.head; r != nil; {
+			next := r.next
+			if r.misanswered {
+				r.misanswered = false
+				if r.misanswers++; r.misanswers >= misanswerLimit {
+					o.win.setAside(r)
+					o.settle(r, misanswered(""))
+				}
+			}
+			r = next
+		}
+	}
+}
+
+// answer is the type of packet that answers c.
+func (c *control) answer() codec.Type {
+	if c.packet == codec.SUBSCRIBE {
+		return codec.SUBACK
+	}
+	return codec.UNSUBACK
+}
+
+// take hands the answer to its owner; an error ends the link.
+func (a *controlAnswer) take(link uint32) error {
+	if !a.wrong {
+		return a.ctl.answered(link, a.fact.codes, a.fact.answer)
+	}
+	err := wrongAck(a.fact.typ)
+	if a.ctl.wrong != nil {
+		a.ctl.wrong(err)
+	}
+	return err
+}
+
+// misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are
+// asked for in packets of their own next; those that had their share are given up.
+func (t *routes) misansweredFilters(asked []asking, cause error) {
+	var settled []*Subscription
+	var lost []lostRoute
+	t.mu.Lock()
+	for _, q := range asked {
+		r := q.r
+		if r.ticket != q.ticket || t.filters[r.filter] != r {
+			continue // asked again since, or removed
+		}
+		if r.misanswers++; r.misanswers < misanswerLimit {
+			continue
+		}
+		r.misanswers = 0
+		s, l := t.conclude(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
+		settled, lost = append(settled, s...), append(lost, l...)
+	}
+	t.changed()
+	t.mu.Unlock()
+	t.conn.tellSubscribed(settled, lost)
+}
+
+// misansweredRemoval is the same for an UNSUBSCRIBE. A filter that is given up stays
+// subscribed at the server; what comes for it is acknowledged and counted.
+func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause error) {
+	t.mu.Lock()
+	gaveUp := t.countRemovals(filters, wished)
+	t.mu.Unlock()
+	for _, f := range gaveUp {
+		t.conn.info("unsubscribing given up", "filter", f, "error", cause)
+	}
+}
+
+// countRemovals counts the link that ends, and returns the filters that are given up.
+// mu is held.
+func (t *routes) countRemovals(filters []string, wished []uint64) (gaveUp []string) {
+	for i, f := range filters {
+		if t.removed[f] != wished[i] {
+			continue // wished anew, or subscribed again
+		}
+		if t.misremoved == nil {
+			t.misremoved = map[string]uint8{}
+		}
+		if t.misremoved[f]++; t.misremoved[f] >= misanswerLimit {
+			delete(t.removed, f)
+			delete(t.misremoved, f)
+			gaveUp = append(gaveUp, f)
+		}
+	}
+	return gaveUp
+}
