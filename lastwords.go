@@ -56,8 +56,8 @@ func lastBy(ctx context.Context) time.Time {
 }
 
 // disconnect puts a DISCONNECT behind everything in the buffer. The link ends when
-// the server has closed the connection behind it, or at the time by. It reports
-// whether the link could take it.
+// the server has closed the connection behind it, or at the time by; at once when
+// the server takes no packet of that size. It reports whether the link could take it.
 func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 	l.leaving.Store(true)
 	o := l.conn.out
