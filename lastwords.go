@@ -74,7 +74,8 @@ func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 		b, err = codec.AppendDisconnect(b[:at], l.version, &codec.Disconnect{Code: d.Code})
 	}
 	if err != nil || len(b)-at > l.agreed.maximumPacket {
-		return false // [MQTT-3.2.2-15]
+		l.kill(errLocalClose) // there is no other way [MQTT-3.2.2-15]
+		return false
 	}
 	last.buf, l.closing, l.closeBy = b, true, by
 	l.notify()
