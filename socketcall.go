@@ -120,7 +120,7 @@ const attemptGrace = faultWords + killTime
 // made is what came of an attempt.
 type made struct {
 	attempt attempt
-	to      reach
+	to      addressTry
 	link    *link
 	err     error
 }
