@@ -93,7 +93,7 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	}
 	for i := range w.answers {
 		a := &w.answers[i]
-		if err := a.take(no); err != nil && l != nil {
+		if err := a.take(no); err != nil && l != nil && !o.saysGoodbye(l) {
 			l.kill(err)
 		}
 	}
@@ -198,7 +198,9 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 		o.end(r, errTakenAtQoS1)
 	case ackViolation:
 		o.stats.ignoredAcks++
-		l.kill(wrongAck(f.typ))
+		if !l.closing { // behind our DISCONNECT it is the server that closes
+			l.kill(wrongAck(f.typ))
+		}
 	}
 }
 

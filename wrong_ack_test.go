@@ -350,6 +350,28 @@ func TestUnsubackWithTheWrongNumberOfCodesGivesUpTheUnsubscribe(t *testing.T) {
 	})
 }
 
+// Behind our DISCONNECT it changes nothing: closing first would make the server drop
+// what it has not read.
+func TestWrongAckBehindDisconnectLeavesTheCloseToTheServer(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		s := script(t, v, mqtt.WithCloseTimeout(4*time.Second))
+		s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+		s.expectPublish(0x32, 1, "t", "")
+		if _, err := s.conn.Subscribe(t.Context(), "f", mqtt.WithoutWaiting()); err != nil {
+			t.Fatal(err)
+		}
+		s.ExpectBytes(rawSubscribe(v, 2, 1, "f", 1))
+		go s.conn.Close()
+		time.Sleep(3 * time.Second)
+		s.Expect("E0 00")
+		s.wrong(0x50, 1, 1)
+		s.wrong(0xB0, 2, 1)
+		s.ExpectNothing(400 * time.Millisecond)
+		s.Close()
+		<-s.conn.Done()
+	})
+}
+
 func or(a, b byte) byte {
 	if a != 0 {
 		return a
