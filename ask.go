@@ -25,7 +25,7 @@ func (t *routes) ask(rs []*route) {
 	if t.limits == nil {
 		return
 	}
-	for _, packet := range t.packets(rs) {
+	for _, packet := range t.packets(rs, t.conn.out.probesLink()) {
 		t.conn.out.control(t.subscribe(packet))
 	}
 }
@@ -46,14 +46,15 @@ func (t *routes) packetSize(filters int) int {
 	return 1 + varintSize(n) + n
 }
 
-// packets divides rs into SUBSCRIBE packets. mu is held.
-func (t *routes) packets(rs []*route) [][]*route {
+// packets divides rs into SUBSCRIBE packets, of one filter each when alone is set. mu
+// is held.
+func (t *routes) packets(rs []*route, alone bool) [][]*route {
 	var all [][]*route
 	var cur []*route
 	size := 0
 	for _, r := range rs {
 		n := filterSize(r.filter)
-		if len(cur) > 0 && (len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
+		if len(cur) > 0 && (alone || len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
 			all = append(all, cur)
 			cur, size = nil, 0
 		}
@@ -90,18 +91,14 @@ func (t *routes) subscribe(packet []*route) *control {
 		}
 		p.Props = &codec.Properties{SubscriptionIDs: []uint32{id}}
 	}
-	now := time.Now()
 	for _, r := range packet {
 		t.tickets++
-		r.ticket, r.state, r.asked, r.subID = t.tickets, routeAsked, now, id
+		r.ticket, r.state, r.subID = t.tickets, routeAsked, id
 		p.Subscriptions = append(p.Subscriptions, r.wire(v))
 		asked = append(asked, asking{r, r.ticket})
-		for _, m := range r.members {
-			m.sub.asked = now
-		}
 	}
 	t.changed()
-	return &control{
+	c := &control{
 		packet: codec.SUBSCRIBE,
 		encode: func(dst []byte, v Version, id uint16) []byte {
 			p.PacketID = id
@@ -117,6 +114,13 @@ func (t *routes) subscribe(packet []*route) *control {
 		},
 		wrong: func(cause error) { t.misansweredFilters(asked, cause) },
 	}
+	if len(packet) == 1 {
+		c.filter = packet[0].filter
+	}
+	for _, r := range packet {
+		r.ctl = c
+	}
+	return c
 }
 
 // wire returns the route's entry in a SUBSCRIBE.
@@ -252,20 +256,22 @@ func (c *Conn) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 	}
 }
 
-// up decides what is due on a new link and appends it; send appends a packet
-// under outbound's lock. What the server of this link cannot take is returned:
-// it is out of the routes. mu is held.
-func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
+// up decides what is due on a new link and appends it, in packets of one filter when
+// the link probes; send appends a packet under outbound's lock. What the server of
+// this link cannot take is returned: it is out of the routes. mu is held.
+func (t *routes) up(a *agreed, always, probe bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
 	t.limits = a
+	t.beginWaits(time.Now())
 	if !a.sessionPresent {
 		clear(t.removed)
+		clear(t.leftBehind)
 	}
 	var gone []string
 	for f := range t.removed {
 		gone = append(gone, f)
 	}
 	slices.Sort(gone)
-	for _, packet := range t.unsubscribePackets(gone) {
+	for _, packet := range t.unsubscribePackets(gone, probe) {
 		send(t.unsubscribePacket(packet, new(pendingUnsubscribe)))
 	}
 	due := t.due(a.sessionPresent, always || a.version == V31)
@@ -280,7 +286,7 @@ func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Sub
 		t.changed()
 		return true
 	})
-	for _, packet := range t.packets(due) {
+	for _, packet := range t.packets(due, probe) {
 		send(t.subscribe(packet))
 	}
 	return settled, lost
@@ -317,12 +323,34 @@ func (t *routes) down() {
 	for _, r := range t.filters {
 		if r.state == routeAsked {
 			r.state = routeWanted
-			for _, m := range r.members {
-				m.sub.asked = time.Time{}
+		}
+	}
+	t.endWaits(time.Now())
+	t.changed()
+}
+
+// beginWaits notes that the link came up for the subscriptions that wait for their
+// first answers. mu is held.
+func (t *routes) beginWaits(now time.Time) {
+	for _, r := range t.filters {
+		for _, m := range r.members {
+			if !m.sub.settled {
+				m.sub.waiting = now
 			}
 		}
 	}
-	t.changed()
+}
+
+// endWaits adds up how long they have waited with a link. mu is held.
+func (t *routes) endWaits(now time.Time) {
+	for _, r := range t.filters {
+		for _, m := range r.members {
+			if s := m.sub; !s.waiting.IsZero() {
+				s.waited += now.Sub(s.waiting)
+				s.waiting = time.Time{}
+			}
+		}
+	}
 }
 
 // overdue returns a filter whose SUBSCRIBE has waited longer than limit on this
@@ -331,10 +359,20 @@ func (t *routes) overdue(now time.Time, limit time.Duration) (string, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range t.filters {
-		if r.state == routeAsked && now.Sub(r.asked) > limit &&
+		if r.state == routeAsked && t.unansweredFor(r, now) > limit &&
 			slices.ContainsFunc(r.members, func(m member) bool { return m.sub.settled || m.sub.opts.async }) {
 			return r.filter, true
 		}
 	}
 	return "", false
+}
+
+// unansweredFor returns how long ago the SUBSCRIBE of r was sent, 0 while it waits
+// for its turn. mu is held.
+func (t *routes) unansweredFor(r *route, now time.Time) time.Duration {
+	sent := t.conn.out.sentAt(r.ctl)
+	if sent.IsZero() {
+		return 0
+	}
+	return now.Sub(sent)
 }

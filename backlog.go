@@ -36,6 +36,9 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	for f := range t.removed {
 		b.unwanted[f] = struct{}{}
 	}
+	for f := range t.leftBehind {
+		b.unwanted[f] = struct{}{}
+	}
 	b.link, b.takes = link, resumed
 	return true
 }

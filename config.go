@@ -50,6 +50,7 @@ type config struct {
 	receiveMaxSet  bool // by WithReceiveMaximum
 	inboundLimit   int
 	always         bool // resubscribe even when the session was resumed
+	faultyEnds     bool // a message that breaks the protocol again and again ends the Conn
 	maxSubscribe   int  // filters in a packet
 	logger         *slog.Logger
 	hook           func(PacketInfo)

@@ -53,8 +53,9 @@ type Conn struct {
 	inbox    *inbox // nil without one
 
 	declared map[string]*Subscription
-	aborted  atomic.Bool // Abort was called: no DISCONNECT
-	draining atomic.Bool // what arrives is the server's to keep
+	aborted  atomic.Bool       // Abort was called: no DISCONNECT
+	draining atomic.Bool       // what arrives is the server's to keep
+	passed   map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
 
 	ctx    context.Context // ends when the Conn must not make or keep a link
 	cancel context.CancelCauseFunc

@@ -29,8 +29,9 @@ var (
 	ErrExpired = errors.New("mqtt: message expired before it was sent")
 	// ErrSessionLost says that the server lost the session that the exchange belonged to.
 	ErrSessionLost = errors.New("mqtt: session lost at the server")
-	// ErrSetAside says that the link died each time the message was sent alone,
-	// so that it is taken for the reason and is not sent again; see [PublishSetAside].
+	// ErrSetAside says that the link died each time the packet was sent alone, so that
+	// it is taken for the reason and is not sent again. It is how the Future of a
+	// message fails, see [PublishSetAside], and behind every [SetAsideError] of a filter.
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
 	// ErrKeyInUse says that a message with that key is still under way.
 	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")
@@ -344,7 +345,8 @@ type SubscribeResult struct {
 	Err     error            // nil, or why this filter has no subscription
 }
 
-// SubscribeError says that the server refused at least one filter.
+// SubscribeError says that the server refused at least one filter: by a reason code,
+// which is a *[ReasonError], or by cutting the link each time, a *[SetAsideError].
 type SubscribeError struct {
 	Results []SubscribeResult // one for each filter, in the order given
 }

@@ -10,9 +10,9 @@ import (
 
 // Event is something that happened to a Conn: one of [Connecting], [Connected],
 // [Disconnected], [Retrying], [Downgraded], [SubscriptionLost], [SlowConsumer],
-// [AckOverdue], [MessageDropped], [MessageUnmatched], [PublishSetAside],
-// [SessionResumed], [ReceiveMaximumExceeded], [StoreFailed], [StoreDamaged] and
-// [Closed].
+// [AckOverdue], [MessageDropped], [MessageUnmatched], [FaultyMessage],
+// [PublishSetAside], [FilterSetAside], [SessionResumed], [ReceiveMaximumExceeded],
+// [StoreFailed], [StoreDamaged] and [Closed].
 type Event interface {
 	// Info returns what all events have.
 	Info() EventInfo
@@ -105,7 +105,8 @@ type Downgraded struct {
 // kept here, so that answers and messages of a former process may arrive.
 type SessionResumed struct{ EventInfo }
 
-// SubscriptionLost says that the server refused a subscription that it had granted before.
+// SubscriptionLost says that the server refused a subscription that it had granted
+// before, by SUBACK or by cutting the link each time, see [FilterSetAside].
 type SubscriptionLost struct {
 	EventInfo
 	Filter string // the one that is gone
@@ -186,6 +187,34 @@ type ReceiveMaximumExceeded struct {
 	Advice string
 }
 
+// FilterSetAside says that a SUBSCRIBE or UNSUBSCRIBE of one filter makes the server
+// cut the link, it seems, and is not sent again: three links in a row, each of which
+// had been well for a second without anything of the application, ended within a
+// second of being sent this one alone. For a SUBSCRIBE the Subscribe call fails, or its
+// subscription ends, with a *[SubscribeError] that has a *[SetAsideError] for the
+// filter; under [WithPartial] the other filters stay. After an UNSUBSCRIBE the server
+// may go on sending: what comes for the filter is acknowledged and counted, see
+// [MessageUnmatched].
+type FilterSetAside struct {
+	EventInfo
+	Packet codec.Type // codec.SUBSCRIBE or codec.UNSUBSCRIBE
+	Filter string
+	Err    error // what the last of the links ended with
+}
+
+// FaultyMessage says that a message came that breaks the protocol, so that no subscription
+// can have it, and that it was acknowledged and dropped instead of ending the link once
+// more: three links that had been up for less than [WithStableAfter] have ended of it
+// already. Other messages for the same topic with the same fault are dropped as well.
+type FaultyMessage struct {
+	EventInfo
+	Topic    string // its bytes, quoted as Go does; at most the first 64
+	PacketID uint16 // 0 at QoS 0
+	QoS      QoS
+	Err      error  // a *[ProtocolError] that says what is wrong with it
+	Total    uint64 // dropped so far for such a reason
+}
+
 // StoreFailed says that the session store could not write. The Futures of the
 // messages concerned have failed; what it had to note about messages that it
 // holds already is tried again. Or it could not read a message that waits there,
@@ -228,6 +257,8 @@ func (e AckOverdue) with(i EventInfo) Event       { e.EventInfo = i; return e }
 func (e MessageDropped) with(i EventInfo) Event   { e.EventInfo = i; return e }
 func (e MessageUnmatched) with(i EventInfo) Event { e.EventInfo = i; return e }
 func (e PublishSetAside) with(i EventInfo) Event  { e.EventInfo = i; return e }
+func (e FilterSetAside) with(i EventInfo) Event   { e.EventInfo = i; return e }
+func (e FaultyMessage) with(i EventInfo) Event    { e.EventInfo = i; return e }
 func (e StoreFailed) with(i EventInfo) Event      { e.EventInfo = i; return e }
 func (e StoreDamaged) with(i EventInfo) Event     { e.EventInfo = i; return e }
 func (e Closed) with(i EventInfo) Event           { e.EventInfo = i; return e }

@@ -10,34 +10,37 @@ import (
 )
 
 const (
-	// flapTime is how young a link dies that makes messages suspect, how long a
+	// flapTime is how young a link dies that makes packets suspect, how long a
 	// link that probes them is watched before the first is sent, and within what
-	// time a link must die of a message to have died of it.
+	// time a link must die of a packet to have died of it.
 	flapTime = time.Second
 	// flapProbe is how many links in a row die young before the next one probes.
 	flapProbe = 2
-	// flapLimit is how many probing links a message may kill before it is set
-	// aside, and how many times a message may make us close the link.
+	// flapLimit is how many probing links in a row a packet may kill before it is
+	// set aside, and how many times a message may make us close the link.
 	flapLimit = 3
 )
 
-// learn notes what the death of l says about the messages that it carried.
+// learn notes what the death of l says about the packets that it carried.
 //
-// That a link dies with messages under way says little: networks cut links, and
-// an innocent message that is the only one is under way each time. So after two
-// links that died young the next probes: it carries no publish for flapTime, then
-// one at a time. When it dies in the quiet, or long after a publish, the network
-// did it; when it dies at once on a publish, three times in a row, the publish
-// did. Between being sent and being acknowledged an innocent one is there for a
-// round trip only.
+// That a link dies with packets unanswered says little: networks cut links, and
+// an innocent message that is the only one is in flight each time. So after two
+// links that died young the next probes (see probe.go): it carries nothing of the
+// application for flapTime, then one packet at a time. When it dies in the quiet, or
+// long after a packet, the network did it; when it dies at once on a packet, three
+// times in a row, the packet did. Between being sent and being answered an innocent
+// one is there for a round trip only.
+//
+// So a packet that the server cuts at costs six links at most: the one that carried
+// it first, two that die young and three that probe. Each further one costs three,
+// since the links behind it go on probing.
 func (s *supervisor) learn(l *link, err error) {
 	s.learnInbound(err)
 	answer := mayBeAnswer(err)
 	switch v := s.c.out.weigh(l, answer, flapLimit); {
 	case v.aside:
-		s.flaps = 0
-		s.c.emit(PublishSetAside{Topic: v.topic, Key: v.key, PacketID: v.id, Err: err})
-		s.c.log.Warn("mqtt: publish set aside", "client", s.c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
+		s.flaps = flapProbe // the next link probes the rest
+		s.c.setAside(&v, err)
 	case v.suspected: // the next link probes too
 	case v.cleared, !answer, time.Since(l.began) > flapTime:
 		s.flaps = 0
@@ -46,17 +49,43 @@ func (s *supervisor) learn(l *link, err error) {
 	}
 }
 
+// setAside carries out that the packet of v is not sent any more, and tells of it.
+func (c *Conn) setAside(v *suspicion, err error) {
+	if v.packet != codec.PUBLISH {
+		c.setFilterAside(v.suspect, err)
+		return
+	}
+	c.emit(PublishSetAside{Topic: v.topic, Key: v.key, PacketID: v.id, Err: err})
+	c.log.Warn("mqtt: publish set aside", "client", c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
+}
+
 // mayBeAnswer reports whether the server may have ended a link for what it was
 // sent, as far as err tells.
 func mayBeAnswer(err error) bool {
+	if isDisconnect(err) {
+		return !ownReason(err)
+	}
 	_, ours := errors.AsType[*ProtocolError](err)
 	_, disk := errors.AsType[*StoreError](err)
 	_, mute := errors.AsType[*noRoomError](err)
-	if ours || disk || mute || errors.Is(err, errLocalClose) || errors.Is(err, ErrKeepAlive) || errors.Is(err, context.DeadlineExceeded) {
-		return false // this side ended it
+	return !ours && !disk && !mute && !errors.Is(err, errLocalClose) && !errors.Is(err, ErrKeepAlive) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// isDisconnect reports whether err is a DISCONNECT of the server, well-formed or not.
+func isDisconnect(err error) bool {
+	if e, ok := errors.AsType[*ReasonError](err); ok {
+		return e.Packet == codec.DISCONNECT
 	}
-	e, reason := errors.AsType[*ReasonError](err)
-	return !reason || !slices.Contains(ownReasons, e.Code)
+	if e, ok := errors.AsType[*codec.Error](err); ok && e.Type == codec.DISCONNECT {
+		return true
+	}
+	return errors.Is(err, errOddDisconnect)
+}
+
+// ownReason reports whether err is a DISCONNECT for a reason of the server's own.
+func ownReason(err error) bool {
+	e, ok := errors.AsType[*ReasonError](err)
+	return ok && slices.Contains(ownReasons, e.Code)
 }
 
 // ownReasons are those of a server that ends a link for reasons of its own.
@@ -65,75 +94,73 @@ var ownReasons = []codec.ReasonCode{
 	codec.AdministrativeAction, codec.UseAnotherServer, codec.ServerMoved, codec.ConnectionRateExceeded, codec.MaximumConnectTime,
 }
 
-// suspicion is what the death of a link says about the publishes under way (B10).
+// suspicion is what the death of a link says about the packets that were unanswered.
 type suspicion struct {
-	suspected  bool // one of them did it, it seems
+	suspect
+	suspected  bool // this one did it, it seems
 	cleared    bool // none of them did
 	aside      bool // the suspected one did it once too often
 	topic, key string
 	id         uint16
 }
 
-// weigh says what the death of l, which is down, tells about the publish that was
-// alone under way, and sets it aside when it killed limit probing links in a row.
-// answer is whether the server may have ended l for it.
+// weigh says what the death of l, which is down, tells about the packet that was
+// alone unanswered, and sets a publish aside when it killed limit probing links in a
+// row. answer is whether the server may have ended l for it.
 func (o *outbound) weigh(l *link, answer bool, limit uint8) (v suspicion) {
 	o.mu.Lock()
 	defer o.unlock()
 	if !l.probe {
 		return v
 	}
-	only := o.alone()
-	if only == nil || !answer || time.Since(only.sentAt) > flapTime {
-		for r := o.win.order.head; r != nil; r = r.next {
-			r.deaths = 0
-		}
+	if !answer || l.unanswered == (suspect{}) {
+		o.suspect, o.deaths = suspect{}, 0
 		v.cleared = true
 		return v
 	}
-	v.suspected = true
-	if only.deaths++; only.deaths >= limit {
-		v.aside, v.topic, v.key, v.id = true, only.topic, only.appKey, only.id
-		o.win.setAside(only)
-		o.settle(only, ErrSetAside)
+	if o.suspect != l.unanswered {
+		o.suspect, o.deaths = l.unanswered, 0
+	}
+	v.suspect, v.suspected = o.suspect, true
+	if o.deaths++; o.deaths < limit {
+		return v
+	}
+	o.suspect, o.deaths = suspect{}, 0
+	v.aside = true
+	if v.packet == codec.PUBLISH {
+		o.setAsideLocked(&v)
 	}
 	return v
 }
 
-// alone returns the publish that was the only one under way on the last link.
-func (o *outbound) alone() (only *record) {
+// setAsideLocked takes the publish of v out of what is sent again.
+func (o *outbound) setAsideLocked(v *suspicion) {
 	for r := o.win.order.head; r != nil; r = r.next {
-		if !r.quota {
-			continue
+		if r.seq == v.seq {
+			v.topic, v.key, v.id = r.topic, r.appKey, r.id
+			o.win.setAside(r)
+			o.settle(r, ErrSetAside)
+			return
 		}
-		if only != nil {
-			return nil
-		}
-		only = r
 	}
-	return only
 }
 
-// endQuiet lets l, which has shown that it lives, send the first suspect.
-func (o *outbound) endQuiet(l *link) {
-	o.mu.Lock()
-	defer o.unlock()
-	if o.link != l || !l.quiet {
-		return
-	}
-	l.quiet = false
-	o.tick = time.Now()
-	o.win.widen(1)
-	o.pump()
-}
-
-// learnInbound counts links that died of the same protocol error in a row. A
-// server that goes beyond our Receive Maximum, again and again, delivers all the
-// same as long as each link brings some exchange further.
+// learnInbound counts links that died young of what the server sent. The same
+// protocol error three times in a row ends the Conn, except one in a message that can
+// be passed over (see faultymessage.go) and one in a DISCONNECT, which ends the link
+// whatever is wrong with it. A server that goes beyond our Receive Maximum, again and
+// again, delivers all the same as long as each link brings some exchange further.
 func (s *supervisor) learnInbound(err error) {
-	p, ok := errors.AsType[*ProtocolError](err)
+	p, ours := errors.AsType[*ProtocolError](err)
+	fault, bad := errors.AsType[*messageFault](err)
 	switch {
-	case !ok, errors.Is(err, errDisconnect3), errors.Is(err, ErrWrongAck), exceededMaximum(err) && s.c.ledger.progress():
+	case s.lastUp >= s.c.cfg.stableAfter:
+		clear(s.faults)
+		s.poison, s.poisoned = "", 0
+	case bad && !s.c.cfg.faultyEnds:
+		s.learnFault(fault.key)
+		s.poison, s.poisoned = "", 0
+	case !ours, isDisconnect(err), errors.Is(err, ErrWrongAck), exceededMaximum(err) && s.c.ledger.progress():
 		s.poison, s.poisoned = "", 0
 	case p.Error() == s.poison:
 		s.poisoned++

@@ -104,10 +104,10 @@ func TestB10_PoisonPublishIsSetAside(t *testing.T) {
 }
 
 // B10: an inbound message that makes us close the link each time it comes again
-// ends the Conn after k links, with that error.
+// ends the Conn after k links, with that error, when the option says so.
 func TestB10_PoisonInboundEndsTheConn(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour))
+		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithEndOnFaultyMessage())
 		for link := range 3 {
 			w := d.up(connack(v, link > 0))
 			b := rawPublish(v, 0x32, 7, "a/#", "x")

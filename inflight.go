@@ -22,6 +22,8 @@ type window struct {
 	limit    int        // what quota started at on this link
 	link     uint32     // number of the current link; 0 while there is none
 	lastID   uint16
+	hold     bool   // no PUBLISH may be sent for now: the link probes
+	controls int    // SUBSCRIBEs and UNSUBSCRIBEs unanswered
 	maxID    uint16 // the highest identifier: 65,535, less only in tests
 }
 
@@ -57,17 +59,18 @@ func (w *window) number(r *record) {
 // take gives r, a control exchange, an identifier. freeID must hold.
 func (w *window) take(r *record) {
 	r.state, r.wire = recControl, w.link
+	w.controls++
 	w.number(r)
 }
 
 // canAdmit reports whether a new publish may be sent now: nothing waits to be
 // sent again, the quota is not spent and an identifier is free.
 func (w *window) canAdmit() bool {
-	return w.link != 0 && !w.resending() && w.quota > 0 && w.freeID()
+	return w.canSend() && w.freeID()
 }
 
 // canSend is canAdmit for a publish that has its identifier.
-func (w *window) canSend() bool { return w.link != 0 && !w.resending() && w.quota > 0 }
+func (w *window) canSend() bool { return w.link != 0 && !w.hold && !w.resending() && w.quota > 0 }
 
 // admit gives r an identifier and a unit of the quota. canAdmit must hold.
 func (w *window) admit(r *record) {
@@ -102,6 +105,7 @@ func (w *window) widen(limit int) {
 // anew on the next link, with new identifiers.
 func (w *window) down(dropped func(*record)) {
 	w.link, w.limit, w.quota, w.resend, w.rerel = 0, 0, 0, nil, nil
+	w.hold, w.controls = false, 0
 	w.ids.each(func(r *record) {
 		if r.state == recControl {
 			w.ids.clear(r.id)
@@ -114,7 +118,7 @@ func (w *window) down(dropped func(*record)) {
 func (w *window) resending() bool { return w.resend != nil || w.rerel != nil }
 
 // nextResend returns the record to send next on a resumed link, or nil when
-// there is none or the quota is spent. PUBRELs come first: they take no quota,
+// there is none, the quota is spent, or publishes are held. PUBRELs come first: they take no quota,
 // so nothing may hold them back (section 4.9).
 func (w *window) nextResend() *record {
 	if r := w.rerel; r != nil {
@@ -126,7 +130,7 @@ func (w *window) nextResend() *record {
 		return r
 	}
 	r := w.resend
-	if r == nil || w.quota <= 0 {
+	if r == nil || w.hold || w.quota <= 0 {
 		return nil
 	}
 	w.resend = r.next
@@ -198,6 +202,7 @@ func (w *window) answered(id uint16) *record {
 		return nil
 	}
 	w.ids.clear(id)
+	w.controls--
 	return r
 }
 

@@ -37,10 +37,13 @@ type link struct {
 	closeBy    time.Time   // with closing: when the socket is closed, whatever the server does
 	closeTimer *time.Timer // and what does so
 	writing0   uint64      // acceptance number of the first QoS 0 message being written
-	probe      bool        // one publish at a time, to find the one that kills links
-	quiet      bool        // no publish yet: would the link die without?
+	probe      bool        // one packet at a time, to find the one that kills links
+	quiet      bool        // no packet yet: would the link die without?
 	suspects   uint64      // acceptance number of the newest publish that may be the one
 	window     int         // the limit of the window when nothing is suspected
+	lastSent   time.Time   // when the last packet that is to be answered was sent; while it probes
+	proceed    *time.Timer // looks after an answer that is late; nil when none was
+	unanswered suspect     // set when the link is down
 
 	received atomic.Int64 // time of the last byte, as nanoseconds since began
 	sent     atomic.Int64 // time of the last write that went through

@@ -208,14 +208,18 @@ func WithCloseTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.closeTimeout, d) }
 }
 
-// WithSubscribeTimeout bounds how long a SUBSCRIBE may wait for its answer
-// while a link is up, 10 s by default.
+// WithSubscribeTimeout bounds how long Subscribe may wait for its answers while a
+// link is up, 10 s by default: the time of all links together counts, that without a
+// link does not. A subscription that is asked for again ends the link when its answer
+// takes so long.
 func WithSubscribeTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.subscribeWait, d) }
 }
 
 // WithStableAfter sets how long a link must have been up for the backoff to
-// start over, 10 s by default.
+// start over, 10 s by default. Links that live shorter and end of the same protocol
+// error of the server, three in a row, end the Conn with the *[ProtocolError]; see
+// [WithEndOnFaultyMessage] for errors in a message.
 func WithStableAfter(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.stableAfter, d) }
 }
@@ -290,6 +294,13 @@ func WithErrorPolicy(f func(error) Decision) ConnectOption {
 // takeover cannot be told from a lost network, so that a Conn always reconnects
 // there, and two clients with one client identifier fight.
 func WithSurviveTakeover() ConnectOption { return func(c *config) { c.survive = true } }
+
+// WithEndOnFaultyMessage ends the Conn when three links in a row, each up for less than
+// [WithStableAfter], have ended of the same message that breaks the protocol: one
+// with a wildcard or malformed UTF-8 in its topic, or properties that are not valid.
+// Without the option the message is acknowledged and dropped from then on, with a
+// [FaultyMessage] event, and the Conn goes on.
+func WithEndOnFaultyMessage() ConnectOption { return func(c *config) { c.faultyEnds = true } }
 
 // WithQueue sets the limits of what is accepted and not yet resolved, and what
 // happens at the limit. 0 keeps a default (65,536 messages, 64 MiB); negative

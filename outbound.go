@@ -45,7 +45,9 @@ type outbound struct {
 	resolved []resolution // to be carried out by the goroutine
 	inHand   bool         // it has some of them in hand
 	flushers []flusher
-	ctlWait  []*control // wait for a free packet identifier
+	ctlWait  []*control // wait for a free packet identifier, or their turn on a link that probes
+	suspect  suspect    // the packet that the last probing links died of
+	deaths   uint8      // how many of them in a row
 
 	keep  *keeper            // the session store; nil when there is none
 	keyed map[string]*record // by the application's key
@@ -184,7 +186,7 @@ func (o *outbound) fast(g *outgoing) bool {
 	}
 	if g.qos == 0 {
 		// What may have to be dropped for a newer message must not be encoded.
-		return o.q0.n == 0 && (o.cfg.policy != QueueDropOldest || !o.link.out.full(bufferMark))
+		return o.q0.n == 0 && !o.win.hold && (o.cfg.policy != QueueDropOldest || !o.link.out.full(bufferMark))
 	}
 	return o.keep == nil && !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
 }
@@ -255,6 +257,9 @@ func (o *outbound) encode(r *record, dup bool) {
 		Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
 	l.out.publish(l.version, &p, r.keep)
 	r.sentAt = o.tick
+	if l.probe {
+		l.lastSent = r.sentAt
+	}
 	if r.keep && len(r.payload) > refSize && !r.held {
 		r.held = true
 		l.out.held = append(l.out.held, r)
@@ -288,6 +293,9 @@ func (o *outbound) pump() {
 		o.admitWaiters()
 		return
 	}
+	if l.probe {
+		o.tick = time.Now()
+	}
 	o.waitingControls()
 	for !l.out.full(windowMark) {
 		r := o.win.nextResend()
@@ -296,11 +304,11 @@ func (o *outbound) pump() {
 		}
 		o.resend(r)
 	}
-	if l.probe && o.suspectsPassed() {
+	if l.probe && !o.win.hold && o.suspectsPassed() {
 		l.probe, l.quiet = false, false
 		o.win.widen(l.window)
 	}
-	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 {
+	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 && !o.win.hold {
 		o.send0Queued(o.q0.head)
 	}
 	for r := o.due(); r != nil && !l.out.full(windowMark) && (o.win.canAdmit() || r.id != 0 && o.win.canSend()); r = o.due() {
@@ -316,17 +324,6 @@ func (o *outbound) pump() {
 		o.admit(r)
 	}
 	o.admitWaiters()
-}
-
-// suspectsPassed reports whether every publish that was there when the link
-// began is through.
-func (o *outbound) suspectsPassed() bool {
-	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
-		if r != nil && r.seq <= o.link.suspects {
-			return false
-		}
-	}
-	return true
 }
 
 // resend sends the PUBLISH or PUBREL of r once more, on a new link.

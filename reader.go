@@ -154,15 +154,15 @@ func (r *reader) publish(f *codec.Frame) error {
 	}
 	var p codec.PublishView
 	if err := p.DecodeLayout(r.l.version, f.Flags, f.Body); err != nil {
-		return protocolFault(err)
+		return r.faultyPublish(f, protocolFault(err))
 	}
 	if p.TopicAlias != 0 {
-		return &ProtocolError{Code: codec.TopicAliasInvalid, Detail: "topic alias above our maximum of 0 [MQTT-3.1.2-27]"}
+		return r.faultyPublish(f, &ProtocolError{Code: codec.TopicAliasInvalid, Detail: "topic alias above our maximum of 0 [MQTT-3.1.2-27]"})
 	}
 	t := r.topics.get(p.Topic)
 	if t == nil {
 		if err := codec.CheckTopicName(p.Topic); err != nil {
-			return r.badTopic(&p, err)
+			return r.faultyPublish(f, badTopic(&p, err))
 		}
 		t = r.topics.put(p.Topic)
 	}
@@ -184,8 +184,8 @@ func (r *reader) publish(f *codec.Frame) error {
 	return r.spread(t, &p)
 }
 
-// badTopic ends the link because of a malformed topic ("decided" 8).
-func (r *reader) badTopic(p *codec.PublishView, err error) error {
+// badTopic is the error about a malformed topic.
+func badTopic(p *codec.PublishView, err error) error {
 	code := codec.MalformedPacket
 	if e, ok := errors.AsType[*codec.Error](err); ok {
 		if e.Code == codec.TopicNameInvalid {
@@ -300,15 +300,15 @@ func newAnswer(p *codec.Properties) *answer {
 	return &answer{p.ReasonString, p.User}
 }
 
-// errDisconnect3 is behind the ProtocolError for a server's DISCONNECT on 3.x. It
-// announces a close (mochi sends it when it is shut down), so that it says
-// nothing about a message that B10 would have to guard against.
-var errDisconnect3 = errors.New("mqtt: a server has no DISCONNECT on MQTT 3.x")
+// errOddDisconnect is behind the ProtocolError for a DISCONNECT of the server that the
+// standard does not have: on 3.x, where mochi sends one when it is shut down, or with a
+// Session Expiry Interval. It announces a close, and says nothing about a message.
+var errOddDisconnect = errors.New("mqtt: not a DISCONNECT that a server may send")
 
 // disconnect handles a DISCONNECT by the server.
 func (r *reader) disconnect(f *codec.Frame) error {
 	if r.l.version != V5 {
-		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT from a 3.x server", Err: errDisconnect3}
+		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT from a 3.x server", Err: errOddDisconnect}
 	}
 	var p codec.Disconnect
 	if err := p.Decode(r.l.version, f.Body); err != nil {
@@ -317,7 +317,7 @@ func (r *reader) disconnect(f *codec.Frame) error {
 	e := &ReasonError{Packet: codec.DISCONNECT, Version: V5, Code: p.Code}
 	if p.Props != nil {
 		if p.Props.Has(codec.PropSessionExpiryInterval) {
-			return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT by the server with a Session Expiry Interval [MQTT-3.14.2-2]"}
+			return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT by the server with a Session Expiry Interval [MQTT-3.14.2-2]", Err: errOddDisconnect}
 		}
 		e.Reason, e.User, e.ServerReference = p.Props.ReasonString, p.Props.User, p.Props.ServerReference
 	}

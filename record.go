@@ -50,7 +50,6 @@ type record struct {
 	ended  bool   // acknowledged while held: resolve when the writer lets go
 	endErr error  // how, for ended
 	again  bool   // its PUBLISH was sent on more than one link
-	deaths uint8  // links that died while it was the only suspect
 
 	misanswered bool  // the server answered it by the wrong kind of packet on this link
 	misanswers  uint8 // links that ended so

@@ -26,6 +26,11 @@ type control struct {
 	answered func(link uint32, codes []codec.ReasonCode, a *answer) error // an error ends the link
 	wrong    func(error)                                                  // answered by another kind of packet: the link ends; may be nil
 	dropped  func()                                                       // the link ended first; may be nil
+	filter   string                                                       // when it has one only
+
+	// Guarded by outbound.mu.
+	sent         time.Time // zero while it waits
+	answeredLast bool      // its answer came just before the link ended
 }
 
 func (c *control) drop() {
@@ -131,8 +136,11 @@ func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswe
 func (o *outbound) takeLast(l *link) {
 	if o.inboxNo == l.no {
 		for i := range o.inbox {
-			if f := &o.inbox[i]; !f.ofControl() {
+			f := &o.inbox[i]
+			if !f.ofControl() {
 				o.takeAck(l, f)
+			} else if r := o.win.ids.get(f.id); r != nil && r.state == recControl {
+				r.ctl.answeredLast = true
 			}
 		}
 	}

@@ -37,11 +37,12 @@ func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe f
 	}
 	l.window = limit
 	if l.probe {
-		limit, l.quiet, l.suspects = 0, true, o.seq
+		limit, l.quiet, l.suspects = 1, true, o.seq
 	}
 	o.tick = time.Now()
 	o.link = l
 	o.win.up(l.no, limit)
+	o.win.hold = l.probe
 	o.inbox, o.inboxNo = o.inbox[:0], l.no
 	subscribe()
 	o.pump()
@@ -103,6 +104,10 @@ func (o *outbound) down(l *link, cause error) {
 		return
 	}
 	o.takeLast(l)
+	l.unanswered = o.unansweredLocked()
+	if l.proceed != nil {
+		l.proceed.Stop()
+	}
 	if l.closeTimer != nil {
 		l.closeTimer.Stop()
 	}
@@ -226,7 +231,7 @@ func (o *outbound) dropControl(r *record) {
 }
 
 // control sends a SUBSCRIBE or UNSUBSCRIBE on the current link, as soon as a
-// packet identifier is free. It returns false when there is no link: the caller
+// packet identifier is free and, on a link that probes, it is its turn. It returns false when there is no link: the caller
 // keeps what it wants and is asked again on the next.
 func (o *outbound) control(c *control) bool {
 	o.mu.Lock()
@@ -240,29 +245,42 @@ func (o *outbound) control(c *control) bool {
 
 // sendControl is control with the lock held.
 func (o *outbound) sendControl(c *control) {
-	if !o.win.freeID() {
-		o.ctlWait = append(o.ctlWait, c)
-		return
-	}
-	l := o.link
-	if l.closing {
+	if o.link.closing {
 		c.drop() // its DISCONNECT is in the buffer already [MQTT-3.14.4-1]
 		return
 	}
+	o.ctlWait = append(o.ctlWait, c)
+	o.waitingControls()
+}
+
+// waitingControls sends the controls that wait, as far as they may go.
+func (o *outbound) waitingControls() {
+	for len(o.ctlWait) > 0 && o.win.freeID() && !o.awaitsTurnLocked() {
+		c := o.ctlWait[0]
+		o.ctlWait = o.ctlWait[1:]
+		o.putControl(c)
+	}
+	if o.link.probe {
+		o.holdPublishesLocked(o.link)
+	}
+}
+
+// putControl appends c to the buffer of the current link.
+func (o *outbound) putControl(c *control) {
+	l := o.link
 	r := o.blank()
-	*r = record{ctl: c, qos: 1}
+	*r = record{ctl: c, qos: 1, sentAt: time.Now()}
+	c.sent, l.lastSent = r.sentAt, r.sentAt
 	o.win.take(r)
 	l.out.buf = c.encode(l.out.buf, l.version, r.id)
 	l.signal()
 }
 
-// waitingControls sends the controls that waited for a packet identifier.
-func (o *outbound) waitingControls() {
-	for len(o.ctlWait) > 0 && o.win.freeID() {
-		c := o.ctlWait[0]
-		o.ctlWait = o.ctlWait[1:]
-		o.sendControl(c)
-	}
+// sentAt returns when c was sent, the zero time while it waits.
+func (o *outbound) sentAt(c *control) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return c.sent
 }
 
 // agreed is what client and server may send each other on one link.

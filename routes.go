@@ -20,17 +20,18 @@ type routes struct {
 	gen     atomic.Uint64 // changes whenever a match may come out differently
 	firstID uint32        // subscription identifiers of this Conn are above it; immutable
 
-	mu      sync.Mutex
-	trie    router[*route]
-	filters map[string]*route
-	removed map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
-	lastID  uint32            // subscription identifier given last
-	tickets uint64
-	joins   uint64        // subscriptions that joined so far
-	routed  uint64        // filters that came so far
-	catch   *Subscription // takes what matches nothing
-	backlog backlog
-	limits  *agreed // of the current link; nil while offline
+	mu         sync.Mutex
+	trie       router[*route]
+	filters    map[string]*route
+	removed    map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
+	leftBehind map[string]bool   // filters whose UNSUBSCRIBE was given up: the server may have them
+	lastID     uint32            // subscription identifier given last
+	tickets    uint64
+	joins      uint64        // subscriptions that joined so far
+	routed     uint64        // filters that came so far
+	catch      *Subscription // takes what matches nothing
+	backlog    backlog
+	limits     *agreed // of the current link; nil while offline
 
 	// misremoved counts the links that ended for a wrong answer to the UNSUBSCRIBE
 	// of a filter; nil while there were none.
@@ -56,9 +57,9 @@ type route struct {
 	retSet  bool
 
 	state   routeState
-	asked   time.Time // when the last SUBSCRIBE left
-	ticket  uint64    // of the last SUBSCRIBE: only its answer counts
-	no      uint64    // order in which the filters were subscribed first
+	ctl     *control // the last SUBSCRIBE
+	ticket  uint64   // of the last SUBSCRIBE: only its answer counts
+	no      uint64   // order in which the filters were subscribed first
 	granted QoS
 	subID   uint32 // MQTT 5, 0 for none
 	replay  bool   // asked again though the members have it already
@@ -97,7 +98,7 @@ type target struct {
 }
 
 func newRoutes(c *Conn) *routes {
-	t := &routes{conn: c, filters: map[string]*route{}, removed: map[string]uint64{}}
+	t := &routes{conn: c, filters: map[string]*route{}, removed: map[string]uint64{}, leftBehind: map[string]bool{}}
 	if c.cfg.session > 0 {
 		// What waits at the server carries the identifiers of an earlier process. All
 		// of these take as many bytes.
@@ -201,6 +202,9 @@ func (t *routes) add(s *Subscription) error {
 		return err
 	}
 	s.routed = true
+	if t.limits != nil {
+		s.waiting = time.Now()
+	}
 	t.number(s)
 	t.claim(s) // before anything newer can reach it
 	due := make([]*route, 0, len(s.filters))
@@ -305,6 +309,7 @@ func (t *routes) join(s *Subscription, f Filter) *route {
 		t.filters[f.Filter] = r
 		t.trie.insert(f.Filter, r)
 		delete(t.removed, f.Filter)
+		delete(t.leftBehind, f.Filter)
 		fallthrough
 	case !r.wanted():
 		r.noLocal, r.asPub, r.newcomers = s.opts.noLocal, s.opts.asPub, false

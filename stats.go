@@ -15,6 +15,7 @@ type Stats struct {
 	Suspected     uint64        // messages that overlapping 3.x subscriptions may have doubled
 	Unmatched     uint64        // messages without a subscription
 	Oversize      uint64        // messages above our maximum packet size, 3.x
+	Faulty        uint64        // messages that break the protocol and were dropped, see FaultyMessage
 	DroppedOut    uint64        // messages dropped from the outbound queue
 	IgnoredAcks   uint64        // acknowledgements of nothing
 	Queued        int           // messages accepted and not resolved
@@ -41,7 +42,7 @@ func (c *Conn) Stats() Stats {
 	_, owed, _ := c.ledger.oldest()
 	s := Stats{
 		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
-		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(),
+		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(), Faulty: c.stats.faulty.Load(),
 		AcksOwed: owed, Held: c.held(), LeftBehind: c.stats.leftBehind.Load(), RTT: time.Duration(c.stats.rtt.Load()),
 	}
 	c.out.addStats(&s)
@@ -63,7 +64,7 @@ func (o *outbound) addStats(s *Stats) {
 
 // connStats are counters.
 type connStats struct {
-	received, unmatched, oversize, duplicates, suspected, links, leftBehind atomic.Uint64
+	received, unmatched, oversize, faulty, duplicates, suspected, links, leftBehind atomic.Uint64
 
 	rtt atomic.Int64 // of the last ping
 }

@@ -27,6 +27,11 @@ func (c *Conn) Subscribe(ctx context.Context, filter string, opts ...SubscribeOp
 // while a link is up; time offline is bounded by the context alone. With
 // [WithoutWaiting] it returns at once.
 //
+// A filter at whose SUBSCRIBE the server cuts the link, as some do instead of refusing
+// it, is found out after at most six links and counts as refused: its result is a
+// *[SetAsideError], and a [FilterSetAside] event names it. Later too a subscription
+// that the server cuts at ends with it.
+//
 // A second subscription to the same filter shares the server's subscription:
 // both get every message.
 //
@@ -79,6 +84,9 @@ func (c *Conn) isClosing() bool {
 	return c.closing
 }
 
+// patienceStep is the shortest time after which awaitSubscribed looks again.
+const patienceStep = 100 * time.Millisecond
+
 // awaitSubscribed waits for the results of s; time without a link does not count.
 func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 	timer := time.NewTimer(c.cfg.subscribeWait)
@@ -98,7 +106,7 @@ func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 			c.lose(s, err)
 			return err
 		}
-		timer.Reset(left)
+		timer.Reset(max(left, patienceStep)) // offline, what is left stays
 	}
 }
 
@@ -189,14 +197,16 @@ func (s *Subscription) scope(stop func() bool) {
 	}
 }
 
-// patience returns how much longer Subscribe may wait for s.
+// patience returns how much longer Subscribe may wait for s while a link is up, after
+// what it has waited on this one and those before.
 func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.asked.IsZero() {
-		return limit
+	left := limit - s.waited
+	if !s.waiting.IsZero() {
+		left -= time.Since(s.waiting)
 	}
-	return limit - time.Since(s.asked)
+	return left
 }
 
 // subscriptionScopeEnded ends s because the context given to Subscribe ended.

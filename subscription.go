@@ -39,11 +39,12 @@ type Subscription struct {
 	results    []SubscribeResult
 	open       []bool // by filter: no result yet
 	unanswered int
-	settled    bool      // every filter has its first result, and Subscribe knows
-	routed     bool      // its filters are in the routes
-	asked      time.Time // when the last SUBSCRIBE left on the current link; zero while offline
-	joined     uint64    // its number among those that joined; immutable from then on
-	left       uint64    // how many had joined when it left, or lost a filter
+	settled    bool          // every filter has its first result, and Subscribe knows
+	routed     bool          // its filters are in the routes
+	waited     time.Duration // for the first results, over the links that have ended
+	waiting    time.Time     // since when on the current link; zero while offline
+	joined     uint64        // its number among those that joined; immutable from then on
+	left       uint64        // how many had joined when it left, or lost a filter
 
 	holder bool // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
 

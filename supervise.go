@@ -20,17 +20,18 @@ type supervisor struct {
 	speaks5  map[string]bool    // servers that have sent a packet of MQTT 5.0
 	overran  map[string]bool    // servers that went beyond our Receive Maximum
 	orders   map[string]*addressOrder
-	asked    int           // servers tried in the last round
-	refused  int           // those of them that refuse every version
-	failures int           // attempts since the last stable link
-	links    uint32        // number of the last link
-	existed  bool          // a session may exist at the server: never start clean again on 5.0
-	flaps    int           // links in a row that died young, or of a suspect
-	fresh    bool          // an earlier session was discarded at a 3.x server
-	poison   string        // protocol error of the last link
-	poisoned int           // how many links in a row died of it
-	lastUp   time.Duration // how long the last link was up
-	first    chan<- error  // told once how the first connect went; nil afterwards
+	asked    int              // servers tried in the last round
+	refused  int              // those of them that refuse every version
+	failures int              // attempts since the last stable link
+	links    uint32           // number of the last link
+	existed  bool             // a session may exist at the server: never start clean again on 5.0
+	flaps    int              // links in a row that died young, or of a suspect
+	faults   map[faultKey]int // young links that died of a message that can be passed over
+	fresh    bool             // an earlier session was discarded at a 3.x server
+	poison   string           // protocol error of the last link, which died young
+	poisoned int              // how many links in a row died of it
+	lastUp   time.Duration    // how long the last link was up
+	first    chan<- error     // told once how the first connect went; nil afterwards
 }
 
 // supervise is the Conn's supervising goroutine: it makes one link after the
@@ -310,7 +311,9 @@ func (s *supervisor) run(l *link) error {
 		return context.Cause(c.ctx)
 	}
 	if probe {
-		c.later(flapTime, func() { c.out.endQuiet(l) })
+		// Not by later, which Close stops: what is pending has to go out before it.
+		quiet := time.AfterFunc(flapTime, func() { c.out.endQuiet(l) })
+		defer quiet.Stop()
 	}
 	select {
 	case <-c.nudge: // asked for while this link was being made
@@ -353,7 +356,7 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 	var lost []lostRoute
 	t.mu.Lock()
 	c.out.up(l, l.agreed.sessionPresent, random, func() {
-		settled, lost = t.up(&l.agreed, c.cfg.always, c.out.sendControl)
+		settled, lost = t.up(&l.agreed, c.cfg.always, l.probe, c.out.sendControl)
 	})
 	grace := t.beginBacklog(l.no, l.agreed.sessionPresent)
 	t.mu.Unlock()

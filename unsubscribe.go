@@ -13,6 +13,8 @@ import (
 // unless another subscription of the Conn has the same filter. The context
 // bounds the wait for the server's answer; without a link there is none, and the
 // server is told on the next. It returns nil when the subscription had ended before.
+// An UNSUBSCRIBE at which the server cuts the link again and again is given up, see
+// [FilterSetAside].
 func (s *Subscription) Unsubscribe(ctx context.Context) error {
 	p := s.conn.routes.remove(s)
 	s.conn.retire(s, ErrUnsubscribed, leaveAcked)
@@ -188,7 +190,7 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 	if t.limits == nil {
 		return nil
 	}
-	packets := t.unsubscribePackets(filters)
+	packets := t.unsubscribePackets(filters, t.conn.out.probesLink())
 	if len(packets) == 0 {
 		return nil // another server may take them
 	}
@@ -204,12 +206,12 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 // unsubscribePackets divides filters as packets does, and leaves out what the
 // server cannot take: subscribed at one that takes larger packets, it waits in
 // removed. mu is held.
-func (t *routes) unsubscribePackets(filters []string) (all [][]string) {
+func (t *routes) unsubscribePackets(filters []string, alone bool) (all [][]string) {
 	filters = slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return t.tooLarge(f) != nil })
 	from, size := 0, 0
 	for i, f := range filters {
 		n := filterSize(f)
-		if i > from && (i-from >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
+		if i > from && (alone || i-from >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
 			all = append(all, filters[from:i])
 			from, size = i, 0
 		}
@@ -228,7 +230,7 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 	for i, f := range filters {
 		wished[i] = t.removed[f]
 	}
-	return &control{
+	c := &control{
 		packet: codec.UNSUBSCRIBE,
 		encode: func(dst []byte, v Version, id uint16) []byte {
 			b, err := codec.AppendUnsubscribe(dst, v, &codec.Unsubscribe{PacketID: id, Filters: filters})
@@ -249,6 +251,10 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 		wrong:   func(cause error) { t.misansweredRemoval(filters, wished, cause) },
 		dropped: func() { p.answered(nil, ErrLinkLost) },
 	}
+	if len(filters) == 1 {
+		c.filter = filters[0]
+	}
+	return c
 }
 
 // unsubscribed takes an UNSUBACK from a link of version v. It is no answer to what

@@ -879,16 +879,24 @@ func (m *outModel) quiesce() {
 	if m.l == nil {
 		return
 	}
+	// On a link that probes one packet awaits its answer at a time, SUBSCRIBEs first.
+	unanswered := m.l.probe && o.win.controls+o.win.limit-o.win.quota > 0
+	if m.l.probe && (o.win.controls > 1 || o.win.controls+o.win.limit-o.win.quota > 1) {
+		m.failf("%d SUBSCRIBEs and %d publishes unanswered on a link that probes", o.win.controls, o.win.limit-o.win.quota)
+	}
+	if o.win.hold && !unanswered {
+		m.failf("publishes are held for nothing")
+	}
 	switch {
 	case m.writing != nil || !m.l.empty():
 		m.failf("bytes left")
-	case o.q0.n > 0:
+	case o.q0.n > 0 && !o.win.hold:
 		m.failf("QoS 0 left")
-	case o.win.rerel != nil || o.win.resend != nil && o.win.quota > 0:
+	case o.win.rerel != nil || o.win.resend != nil && o.win.quota > 0 && !o.win.hold:
 		m.failf("resends left")
 	case o.q12.n > 0 && o.numbered.n == 0 && o.win.canAdmit(), o.due() != nil && o.win.canSend() && o.numbered.n > 0:
 		m.failf("QoS 1 or 2 left")
-	case len(o.ctlWait) > 0 && o.win.freeID():
+	case len(o.ctlWait) > 0 && o.win.freeID() && !unanswered:
 		m.failf("control left")
 	}
 }

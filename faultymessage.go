@@ -1,0 +1,96 @@
+package mqtt
+
+import (
+	"errors"
+	"hash/maphash"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// A message that breaks the protocol makes us close the link (section 4.13). One of
+// QoS 1 or 2 comes again on the next link, and would end every link of the session.
+// When it can be acknowledged, since the packet is whole and its identifier is known,
+// it is passed over once flapLimit young links have died of it.
+
+// maxFaults bounds how many faults are remembered.
+const maxFaults = 64
+
+// faultKey tells one faulty message from another: what is wrong with it, and a hash of
+// its topic. Servers may give the same message another packet identifier.
+type faultKey struct {
+	text  string
+	topic uint64
+}
+
+// messageFault is behind the ProtocolError of a message that can be passed over.
+type messageFault struct {
+	key faultKey
+	err error // the codec's; nil when the link found the fault
+}
+
+func (e *messageFault) Error() string {
+	if e.err == nil {
+		return e.key.text
+	}
+	return e.err.Error()
+}
+
+func (e *messageFault) Unwrap() error { return e.err }
+
+// learnFault counts a young link that died of a message, and lets the next links pass
+// over it when it was the last that it may kill. No link is up.
+func (s *supervisor) learnFault(key faultKey) {
+	if s.faults == nil || len(s.faults) >= maxFaults {
+		s.faults = map[faultKey]int{key: s.faults[key]}
+	}
+	if s.faults[key]++; s.faults[key] < flapLimit {
+		return
+	}
+	delete(s.faults, key)
+	if c := s.c; c.passed == nil || len(c.passed) >= maxFaults {
+		c.passed = map[faultKey]bool{}
+	}
+	s.c.passed[key] = true
+}
+
+// faultyPublish ends the link because of a message that breaks the protocol, by err, or
+// passes over the message.
+func (r *reader) faultyPublish(f *codec.Frame, err error) error {
+	p, ok := errors.AsType[*ProtocolError](err)
+	topic, id, whole := publishHead(f)
+	qos := QoS(f.Flags >> 1 & 3)
+	if !ok || !whole || qos > 2 || qos > 0 && id == 0 {
+		return err
+	}
+	key := faultKey{p.Detail, maphash.String(r.topics.seed, topic)}
+	if !r.l.conn.passed[key] {
+		p.Err = &messageFault{key, p.Err}
+		return p
+	}
+	m := Message{Topic: topic, id: id, QoS: qos}
+	if f.Flags&8 != 0 {
+		m.ref = flagDup
+	}
+	return r.passOver(&m, maphash.Bytes(r.topics.seed, f.Body), p)
+}
+
+// passOver drops m, which breaks the protocol by fault, and owes its acknowledgement.
+func (r *reader) passOver(m *Message, hash uint64, fault *ProtocolError) error {
+	c := r.l.conn
+	if c.draining.Load() {
+		return nil // the server keeps it
+	}
+	if err := r.flush(); err != nil {
+		return err // acknowledgements are owed in the order of arrival
+	}
+	if m.QoS > 0 {
+		a, _ := c.ledger.arrive(m, hash, r.now, nil)
+		r.owes = true
+		if a != arrivedNew {
+			return r.count(a)
+		}
+	}
+	n := c.stats.faulty.Add(1)
+	c.emit(FaultyMessage{Topic: quoteBytes([]byte(m.Topic)), PacketID: m.id, QoS: m.QoS, Err: fault, Total: n})
+	return nil
+}

@@ -1,0 +1,122 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// A link that probes (see supervisor.learn) carries nothing of the application for
+// flapTime, then one SUBSCRIBE or UNSUBSCRIBE of one filter at a time, each after the
+// answer to the one before, then one publish at a time. So the packet that is
+// unanswered when the link dies is the only one that the server can have cut for.
+// Acknowledgements and PUBRELs go at once: they are owed, and never given up.
+
+// probeWait is how long a probing link waits for the answer to one packet before the
+// next SUBSCRIBE or UNSUBSCRIBE goes without it. Two packets are unanswered then, so
+// that the death of the link accuses neither.
+const probeWait = 5 * time.Second
+
+// suspect names the packet that alone was unanswered when a link died within flapTime
+// of it. The zero value is none.
+type suspect struct {
+	packet codec.Type // PUBLISH, SUBSCRIBE or UNSUBSCRIBE
+	seq    uint64     // acceptance number of the PUBLISH
+	filter string     // of the SUBSCRIBE or UNSUBSCRIBE
+}
+
+// probesLink reports whether the current link probes, so that a SUBSCRIBE or
+// UNSUBSCRIBE may have one filter only.
+func (o *outbound) probesLink() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.link != nil && o.link.probe
+}
+
+// awaitsTurnLocked reports whether the next SUBSCRIBE or UNSUBSCRIBE has to wait on a
+// link that probes.
+func (o *outbound) awaitsTurnLocked() bool {
+	l := o.link
+	if !l.probe {
+		return false
+	}
+	unanswered := o.win.controls > 0 || o.win.quota < o.win.limit
+	return l.quiet || unanswered && time.Since(l.lastSent) < probeWait
+}
+
+// holdPublishesLocked decides whether publishes have to wait on l, which probes, and
+// looks again when the answer that they wait for is late. They do not wait for a
+// SUBSCRIBE that needs a packet identifier of theirs.
+func (o *outbound) holdPublishesLocked(l *link) {
+	waits := len(o.ctlWait) > 0 && o.win.freeID()
+	late := probeWait - time.Since(l.lastSent)
+	o.win.hold = l.quiet || waits || o.win.controls > 0 && late > 0
+	if l.quiet || !waits && o.win.controls == 0 || late <= 0 {
+		return
+	}
+	if l.proceed == nil {
+		l.proceed = time.AfterFunc(late, func() { o.proceed(l) })
+	} else {
+		l.proceed.Reset(late)
+	}
+}
+
+// proceed sends what waited for an answer that is late.
+func (o *outbound) proceed(l *link) {
+	o.mu.Lock()
+	defer o.unlock()
+	if o.link == l {
+		o.pump()
+	}
+}
+
+// endQuiet lets l, which has shown that it lives, send its first packet.
+func (o *outbound) endQuiet(l *link) {
+	o.mu.Lock()
+	defer o.unlock()
+	if o.link != l || !l.quiet {
+		return
+	}
+	l.quiet = false
+	o.tick = time.Now()
+	o.pump()
+}
+
+// suspectsPassed reports whether every publish that was there when the link
+// began is through.
+func (o *outbound) suspectsPassed() bool {
+	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
+		if r != nil && r.seq <= o.link.suspects {
+			return false
+		}
+	}
+	return true
+}
+
+// unansweredLocked returns the packet that alone is unanswered on the current link,
+// which has died, none when there are several or it was sent too long ago.
+func (o *outbound) unansweredLocked() suspect {
+	var only *record
+	n := 0
+	for r := o.win.order.head; r != nil && n < 2; r = r.next {
+		if r.quota {
+			only = r
+			n++
+		}
+	}
+	if o.win.controls > 0 {
+		o.win.ids.each(func(r *record) {
+			if r.state == recControl && !r.ctl.answeredLast {
+				only = r
+				n++
+			}
+		})
+	}
+	switch {
+	case n != 1 || time.Since(only.sentAt) > flapTime:
+		return suspect{}
+	case only.ctl != nil:
+		return suspect{packet: only.ctl.packet, filter: only.ctl.filter}
+	}
+	return suspect{packet: codec.PUBLISH, seq: only.seq}
+}

@@ -1,0 +1,70 @@
+package mqtt
+
+import (
+	"fmt"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// SetAsideError says that the server seems to cut the link at a SUBSCRIBE or
+// UNSUBSCRIBE of one filter: three links in a row, each of which had been well for a
+// second before, ended within a second of being sent this packet alone. It is not sent
+// again. MQTT 3.1 servers have no other way to refuse a filter, and AWS IoT (no
+// permission) and Mosquitto (too many levels) do it in every version.
+type SetAsideError struct {
+	// Packet is codec.SUBSCRIBE or codec.UNSUBSCRIBE.
+	Packet codec.Type
+	// Filter is the one that the packet had.
+	Filter string
+	// Err is what the last of the links ended with: a *[ReasonError] when an MQTT 5
+	// server gave a reason, else a network error.
+	Err error
+}
+
+// Error names packet, filter and how the last link ended.
+func (e *SetAsideError) Error() string {
+	return fmt.Sprintf("mqtt: %v of %q set aside, the link died each time it was sent: %s", e.Packet, e.Filter, trimPrefix(e.Err))
+}
+
+// Unwrap returns what the last of the links ended with.
+func (e *SetAsideError) Unwrap() error { return e.Err }
+
+// Is makes every SetAsideError an [ErrSetAside].
+func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
+
+// setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
+// tells of it. No link is up.
+func (c *Conn) setFilterAside(s suspect, cause error) {
+	err := &SetAsideError{Packet: s.packet, Filter: s.filter, Err: cause}
+	c.emit(FilterSetAside{Packet: s.packet, Filter: s.filter, Err: cause})
+	c.log.Warn("mqtt: filter set aside", "client", c.ClientID(), "packet", s.packet.String(), "filter", s.filter, "error", cause)
+	if s.packet == codec.UNSUBSCRIBE {
+		c.routes.giveUpUnsubscribe(s.filter)
+		return
+	}
+	settled, lost := c.routes.giveUpSubscribe(s.filter, err)
+	c.tellSubscribed(settled, lost)
+}
+
+// giveUpSubscribe takes filter away from the subscriptions that its SUBSCRIBE is for,
+// as a refusal by SUBACK does.
+func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscription, lost []lostRoute) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.filters[filter]
+	if r == nil {
+		return nil, nil // the application has unsubscribed it since
+	}
+	settled, lost = t.conclude(r, codec.UnspecifiedError, err)
+	t.changed()
+	return settled, lost
+}
+
+// giveUpUnsubscribe leaves filter at the server. What still comes for it matches
+// nothing: it is acknowledged and counted, and not held for a Subscribe.
+func (t *routes) giveUpUnsubscribe(filter string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.removed, filter)
+	t.leftBehind[filter] = true
+}
