@@ -97,7 +97,7 @@ func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) 
 // Abort closes the socket without a DISCONNECT, so that the server publishes
 // the will, and ends the Conn.
 func (c *Conn) Abort() {
-	c.aborted.Store(true)
+	c.abort()
 	c.beginClose()
 	if l := c.current(); l != nil {
 		l.kill(errLocalClose)
@@ -162,6 +162,7 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	} else if c.out.unfinished() {
 		err = ErrNotConnected
 	}
+	c.limitEnd(lastBy(ctx))
 	c.cancel(why)
 	<-c.done
 	return err
@@ -175,72 +176,101 @@ func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 		return nil
 	case <-wait.Done():
 	}
-	c.mu.Lock()
-	if !c.hurried {
-		c.hurried, c.hurryBy = true, lastBy(ctx)
-		close(c.hurry)
-	}
-	c.mu.Unlock()
+	c.hasten(lastBy(ctx))
 	<-c.done
 	return context.Cause(wait)
 }
 
-// goodbye lets pending publishes finish on l until wait ends, then stops the
-// hand-over of messages, pays what is owed for those handed over, and sends
-// DISCONNECT. It returns why it did not wait for all of the publishes.
+// limitEnd notes by when a caller wants the last connection closed, and returns
+// what the least patient one wants.
+func (c *Conn) limitEnd(by time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.endBy.IsZero() || by.Before(c.endBy) {
+		c.endBy = by
+	}
+	return c.endBy
+}
+
+// hasten ends the wait for pending publishes, and has the last connection closed at
+// the time by.
+func (c *Conn) hasten(by time.Time) {
+	by = c.limitEnd(by)
+	c.mu.Lock()
+	if !c.hurried {
+		c.hurried = true
+		close(c.hurry)
+	}
+	endHalf, l := c.endHalf, c.link
+	c.mu.Unlock()
+	if endHalf != nil && time.Until(by) < lastWords/2 {
+		endHalf()
+	}
+	if l != nil {
+		l.endEarlier(by)
+	}
+}
+
+// goodbye lets pending publishes finish on l until wait ends, then ends l in order.
+// It returns why it did not wait for all of the publishes.
 func (c *Conn) goodbye(ctx, wait context.Context, l *link, d codec.Disconnect) error {
-	by := func() time.Time { return lastBy(ctx) }
 	var err error
-	select {
-	case <-c.out.flush():
-		if !l.killed() {
-			break
+	flushed := c.out.flush()
+	if !closed(flushed) {
+		select {
+		case <-flushed:
+		case <-l.dead:
+			return c.cutShort(l)
+		case <-wait.Done():
+			err = context.Cause(wait)
+		case <-c.hurry:
+			err = ErrClosed
 		}
+	}
+	if l.killed() {
 		return c.cutShort(l) // which may be why nothing is left to wait for
-	case <-l.dead:
-		return c.cutShort(l)
-	case <-wait.Done():
-		err = context.Cause(wait)
-	case <-c.hurry:
-		err = ErrClosed
-		by = func() time.Time { return c.hurryBy }
 	}
 	if l.version != V5 {
 		d = codec.Disconnect{}
 	}
-	c.depart(l, &d, by())
+	c.endInOrder(l, &d, c.limitEnd(lastBy(ctx)))
 	return err
 }
 
-// depart ends l, the last link, in order by the time by.
-func (c *Conn) depart(l *link, d *codec.Disconnect, by time.Time) {
-	half := time.Now().Add(time.Until(by) / 2)
+// endInOrder ends l, the last link, by the time by: it stops the hand-over of
+// messages, sends the acknowledgements that are due for those handed over, and
+// sends DISCONNECT.
+func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) {
+	half, cancel := context.WithDeadline(c.aborted, time.Now().Add(time.Until(by)/2))
+	defer cancel()
+	c.mu.Lock()
+	c.endHalf = cancel
+	c.mu.Unlock()
 	l.stopReader(half)
 	c.stopHandOver(half)
 	c.ledger.settle()
 	if c.out.keep != nil {
 		// Acknowledgements may wait for their records.
-		c.out.flushStore(time.Until(half))
+		end, _ := half.Deadline()
+		c.out.flushStore(time.Until(end))
 	}
-	select {
-	case <-c.ledger.awaitReleases():
-	case <-l.dead:
-	case <-time.After(time.Until(half)):
-	}
-	l.disconnect(d, by)
+	l.awaitReleases(half)
+	l.disconnect(d, c.limitEnd(by))
 	<-l.dead // also when a DISCONNECT was there already
 }
 
 // stopHandOver makes every subscription keep what it has not handed over yet,
 // which the server or the inbox has, and waits for what is on its way into
-// channels, until the time by.
-func (c *Conn) stopHandOver(by time.Time) {
+// channels, until ctx ends.
+func (c *Conn) stopHandOver(ctx context.Context) {
 	var moving []<-chan struct{}
 	for _, s := range c.routes.subscriptions() {
 		moving = append(moving, s.halt())
 	}
 	for _, m := range moving {
-		if !waitUntil(by, m) {
+		select {
+		case <-m:
+		case <-ctx.Done():
 			return
 		}
 	}

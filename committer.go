@@ -122,12 +122,12 @@ func (o *outbound) giveUpStore() {
 // reports whether it is. Commits that fail are not tried again from here on.
 func (o *outbound) flushStore(atMost time.Duration) bool {
 	k := o.keep
+	o.mu.Lock()
 	select {
 	case <-k.hurry:
 	default:
 		close(k.hurry)
 	}
-	o.mu.Lock()
 	if !k.running {
 		o.mu.Unlock()
 		return true

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/millrace/mqtt/codec"
 )
 
 // State is where a Conn stands.
@@ -53,9 +51,10 @@ type Conn struct {
 	inbox    *inbox // nil without one
 
 	declared map[string]*Subscription
-	aborted  atomic.Bool       // Abort was called: no DISCONNECT
-	draining atomic.Bool       // what arrives is the server's to keep
-	passed   map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
+	aborted  context.Context    // ended by Abort: no DISCONNECT
+	abort    context.CancelFunc // and what ends it
+	draining atomic.Bool        // what arrives is the server's to keep
+	passed   map[faultKey]bool  // faulty messages to pass over; the reader's while a link is up, else the supervisor's
 
 	ctx    context.Context // ends when the Conn must not make or keep a link
 	cancel context.CancelCauseFunc
@@ -71,7 +70,8 @@ type Conn struct {
 	closing  bool
 	lifted   bool
 	hurried  bool
-	hurryBy  time.Time // by when the Conn is to have ended, from before hurry is closed
+	endBy    time.Time          // by when the last connection is to be closed, as the least patient caller wants it
+	endHalf  context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
 	clientID string
 	changed  chan struct{} // closed and made anew at every change of state
 	stopCtx  func() bool
@@ -147,6 +147,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		stopCtx:  func() bool { return true },
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	c.aborted, c.abort = context.WithCancel(context.Background())
 	c.out = newOutbound(cfg.queue, c.emit)
 	c.ledger = &ledger{pay: c.out.pay}
 	c.routes = newRoutes(c)
@@ -308,8 +309,7 @@ func (c *Conn) Reconnect() error {
 	default:
 	}
 	if l != nil {
-		c.ledger.settle()
-		l.disconnect(&codec.Disconnect{}, time.Now().Add(lastWords)) // refused by a link that is ending anyway
+		l.endLater()
 	}
 	return nil
 }

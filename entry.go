@@ -33,6 +33,7 @@ type entry struct {
 	saved   bool             // the record is durable: PUBREC may be sent
 	leaving bool             // the record is being deleted: PUBCOMP follows
 	queued  bool             // in the order of the current link
+	awaited bool             // the end of the link waits for its PUBREL
 	counted bool             // counts towards our Receive Maximum on this link
 	dead    bool             // replaced by a new message with its id; skipped in the order
 }

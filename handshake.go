@@ -102,31 +102,42 @@ func (a *attempt) connectOnce(ctx context.Context) (*link, error) {
 // the server may have accepted the will already.
 func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	defer func() { stop() }()
-	if _, err := nc.Write(packet); err != nil {
+	_, err := nc.Write(packet)
+	if err != nil {
+		defer stop()
 		step, err := a.refusal(nc, err)
 		return nil, a.fail(step, orCause(ctx, err))
 	}
 	a.c.hookHandshake(true, codec.CONNECT, len(packet), a.no)
-	if stop() {
-		stop = context.AfterFunc(ctx, func() { a.interrupt(nc) })
+	if !stop() {
+		return nil, a.fail("CONNECT", context.Cause(ctx))
 	}
-	limit := uint32(a.c.cfg.inboundLimit)
-	f := codec.NewFramer(a.version, limit)
+	interrupted := make(chan struct{})
+	stop = context.AfterFunc(ctx, func() { a.interrupt(nc); close(interrupted) })
+	f := codec.NewFramer(a.version, uint32(a.c.cfg.inboundLimit))
 	ack, err := a.connack(nc, f)
-	if err == nil && stop() {
-		return a.newLink(nc, f, ack), nil
-	}
-	if ctx.Err() != nil {
+	if !stop() {
+		<-interrupted
 		if a.c.endsInOrder() {
-			_ = a.c.part(nc, a.version, codec.Success, a.no, time.Now().Add(faultWords))
+			_ = a.c.endUnused(a.c.aborted, nc, a.version, codec.Success, a.no, a.c.unusedBy())
 		}
 		return nil, a.fail("CONNACK", context.Cause(ctx))
 	}
+	if err == nil {
+		return a.newLink(nc, f, ack), nil
+	}
 	if p, ok := errors.AsType[*ProtocolError](err); ok && a.version == V5 {
-		_ = a.c.part(nc, a.version, p.Code, a.no, time.Now().Add(faultWords))
+		_ = a.c.endUnused(ctx, nc, a.version, p.Code, a.no, time.Now().Add(faultTime))
 	}
 	return nil, a.fail("CONNACK", err)
+}
+
+// interrupt ends the wait for CONNACK on nc. If the Conn is ending and the
+// connection has deadlines, DISCONNECT can still be sent.
+func (a *attempt) interrupt(nc net.Conn) {
+	if !a.c.endsInOrder() || nc.SetReadDeadline(time.Now()) != nil {
+		nc.Close()
+	}
 }
 
 // refusal looks for the reason of a server that ended the connection before it took
@@ -144,14 +155,6 @@ func (a *attempt) refusal(nc net.Conn, err error) (step string, reason error) {
 	return "CONNECT", err
 }
 
-// interrupt ends the wait for CONNACK on nc. If the Conn is ending and the
-// connection has deadlines, DISCONNECT can still be sent.
-func (a *attempt) interrupt(nc net.Conn) {
-	if !a.c.endsInOrder() || nc.SetReadDeadline(time.Now()) != nil {
-		nc.Close()
-	}
-}
-
 // discard makes a 3.x server forget an earlier session of the client identifier:
 // one connection with Clean Session 1, left at once.
 func (a *attempt) discard(ctx context.Context) error {
@@ -161,7 +164,7 @@ func (a *attempt) discard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.c.part(l.nc, a.version, codec.Success, a.no, lastBy(ctx)); err != nil {
+	if err := a.c.endUnused(ctx, l.nc, a.version, codec.Success, a.no, lastBy(ctx)); err != nil {
 		return a.fail("DISCONNECT", err)
 	}
 	return nil
@@ -376,7 +379,7 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 		sendQueue: sendQueue{out: &outbuf{}},
 	}
 	l.makeChannels()
-	l.copies = nc.SetWriteDeadline(time.Time{}) != nil
+	l.foreign = !ofSystem(nc)
 	l.agreed = a.agree(ack)
 	return l
 }

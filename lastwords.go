@@ -23,10 +23,10 @@ const (
 	// lastWords is the most that the end of a connection in order takes, from when
 	// the DISCONNECT is due until the socket is closed.
 	lastWords = time.Second
-	// faultWords is the same for a DISCONNECT that says what the server did wrong.
-	faultWords = 500 * time.Millisecond
-	// faultBytes is the most that is read, and thrown away, behind such a DISCONNECT.
-	faultBytes = 1 << 20
+	// faultTime is the same for a DISCONNECT that says what the server did wrong.
+	faultTime = 500 * time.Millisecond
+	// faultMaximum is the most that is read, and thrown away, behind such a DISCONNECT.
+	faultMaximum = 1 << 20
 )
 
 // lastWordsShare is the part of the time given to the end of a Conn that is kept
@@ -57,45 +57,90 @@ func lastBy(ctx context.Context) time.Time {
 
 // disconnect puts a DISCONNECT behind everything in the buffer. The link ends when
 // the server has closed the connection behind it, or at the time by; at once when
-// the server takes no packet of that size. It reports whether the link could take it.
-func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
-	l.leaving.Store(true)
+// the server takes no packet of that size. Of several calls the first counts.
+func (l *link) disconnect(d *codec.Disconnect, by time.Time) {
+	l.startLeaving()
 	o := l.conn.out
 	o.mu.Lock()
 	defer o.unlock()
 	if l.closing || l.killed() {
-		return false
+		return
 	}
 	last := l.last()
 	at := len(last.buf)
+	fits := func(b []byte, err error) bool { return err == nil && len(b)-at <= l.agreed.maximumPacket }
 	b, err := codec.AppendDisconnect(last.buf, l.version, d)
-	if err == nil && len(b)-at > l.agreed.maximumPacket {
+	if !fits(b, err) {
 		// The text is left out if it does not fit [MQTT-3.14.2-3].
-		b, err = codec.AppendDisconnect(b[:at], l.version, &codec.Disconnect{Code: d.Code})
+		b, err = codec.AppendDisconnect(last.buf[:at], l.version, &codec.Disconnect{Code: d.Code})
 	}
-	if err != nil || len(b)-at > l.agreed.maximumPacket {
+	if !fits(b, err) {
 		l.kill(errLocalClose) // there is no other way [MQTT-3.2.2-15]
-		return false
+		return
 	}
 	last.buf, l.closing, l.closeBy = b, true, by
 	l.notify()
 	l.closeTimer = time.AfterFunc(time.Until(by), func() { l.kill(errLocalClose) })
-	return true
 }
 
-// stopReader makes the reader leave what arrives from now on to the server, and
-// waits until it is through with what it has in hand, at most until the time by.
-func (l *link) stopReader(by time.Time) {
-	l.leaving.Store(true)
+// endEarlier has the socket of a link whose DISCONNECT is in the buffer closed at
+// the time by, if that is earlier.
+func (l *link) endEarlier(by time.Time) {
+	o := l.conn.out
+	o.mu.Lock()
+	defer o.unlock()
+	if l.closeTimer != nil && by.Before(l.closeBy) {
+		l.closeBy = by
+		l.closeTimer.Reset(time.Until(by))
+	}
+}
+
+// endLater asks the keepalive goroutine to end the link in order.
+func (l *link) endLater() {
+	l.startLeaving()
+	l.askOnce.Do(func() { close(l.endAsked) })
+}
+
+// endAsAsked ends the link in order, so that the next one can be made.
+func (l *link) endAsAsked() {
+	by := time.Now().Add(lastWords)
+	half, cancel := context.WithDeadline(l.conn.aborted, time.Now().Add(lastWords/2))
+	defer cancel()
+	l.stopReader(half)
+	l.conn.ledger.settle()
+	l.awaitReleases(half)
+	l.disconnect(&codec.Disconnect{}, by)
+}
+
+// startLeaving makes the reader leave what arrives from now on to the server.
+func (l *link) startLeaving() {
+	l.leaveOnce.Do(func() {
+		l.leaving.Store(true)
+		close(l.leave)
+	})
+}
+
+// stopReader is startLeaving that waits until the reader is through with what it
+// has in hand, at most until ctx ends.
+func (l *link) stopReader(ctx context.Context) {
+	l.startLeaving()
 	if !l.inBatch.Load() {
 		return
 	}
-	t := time.NewTimer(time.Until(by))
-	defer t.Stop()
 	select {
 	case <-l.left:
 	case <-l.dead:
-	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// awaitReleases lets the server finish the QoS 2 exchanges of which it has PUBREC:
+// some begin them anew on the next connection.
+func (l *link) awaitReleases(ctx context.Context) {
+	select {
+	case <-l.conn.ledger.awaitReleases():
+	case <-l.dead:
+	case <-ctx.Done():
 	}
 }
 
@@ -107,18 +152,18 @@ func (o *outbound) disconnectWritten(l *link) (by time.Time, written bool) {
 	return l.closeBy, l.closing && l.empty()
 }
 
-// saysGoodbye reports whether the DISCONNECT that ends the link in order is in the
+// disconnecting reports whether the DISCONNECT that ends the link in order is in the
 // buffer, or was written.
-func (o *outbound) saysGoodbye(l *link) bool {
+func (o *outbound) disconnecting(l *link) bool {
 	o.mu.Lock()
 	defer o.unlock()
 	return l.closing
 }
 
-// sayLast is the writer's end of a link whose DISCONNECT is written.
-func (l *link) sayLast(by time.Time) {
-	l.goodbye = true
-	close(l.told)
+// afterDisconnect is the writer's end of a link whose DISCONNECT is written.
+func (l *link) afterDisconnect(by time.Time) {
+	l.disconnectSent = true
+	close(l.disconnectDone)
 	l.awaitServer(by, l.dead)
 	l.kill(errLocalClose)
 }
@@ -126,12 +171,15 @@ func (l *link) sayLast(by time.Time) {
 // endedBy returns what the link ends with when reading ended with err. Once the
 // DISCONNECT is written whole, that is the end that was asked for.
 func (l *link) endedBy(err error) error {
-	if !l.conn.out.saysGoodbye(l) {
+	if !l.conn.out.disconnecting(l) {
 		return err
 	}
+	if !closed(l.disconnectDone) {
+		l.nc.SetWriteDeadline(time.Now().Add(killTime)) // to a server that has closed
+	}
 	select {
-	case <-l.told:
-		if l.goodbye {
+	case <-l.disconnectDone:
+		if l.disconnectSent {
 			return errLocalClose
 		}
 	case <-l.dead:
@@ -193,13 +241,14 @@ func (l *link) faultPacket() []byte {
 	return b
 }
 
-// sayFault is the writer's end of a link that ends because of what the server did.
+// reportFault is the writer's end of a link that ends because of what the server did.
 // On 3.x, where no packet can say so, the sending side is shut at once.
-func (l *link) sayFault() {
-	if !blamesServer(l.cause) || !l.conn.mayFarewell(l) {
+func (l *link) reportFault() {
+	if !blamesServer(l.cause) || !l.conn.claimDisconnect(l) {
 		return
 	}
-	by := time.Now().Add(faultWords)
+	defer context.AfterFunc(l.conn.aborted, l.closeSocket)()
+	by := time.Now().Add(faultTime)
 	if b := l.faultPacket(); b != nil {
 		l.nc.SetWriteDeadline(by)
 		l.guard(by, func() {
@@ -220,9 +269,9 @@ func blamesServer(cause error) bool {
 	return ok
 }
 
-// mayFarewell reports whether a DISCONNECT may still be sent, and makes it the
+// claimDisconnect reports whether a DISCONNECT may still be sent, and makes it the
 // last packet.
-func (c *Conn) mayFarewell(l *link) bool {
+func (c *Conn) claimDisconnect(l *link) bool {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	said := l.closing
@@ -232,31 +281,23 @@ func (c *Conn) mayFarewell(l *link) bool {
 
 // skim is the reader's end of a link: behind the DISCONNECT that says what the
 // server did wrong it throws away what comes, so that the server can read ours.
-func (l *link) skim() {
+func (l *link) discardRest() {
 	if !blamesServer(l.cause) || !l.reads.enter() {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, bottom(l.nc), faultBytes)
+	_, _ = io.CopyN(io.Discard, l.socket(), faultMaximum)
 	l.reads.leave()
 }
 
-// bottom returns the socket below TLS and WebSocket.
-func bottom(nc net.Conn) net.Conn {
-	for {
-		over, ok := nc.(interface{ NetConn() net.Conn })
-		if !ok || over.NetConn() == nil {
-			return nc
-		}
-		nc = over.NetConn()
-	}
-}
-
-// part ends a connection that no link runs, number no in the hooks: it says
+// endUnused ends a connection that no link runs, number no in the hooks: it says
 // DISCONNECT with code, reads on until the server has closed, shuts the sending
-// side after half of the time until by, and closes the socket.
-func (c *Conn) part(nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
+// side after half of the time until by, and closes the socket at by, or when ctx
+// ends before.
+func (c *Conn) endUnused(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, by)
+	defer cancel()
 	defer nc.Close()
-	defer time.AfterFunc(time.Until(by), func() { nc.Close() }).Stop()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	b, err := codec.AppendDisconnect(nil, v, &codec.Disconnect{Code: code})
 	if err != nil {
 		return err
@@ -269,12 +310,24 @@ func (c *Conn) part(nc net.Conn, v Version, code codec.ReasonCode, no uint32, by
 	c.hookHandshake(true, codec.DISCONNECT, len(b), no)
 	endMessages(nc)
 	defer time.AfterFunc(time.Until(by)/2, func() { shutSending(nc) }).Stop()
-	_, _ = io.Copy(io.Discard, bottom(nc))
+	under, _ := bottom(nc)
+	_, _ = io.Copy(io.Discard, under)
 	return nil
 }
 
 // endsInOrder reports whether the Conn is ending, and not by Abort.
-func (c *Conn) endsInOrder() bool { return c.isClosing() && !c.aborted.Load() }
+func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
+
+// unusedBy returns by when a connection that no link runs is to be closed.
+func (c *Conn) unusedBy() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := time.Now().Add(faultTime)
+	if !c.endBy.IsZero() && c.endBy.Before(by) {
+		by = c.endBy
+	}
+	return by
+}
 
 // ackedTooLate reports whether the acknowledgement of m, which the application
 // has just given, cannot be sent any more because the Conn is ending.

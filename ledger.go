@@ -248,7 +248,7 @@ func (g *ledger) uncount(e *entry) {
 
 // drop forgets e: its acknowledgement is stale.
 func (g *ledger) drop(e *entry) {
-	g.passRelease(e)
+	g.passReleaseLocked(e)
 	g.table.clear(e.id)
 	g.unkeep(e)
 	g.uncount(e)

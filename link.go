@@ -52,22 +52,26 @@ type link struct {
 	paused   atomic.Bool  // the reader waits for a consumer
 	resumed  atomic.Int64 // when it last ceased to
 
-	leaving atomic.Bool   // what arrives is left to the server: the DISCONNECT is in the buffer, or comes next
-	inBatch atomic.Bool   // the reader is at work on what it has read
-	left    chan struct{} // closed by the reader after the batch in which leaving was set
-	goodbye bool          // the DISCONNECT was written whole; set before told is closed
-	told    chan struct{} // closed by the writer: it has written the DISCONNECT, or cannot
+	leaving        atomic.Bool   // what arrives is left to the server: the DISCONNECT is in the buffer, or comes next
+	inBatch        atomic.Bool   // the reader is at work on what it has read
+	left           chan struct{} // closed by the reader after the batch in which leaving was set
+	leave          chan struct{} // closed with leaving
+	leaveOnce      sync.Once
+	endAsked       chan struct{} // closed when the keepalive goroutine is to end the link in order, for Reconnect
+	askOnce        sync.Once
+	disconnectSent bool          // the DISCONNECT was written whole; set before disconnectDone is closed
+	disconnectDone chan struct{} // closed by the writer: it has written the DISCONNECT, or cannot
 
 	end   sync.Once
 	cause error         // why the link ended; set before dead is closed
 	dead  chan struct{} // closed by kill
 
-	reads, writes        socketCalls
-	copies               bool          // payloads are copied before they are written: a write may be left behind
-	readerEnd, writerEnd chan struct{} // closed by reader and writer as their last act
-	overdue              *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
-	shut                 sync.Once
-	shutting, shutDone   chan struct{} // closed when the socket's Close is called, and when it has returned
+	reads, writes                 socketCalls
+	foreign                       bool          // the socket is of a dialer of the application: its calls may never return
+	readerEnd, writerEnd, keepEnd chan struct{} // closed by reader, writer and keepalive as their last act
+	overdue                       *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
+	shut                          sync.Once
+	shutting, shutDone            chan struct{} // closed when the socket's Close is called, and when it has returned
 
 	control controlFlusher // of a WebSocket, nil otherwise
 }
@@ -86,7 +90,7 @@ type batchWriter interface {
 
 func (l *link) makeChannels() {
 	l.wake = make(chan struct{}, 1)
-	for _, c := range []*chan struct{}{&l.left, &l.told, &l.dead, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
+	for _, c := range []*chan struct{}{&l.left, &l.leave, &l.endAsked, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
 		*c = make(chan struct{})
 	}
 }
@@ -103,7 +107,7 @@ func (l *link) run() error {
 	g.Go(func() error {
 		defer close(l.readerEnd)
 		l.kill(l.read())
-		l.skim()
+		l.discardRest()
 		return nil
 	})
 	g.Go(func() error {
@@ -111,14 +115,18 @@ func (l *link) run() error {
 		l.writer()
 		return nil
 	})
-	g.Go(func() error { l.keepalive(); return nil })
+	g.Go(func() error {
+		defer close(l.keepEnd)
+		l.keepalive()
+		return nil
+	})
 	<-l.dead
 	ended := make(chan struct{})
 	go func() { // ends with the three, and is left behind with one that is
 		g.Wait()
 		close(ended)
 	}()
-	l.awaitEnd(ended)
+	l.awaitGoroutines(ended)
 	return l.cause
 }
 
@@ -127,9 +135,9 @@ func (l *link) kill(cause error) {
 	l.end.Do(func() {
 		l.cause = cause
 		// A write that has begun gets a moment, so that what closes the link can
-		// follow it; nothing follows to a peer that is gone.
+		// follow it. Nothing follows to a peer that is gone, or when our time is over.
 		grace := killTime
-		if cause == ErrKeepAlive {
+		if cause == ErrKeepAlive || cause == errLocalClose {
 			grace = 0
 		}
 		if l.nc.SetWriteDeadline(time.Now().Add(grace)) == nil {
@@ -181,6 +189,10 @@ func (l *link) keepalive() {
 		action, delay := p.look(l.facts(now))
 		switch action {
 		case pulseDead:
+			if l.conn.out.disconnecting(l) {
+				<-l.dead // closeTimer's
+				return
+			}
 			l.kill(ErrKeepAlive)
 			return
 		case pulsePing:
@@ -189,6 +201,10 @@ func (l *link) keepalive() {
 		timer.Reset(min(delay, watch.look(now)))
 		select {
 		case <-timer.C:
+		case <-l.endAsked:
+			l.endAsAsked()
+			<-l.dead
+			return
 		case <-l.dead:
 			return
 		}
@@ -250,6 +266,9 @@ func (l *link) newWatch() *watchdog {
 // look checks what may be late and returns when to look again.
 func (w *watchdog) look(now time.Time) time.Duration {
 	c := w.l.conn
+	if c.out.disconnecting(w.l) {
+		return w.interval // closeTimer ends the link
+	}
 	if old, owed, ok := c.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= c.cfg.ackOverdue {
 		w.told = old.gen
 		c.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})

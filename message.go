@@ -115,7 +115,8 @@ func (m *Message) inbox() (key uint64, earlier bool) {
 }
 
 // GiveAway returns m marked so that Publish keeps m.Payload instead of copying
-// it. The payload must not change until the Future resolves.
+// it. The payload must not change until the Future resolves. A net.Conn of a dialer's
+// own kind (see [WithDialer]) is given a copy to write all the same.
 func (m Message) GiveAway() Message {
 	m.ref |= flagGivenAway
 	return m

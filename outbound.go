@@ -170,10 +170,10 @@ func (o *outbound) refusal(g *outgoing) error {
 		return o.closed
 	case g.key != "" && o.keyed[g.key] != nil:
 		return ErrKeyInUse
+	case g.qos == 0 && !o.cfg.keepQoS0 && (o.link == nil || o.link.closing):
+		return ErrNotConnected
 	case o.link != nil:
 		return o.link.agreed.carries(g)
-	case g.qos == 0 && !o.cfg.keepQoS0:
-		return ErrNotConnected
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
@@ -124,35 +123,6 @@ func watch(n *server.Network, w *watchedConn) mqtt.ConnectOption {
 		c, err := n.Dial(ctx, network, addr)
 		w.Conn = c
 		return w, err
-	})
-}
-
-// A large payload given away is handed to the socket as it is.
-func TestGivenAwayPayloadIsNotCopied(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		payload := make([]byte, 64<<10)
-		same := false
-		w := &watchedConn{saw: func(p []byte) { same = same || unsafe.SliceData(p) == unsafe.SliceData(payload) }}
-		network := &server.Network{}
-		srv := server.Start(network, server.Config{})
-		defer srv.Close()
-		conn, err := mqtt.Connect(t.Context(), "mqtt://server", watch(network, w))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		for qos := range mqtt.QoS(3) {
-			same = false
-			m := mqtt.Message{Topic: "t", Payload: payload, QoS: qos}
-			succeeded(t, conn.Publish(t.Context(), m))
-			if same {
-				t.Errorf("QoS %d: the caller's bytes were written without being given away", qos)
-			}
-			succeeded(t, conn.Publish(t.Context(), m.GiveAway()))
-			if !same {
-				t.Errorf("QoS %d: copied", qos)
-			}
-		}
 	})
 }
 

@@ -235,6 +235,7 @@ func TestNothingFollowsDisconnect(t *testing.T) {
 		if err := s.conn.Reconnect(); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // it is in the buffer
 		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 		f0 := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t"})
 		s.Resume(server.ToServer)

@@ -37,8 +37,8 @@ func (l *link) read() error {
 			return l.cause
 		}
 		_, err := l.framer.Fill(l.nc)
-		if !l.reads.leave() {
-			return l.cause
+		if !l.reads.leave() || l.killed() && blamesServer(l.cause) {
+			return l.cause // what comes behind a fault of the server's is thrown away
 		}
 		if err != nil {
 			// What came before the end still counts.
@@ -57,8 +57,8 @@ func (l *link) read() error {
 // unread takes err, which ends reading before the socket has ended. Behind our
 // DISCONNECT the rest is thrown away, whatever it is.
 func (r *reader) unread(err error) error {
-	if r.l.conn.out.saysGoodbye(r.l) && r.l.reads.enter() {
-		_, _ = io.Copy(io.Discard, bottom(r.l.nc))
+	if r.l.conn.out.disconnecting(r.l) && r.l.reads.enter() {
+		_, _ = io.Copy(io.Discard, r.l.socket())
 		r.l.reads.leave()
 	}
 	return err
@@ -126,7 +126,7 @@ func protocolFault(err error) error {
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
 	r.l.hookReceived(f)
-	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.conn.out.saysGoodbye(r.l)) {
+	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.conn.out.disconnecting(r.l)) {
 		return nil // the server keeps it: our DISCONNECT is on its way
 	}
 	switch f.Type {

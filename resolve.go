@@ -98,7 +98,7 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	}
 	for i := range w.answers {
 		a := &w.answers[i]
-		if err := a.take(no); err != nil && l != nil && !o.saysGoodbye(l) {
+		if err := a.take(no); err != nil && l != nil && !o.disconnecting(l) {
 			l.kill(err)
 		}
 	}

@@ -189,12 +189,6 @@ func (o *outbound) shutdown(err error) {
 	if hangs {
 		o.undeleted()
 	}
-	for r := o.ending.head; r != nil; r = o.ending.head {
-		// A write that was left behind still reads its payload.
-		o.ending.remove(r)
-		r.ended = false
-		o.finish(r, r.endErr)
-	}
 	fail := func(r *record) {
 		if r.fut == nil {
 			o.recycle(r)

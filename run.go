@@ -217,6 +217,8 @@ func (r *reader) backPressure(s *Subscription, intake bool) error {
 		case <-timer.C:
 		case <-c.lift:
 			return nil
+		case <-l.leave:
+			return nil
 		case <-l.dead:
 			return l.cause
 		}

@@ -90,7 +90,7 @@ func (g *ledger) awaitReleases() <-chan struct{} {
 	defer g.mu.Unlock()
 	g.unreleased, g.allReleased = 0, make(chan struct{})
 	g.table.each(func(e *entry) {
-		if e.state == entryReceived && e.counted {
+		if e.awaited = e.state == entryReceived && e.counted; e.awaited {
 			g.unreleased++
 		}
 	})
@@ -100,11 +100,12 @@ func (g *ledger) awaitReleases() <-chan struct{} {
 	return g.allReleased
 }
 
-// passRelease notes that the exchange of e ends, for awaitReleases.
-func (g *ledger) passRelease(e *entry) {
-	if g.unreleased == 0 || e.state != entryReceived || !e.counted {
+// passReleaseLocked notes that the exchange of e ends, for awaitReleases.
+func (g *ledger) passReleaseLocked(e *entry) {
+	if g.unreleased == 0 || !e.awaited {
 		return
 	}
+	e.awaited = false
 	if g.unreleased--; g.unreleased == 0 {
 		close(g.allReleased)
 	}

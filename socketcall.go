@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -9,7 +10,9 @@ import (
 // socketCalls is whether one of a link's goroutines is in a call of the socket. A
 // call that never returns, as of a net.Conn that has no deadlines and whose Close
 // wakes nothing, must not hold up the end of the link: it is left behind, and its
-// goroutine touches nothing of the link any more when it returns.
+// goroutine touches nothing of the link any more when it returns. So that it reads
+// nothing that is used again, only a copy is written to a socket that is not the
+// system's.
 type socketCalls struct{ state atomic.Int32 }
 
 const (
@@ -23,6 +26,9 @@ func (s *socketCalls) enter() bool { return s.state.CompareAndSwap(callNone, cal
 
 // leave ends a call, and reports whether the goroutine may go on.
 func (s *socketCalls) leave() bool { return s.state.CompareAndSwap(callIn, callNone) }
+
+// in reports whether a call that was entered still counts.
+func (s *socketCalls) in() bool { return s.state.Load() == callIn }
 
 // abandon forbids further calls, and reports whether one was left behind.
 func (s *socketCalls) abandon() bool { return s.state.Swap(callEnded) == callIn }
@@ -46,7 +52,7 @@ func (l *link) closeSocket() {
 		close(l.shutting)
 		go func() {
 			defer close(l.shutDone)
-			if under := bottom(l.nc); under != l.nc {
+			if under, below := bottom(l.nc); below {
 				// TLS writes a last record, for which it takes up to 5 s.
 				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
 			}
@@ -55,11 +61,51 @@ func (l *link) closeSocket() {
 	})
 }
 
-// awaitEnd waits until the link's goroutines have ended, which ended tells, and
-// its socket is closed. What does not return killTime after the socket was to be
-// closed is left behind.
-func (l *link) awaitEnd(ended <-chan struct{}) {
+// bottom returns the socket below TLS and WebSocket, and whether there is one
+// below nc.
+func bottom(nc net.Conn) (under net.Conn, below bool) {
+	const layers = 8 // more than there are; one that is its own bottom ends here
+	for range layers {
+		over, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		under := over.NetConn()
+		if under == nil {
+			break
+		}
+		nc, below = under, true
+	}
+	return nc, below
+}
+
+// socket returns the socket at the bottom of the link.
+func (l *link) socket() net.Conn {
+	nc, _ := bottom(l.nc)
+	return nc
+}
+
+// ofSystem reports whether the socket at the bottom of nc is one of the operating
+// system, whose calls all end when it is closed.
+func ofSystem(nc net.Conn) bool {
+	nc, _ = bottom(nc)
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// awaitGoroutines waits until the link's goroutines have ended, which ended tells,
+// and its socket is closed. Of a foreign socket, what does not return killTime
+// after the socket was to be closed is left behind.
+func (l *link) awaitGoroutines(ended <-chan struct{}) {
 	<-l.shutting
+	if !l.foreign {
+		<-ended
+		<-l.shutDone
+		return
+	}
 	by := time.Now().Add(killTime)
 	if waitUntil(by, l.shutDone) && waitUntil(by, ended) {
 		return
@@ -76,46 +122,38 @@ func (l *link) awaitEnd(ended <-chan struct{}) {
 	} else {
 		<-l.readerEnd
 	}
-	if !waitUntil(time.Now(), l.shutDone) {
+	<-l.keepEnd
+	if !closed(l.shutDone) {
 		left++
 	}
 	l.conn.stats.leftBehind.Add(uint64(left))
 }
 
-// writeLeft takes over the buffer that the writer of l is writing and will not
-// come back with.
+// closed reports whether c is closed.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// writeLeft takes over the buffer that the writer of l is writing a copy of and
+// will not come back with.
 func (o *outbound) writeLeft(l *link) {
 	o.mu.Lock()
 	b := l.inWrite
+	l.inWrite = nil
 	o.mu.Unlock()
-	if b == nil {
-		return
-	}
-	b.resolve(&PublishError{MayHaveArrived: true, Err: linkLost(l.cause)})
-	o.mu.Lock()
-	defer o.unlock()
-	l.writing0 = 0
-	o.accepted -= b.n0
-	o.bytes -= b.size0
-	if l.copies {
-		o.letGo(b.held) // the write reads a copy
-	}
-	o.checkFlush()
-}
-
-// writeReturned takes back the payloads of a write that was left behind: until
-// now nothing of them could be reused.
-func (o *outbound) writeReturned(l *link, b *outbuf) {
-	o.mu.Lock()
-	defer o.unlock()
-	if !l.copies {
-		o.letGo(b.held)
+	if b != nil {
+		o.wrote(l, b, l.cause)
 	}
 }
 
 // attemptGrace is how long an attempt whose context has ended may still take: a
 // DISCONNECT for a server that may have accepted it, and the calls of the socket.
-const attemptGrace = faultWords + killTime
+const attemptGrace = faultTime + killTime
 
 // made is what came of an attempt.
 type made struct {

@@ -24,7 +24,7 @@ type Stats struct {
 	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message under way
 	AcksOwed      int           // inbound messages not acknowledged yet
 	Held          int           // messages held for a Subscribe, see WithBacklogGrace, QoS 1 and 2 as part of AcksOwed; or in the store alone, see WithInbox
-	LeftBehind    uint64        // calls of a socket, made by a dialer of yours, that did not return when their link had ended
+	LeftBehind    uint64        // calls of a net.Conn of a dialer that had not returned 250 ms after it was closed
 	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
 }
 

@@ -305,7 +305,7 @@ func (s *supervisor) run(l *link) error {
 	if !c.linkUp(l, first && l.agreed.sessionPresent) {
 		if c.endsInOrder() {
 			// The server has accepted the connection, and the will with it.
-			_ = c.part(l.nc, l.version, codec.Success, l.no, time.Now().Add(faultWords))
+			_ = c.endUnused(c.aborted, l.nc, l.version, codec.Success, l.no, c.unusedBy())
 		}
 		l.nc.Close()
 		return context.Cause(c.ctx)

@@ -115,8 +115,14 @@ func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 
 // send decodes m and puts it in the channel.
 func (t *TypedSubscription[T]) send(m Message, interrupt <-chan struct{}) bool {
+	value := t.decode(m)
 	select {
-	case t.ch <- t.decode(m):
+	case <-interrupt: // while it was decoded
+		return false
+	default:
+	}
+	select {
+	case t.ch <- value:
 		return true
 	case <-interrupt:
 		return false

@@ -153,12 +153,8 @@ func TestConnWhoseCallsNeverReturnIsReplaced(t *testing.T) {
 			w.ExpectPacket()
 			w.SendBytes(rawAck(0x40, fut.PacketID()))
 			synctest.Wait()
-			if lying { // the write that was left behind still reads the payload
-				pending(t, fut)
-				c.freed <- struct{}{}
-				synctest.Wait()
-			}
 			succeeded(t, fut)
+			clear(payload) // it is ours again: the write that was left behind has a copy
 		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"runtime"
-	"slices"
 	"time"
 )
 
@@ -34,7 +33,7 @@ func (l *link) writer() {
 		if intact = l.send(&w, b); intact {
 			spare = b
 			if by, written := o.disconnectWritten(l); written {
-				l.sayLast(by)
+				l.afterDisconnect(by)
 			}
 		}
 	}
@@ -43,11 +42,13 @@ func (l *link) writer() {
 	if intact && exceededMaximum(l.cause) {
 		// The acknowledgements that are due are how the server gets on next time.
 		if b := o.swap(l, spare); b != nil {
+			t := time.AfterFunc(killTime, l.closeSocket)
 			intact = l.send(&w, b)
+			t.Stop()
 		}
 	}
 	if intact {
-		l.sayFault()
+		l.reportFault()
 	}
 	l.closeSocket()
 }
@@ -77,8 +78,7 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 	if l.writes.enter() {
 		err = w.write(l, b)
 		if !l.writes.leave() {
-			o.writeReturned(l, b)
-			return false
+			return false // writeLeft has b
 		}
 	}
 	if err == nil && b.ping {
@@ -100,9 +100,9 @@ var errLocalClose = errors.New("mqtt: closed by this side")
 // in what the peer sent before: acknowledgements, and a DISCONNECT that says why.
 func (l *link) writeFailed(err error) {
 	select {
-	case <-l.told:
+	case <-l.disconnectDone:
 	default:
-		close(l.told)
+		close(l.disconnectDone)
 	}
 	t := time.AfterFunc(drainTime, func() { l.kill(err) })
 	defer t.Stop()
@@ -114,14 +114,14 @@ func (l *link) writeFailed(err error) {
 type bulk struct {
 	pieces [][]byte
 	vector net.Buffers
-	copied []byte // what is written when the link copies
+	copied []byte // what is written to a foreign socket
 }
 
 // write writes b. Each call that goes through counts as progress.
 func (w *bulk) write(l *link, b *outbuf) error {
 	w.pieces = b.pieces(w.pieces[:0], writePiece)
 	defer clear(w.pieces)
-	if batch, ok := l.nc.(batchWriter); ok {
+	if batch, ok := l.nc.(batchWriter); ok && !l.foreign {
 		err := batch.WriteBatch(w.pieces)
 		if err == nil {
 			l.sent.Store(l.since())
@@ -151,9 +151,8 @@ func group(pieces [][]byte) int {
 }
 
 func (w *bulk) writeGroup(l *link, pieces [][]byte) error {
-	if l.copies {
-		w.copied = append(w.copied[:0], slices.Concat(pieces...)...)
-		pieces = [][]byte{w.copied}
+	if l.foreign {
+		return w.writeCopy(l, pieces)
 	}
 	if len(pieces) == 1 {
 		_, err := l.nc.Write(pieces[0])
@@ -163,5 +162,19 @@ func (w *bulk) writeGroup(l *link, pieces [][]byte) error {
 	v := w.vector // WriteTo consumes its receiver
 	_, err := v.WriteTo(l.nc)
 	clear(w.vector)
+	return err
+}
+
+// writeCopy writes a copy of pieces, which a call that never returns may go on
+// reading when they are used again.
+func (w *bulk) writeCopy(l *link, pieces [][]byte) error {
+	w.copied = w.copied[:0]
+	for _, p := range pieces {
+		w.copied = append(w.copied, p...)
+	}
+	_, err := l.nc.Write(w.copied)
+	if !l.writes.in() {
+		return net.ErrClosed // it was left behind, and the rest of pieces with it
+	}
 	return err
 }
