@@ -196,8 +196,7 @@ func TestReconnectOfALinkThatIsDying(t *testing.T) {
 			began := time.Now()
 			w.Cut()
 			d.conn.Reconnect()
-			w, _ = d.accept(server.Connack)
-			synctest.Wait()
+			d.up(server.Connack)
 			if took := time.Since(began); took > time.Second {
 				t.Errorf("reconnected after %v", took)
 			}
