@@ -207,3 +207,15 @@ func TestReconnectOfALinkThatIsDying(t *testing.T) {
 		d.ExpectNoDial(time.Minute) // no shortcut is left
 	})
 }
+
+// Closing does not wait for the second in which an attempt pauses.
+func TestCloseInThePauseOfAnAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t)
+		d.accept(server.ConnackVersion3)
+		d.accept("20 02 00 03")
+		synctest.Wait()
+		within(t, 100*time.Millisecond, "Close", func() { d.conn.Close() })
+		d.ExpectNoDial(time.Minute)
+	})
+}
