@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -264,5 +266,37 @@ func TestMuteLoopbackAddresses(t *testing.T) {
 	defer conn.Close()
 	if ev := await[mqtt.Connected](t, conn.Events()); ev.Address != "127.0.0.2:"+port {
 		t.Errorf("connected to %s", ev.Address)
+	}
+}
+
+// When no address takes the socket the error has a line for each, and is a ConnectError at dial.
+func TestEveryAddressRefusesOrIsUnanswered(t *testing.T) {
+	for meets, took := range map[string]time.Duration{"refused": 0, "unanswered": 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNamed(t, map[string]string{addrA: meets, addrB: "refused", addrC: meets})
+			began := time.Now()
+			_, err := mqtt.Connect(t.Context(), "mqtt://u:hunter2@broker.test", mqtt.WithDialer(n.dial), lookup(addrA, addrB, addrC))
+			if e, ok := errors.AsType[*mqtt.ConnectError](err); !ok || e.Step != "dial" || e.Address != addrA+":1883" {
+				t.Fatalf("got %#v, want a ConnectError at dial", err)
+			}
+			if got := time.Since(began); got != took {
+				t.Errorf("%s: took %v, want %v", meets, got, took)
+			}
+			lines := strings.Split(err.Error(), "\n")
+			for _, a := range []string{addrA, addrB, addrC} {
+				if !slices.ContainsFunc(lines, func(l string) bool {
+					return strings.Contains(l, "mqtt: connect to mqtt://u:xxxxx@broker.test:1883 at "+a+":1883: dial: ")
+				}) {
+					t.Errorf("%s: no line for %s in:\n%v", meets, a, err)
+				}
+			}
+			if len(lines) != 3 || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: got\n%v", meets, err)
+			}
+			if meets == "unanswered" {
+				wantErr(t, "Connect", err, context.DeadlineExceeded)
+			}
+			wantErr(t, "Connect", err, syscall.ECONNREFUSED)
+		})
 	}
 }

@@ -196,8 +196,7 @@ func TestReconnectOfALinkThatIsDying(t *testing.T) {
 			began := time.Now()
 			w.Cut()
 			d.conn.Reconnect()
-			w, _ = d.accept(server.Connack)
-			synctest.Wait()
+			d.up(server.Connack)
 			if took := time.Since(began); took > time.Second {
 				t.Errorf("reconnected after %v", took)
 			}
@@ -206,5 +205,17 @@ func TestReconnectOfALinkThatIsDying(t *testing.T) {
 		w := d.up(server.Connack)
 		w.Cut()
 		d.ExpectNoDial(time.Minute) // no shortcut is left
+	})
+}
+
+// Closing does not wait for the second in which an attempt pauses.
+func TestCloseInThePauseOfAnAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t)
+		d.accept(server.ConnackVersion3)
+		d.accept("20 02 00 03")
+		synctest.Wait()
+		within(t, 100*time.Millisecond, "Close", func() { d.conn.Close() })
+		d.ExpectNoDial(time.Minute)
 	})
 }

@@ -209,11 +209,10 @@ func TestDialMakesHeadersForEachAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMemNet(t)
 		n.handlers["192.0.2.1:80"] = silent
-		var host, ticket string
+		requests := make(chan *http.Request, 1)
 		n.handlers["192.0.2.2:80"] = func(c net.Conn) {
-			p, err := acceptWS(c, "mqtt")
-			if err == nil {
-				host, ticket = p.request.Host, p.request.Header.Get("Ticket")
+			if p, err := acceptWS(c, "mqtt"); err == nil {
+				requests <- p.request
 			}
 		}
 		calls := 0
@@ -231,8 +230,8 @@ func TestDialMakesHeadersForEachAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if host != "broker.test" || ticket != "2" {
-			t.Errorf("Host %q and ticket %q, want broker.test and the second", host, ticket)
+		if r := <-requests; r.Host != "broker.test" || r.Header.Get("Ticket") != "2" {
+			t.Errorf("Host %q and ticket %q, want broker.test and the second", r.Host, r.Header.Get("Ticket"))
 		}
 	})
 }
