@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -37,7 +38,7 @@ func (s *supervisor) learn(l *link, err error) {
 	case v.aside:
 		s.flaps = 0
 		s.c.emit(PublishSetAside{Topic: v.topic, Key: v.key, PacketID: v.id, Err: err})
-		s.c.log.Warn("mqtt: publish set aside", "client", s.c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
+		s.c.record(slog.LevelWarn, "publish set aside", "client", s.c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
 	case v.suspected: // the next link probes too
 	case v.cleared, !answer, time.Since(l.began) > flapTime:
 		s.flaps = 0

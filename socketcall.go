@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -46,9 +47,9 @@ func (l *link) closeSocket() {
 		close(l.shutting)
 		go func() {
 			defer close(l.shutDone)
-			if under := bottom(l.nc); under != l.nc {
+			if _, over := l.nc.(interface{ NetConn() net.Conn }); over {
 				// TLS writes a last record, for which it takes up to 5 s.
-				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
+				defer time.AfterFunc(killTime, func() { bottom(l.nc).Close() }).Stop()
 			}
 			l.nc.Close()
 		}()
@@ -133,8 +134,9 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	m.attempt.to = &m.to
 	done := make(chan struct{})
 	go func() { // ends with the attempt; waited for here, but for one that is left behind
+		defer close(done)
+		m.err = a.fail("dial", &CallbackError{Function: dialerFunc, Exited: true}) // unless it returns
 		m.link, m.err = m.attempt.connectOnce(ctx)
-		close(done)
 	}()
 	select {
 	case <-done:
