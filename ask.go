@@ -259,6 +259,7 @@ func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Sub
 	t.limits = a
 	if !a.sessionPresent {
 		clear(t.removed)
+		t.noteAnswered()
 	}
 	var gone []string
 	for f := range t.removed {
@@ -291,7 +292,7 @@ func (t *routes) up(a *agreed, always bool, send func(*control)) (settled []*Sub
 func (t *routes) due(resumed, all bool) []*route {
 	var due []*route
 	for _, r := range t.filters {
-		if resumed && r.state == routeGranted && !all {
+		if resumed && r.state == routeGranted && !all || r.allDraining() {
 			continue
 		}
 		if !resumed || r.state == routeGranted {
@@ -314,6 +315,7 @@ func (t *routes) down() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits, t.backlog.link = nil, 0
+	t.noteAnswered()
 	for _, r := range t.filters {
 		if r.state == routeAsked {
 			r.state = routeWanted

@@ -44,6 +44,8 @@ type Subscription struct {
 	asked      time.Time // when the last SUBSCRIBE left on the current link; zero while offline
 	joined     uint64    // its number among those that joined; immutable from then on
 	left       uint64    // how many had joined when it left, or lost a filter
+	draining   bool      // by Drain: it takes what the server still sends
+	refused    error     // why the UNSUBSCRIBE of a Drain was given up
 
 	holder bool // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
 
@@ -213,7 +215,7 @@ func (s *Subscription) C() <-chan Message {
 // Handle calls f for each message, one at a time unless WithWorkers says
 // otherwise, and acknowledges the message when f returns. It does not block.
 // The end of the Conn does not wait for an f that runs, so that f may close it;
-// [Conn.Drain] does.
+// [Conn.Drain] and [Subscription.Drain] do.
 //
 // An f that panics ends the process, as in any goroutine. An f that ends its goroutine
 // (runtime.Goexit, as t.FailNow and require of tests do) has not finished: it is called

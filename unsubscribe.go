@@ -13,6 +13,8 @@ import (
 // unless another subscription of the Conn has the same filter. The context
 // bounds the wait for the server's answer; without a link there is none, and the
 // server is told on the next. It returns nil when the subscription had ended before.
+// What is pending is acknowledged and counted as dropped; [Subscription.Drain] hands it
+// over first.
 func (s *Subscription) Unsubscribe(ctx context.Context) error {
 	p := s.conn.routes.remove(s)
 	s.conn.retire(s, ErrUnsubscribed, leaveAcked)
@@ -276,5 +278,6 @@ func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, code
 		}
 	}
 	p.answered(results, refused)
+	t.noteAnswered()
 	return nil
 }

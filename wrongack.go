@@ -113,6 +113,7 @@ func (t *routes) countRemovals(filters []string, wished []uint64) (gaveUp []stri
 		if t.misremoved[f]++; t.misremoved[f] >= misanswerLimit {
 			delete(t.removed, f)
 			delete(t.misremoved, f)
+			t.refuseDrain(f, misanswered(""))
 			gaveUp = append(gaveUp, f)
 		}
 	}
