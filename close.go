@@ -56,9 +56,9 @@ func WithReasonString(s string) DisconnectOption {
 // another call that ends the Conn had less patience. The Conn has ended all the
 // same, but for an *[InvalidError] or *[VersionError] about the options.
 //
-// Functions of the application may call it: those that run are not waited for, or no
-// longer than 250 ms when they run where the Conn needs them, but for a packet hook
-// (see [WithPacketHook]). When one of these has not returned at the end of ctx, the
+// Functions of the application may call it: the Conn does not wait for those that run,
+// or less than a second when they run in its service, but for a packet hook (see
+// [WithPacketHook]). When one of these has not returned at the end of ctx, the
 // error is a *[CallbackError], and the Conn ends when it returns; see [Conn.Done].
 func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	var d codec.Disconnect
