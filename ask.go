@@ -265,6 +265,7 @@ func (t *routes) up(a *agreed, always, probe bool, send func(*control)) (settled
 	if !a.sessionPresent {
 		clear(t.removed)
 		clear(t.leftBehind)
+		t.noteAnswered()
 	}
 	var gone []string
 	for f := range t.removed {
@@ -297,7 +298,7 @@ func (t *routes) up(a *agreed, always, probe bool, send func(*control)) (settled
 func (t *routes) due(resumed, all bool) []*route {
 	var due []*route
 	for _, r := range t.filters {
-		if resumed && r.state == routeGranted && !all {
+		if resumed && r.state == routeGranted && !all || r.allDraining() {
 			continue
 		}
 		if !resumed || r.state == routeGranted {
@@ -320,6 +321,7 @@ func (t *routes) down() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits, t.backlog.link = nil, 0
+	t.noteAnswered()
 	for _, r := range t.filters {
 		if r.state == routeAsked {
 			r.state = routeWanted

@@ -56,8 +56,10 @@ func WithReasonString(s string) DisconnectOption {
 // another call that ends the Conn had less patience. The Conn has ended all the
 // same, but for an *[InvalidError] or *[VersionError] about the options.
 //
-// Bodies of [Subscription.Handle] that are running are not waited for, so that
-// they may call it.
+// Functions of the application may call it: the Conn does not wait for those that run,
+// or less than a second when they run in its service, but for a packet hook (see
+// [WithPacketHook]). When one of these has not returned at the end of ctx, the
+// error is a *[CallbackError], and the Conn ends when it returns; see [Conn.Done].
 func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	var d codec.Disconnect
 	for _, o := range opts {
@@ -95,7 +97,8 @@ func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) 
 }
 
 // Abort closes the socket without a DISCONNECT, so that the server publishes
-// the will, and ends the Conn.
+// the will, and ends the Conn. It waits for that, but no longer than 250 ms for a
+// packet hook that does not return, see [Conn.Done].
 func (c *Conn) Abort() {
 	c.abort()
 	c.beginClose()
@@ -103,22 +106,30 @@ func (c *Conn) Abort() {
 		l.kill(errLocalClose)
 	}
 	c.cancel(ErrClosed)
-	<-c.done
+	c.awaitDone(c.ctx, c.hooks.look()) // the context has ended
 }
 
 // Drain ends the Conn without losing what the server has still to deliver:
 // messages that arrive from now on are neither handed over nor acknowledged,
 // while those that are here are handed over and acknowledged. When that is
 // done, or ctx ends, it disconnects. A subscription whose form of delivery was
-// not chosen keeps what it has, unacknowledged. It returns what Disconnect does.
+// not chosen keeps what it has, unacknowledged.
+//
+// It returns what Disconnect does, and when ctx ended before everything was handed
+// over the context's cause: in a *[CallbackError] when a handler, a codec or the body of
+// a loop over All has not returned by then. One of these that calls Drain waits for
+// itself, and must not do so with a context that never ends.
 func (c *Conn) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	c.liftPause()
 	wait, cancel := keepLast(ctx, errDisconnectLate)
 	defer cancel()
-	for _, s := range c.routes.subscriptions() {
+	subs := c.routes.subscriptions()
+	for _, s := range subs {
 		if !s.drained(wait) {
-			break
+			left := undrained(wait, subs)
+			c.close(ctx, wait, codec.Disconnect{}, ErrClosed)
+			return left
 		}
 	}
 	return c.close(ctx, wait, codec.Disconnect{}, ErrClosed)
@@ -136,6 +147,7 @@ func (c *Conn) beginClose() bool {
 		t.Stop()
 	}
 	if first {
+		close(c.ending)
 		c.setState(StateClosing)
 		c.liftPause()
 		c.out.refuse(ErrClosed)
@@ -153,6 +165,7 @@ func (c *Conn) current() *link {
 // close ends the Conn in order: pending publishes until wait ends, which is of
 // [keepLast], DISCONNECT until ctx does, end.
 func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) error {
+	seen := c.hooks.look()
 	if !c.beginClose() {
 		return c.awaitEnd(ctx, wait)
 	}
@@ -164,20 +177,25 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	}
 	c.limitEnd(lastBy(ctx))
 	c.cancel(why)
-	<-c.done
+	if e := c.awaitDone(ctx, seen); e != nil {
+		return e
+	}
 	return err
 }
 
 // awaitEnd waits for the end that another call is bringing about, and hastens
 // it when wait ends first.
 func (c *Conn) awaitEnd(ctx, wait context.Context) error {
+	seen := c.hooks.look()
 	select {
 	case <-c.done:
 		return nil
 	case <-wait.Done():
 	}
 	c.hasten(lastBy(ctx))
-	<-c.done
+	if err := c.awaitDone(ctx, seen); err != nil {
+		return err
+	}
 	return context.Cause(wait)
 }
 
@@ -322,7 +340,7 @@ func (c *Conn) finish(err error) {
 	for _, s := range c.routes.subscriptions() {
 		c.retire(s, err, leaveServer)
 	}
-	c.pumps.Wait()
+	c.awaitPumps()
 	if c.out.keep != nil {
 		if err := c.out.closeStore(c.cfg.closeTimeout); err != nil {
 			c.info("store", "error", err)

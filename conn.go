@@ -62,6 +62,8 @@ type Conn struct {
 	lift   chan struct{} // closed when nothing may hold the reader back any more
 	hurry  chan struct{} // closed when pending publishes have been waited for long enough
 	nudge  chan struct{} // ends a wait for the next attempt
+	ending chan struct{} // closed when the Conn begins to close
+	hooks  hookMarks
 
 	mu       sync.Mutex // guards the rest; nothing that blocks happens under it
 	state    State
@@ -141,6 +143,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		lift:     make(chan struct{}),
 		hurry:    make(chan struct{}),
 		nudge:    make(chan struct{}, 1),
+		ending:   make(chan struct{}),
 		changed:  make(chan struct{}),
 		clientID: cfg.clientID,
 		timers:   map[*time.Timer]struct{}{},
@@ -171,7 +174,7 @@ func (c *Conn) emit(ev Event) { c.events.emit(ev) }
 // info logs msg with the client identifier and the number of the link, the last
 // one when none is up.
 func (c *Conn) info(msg string, args ...any) {
-	c.log.Info("mqtt: "+msg, append([]any{"client", c.ClientID(), "link", c.events.linkNo()}, args...)...)
+	c.record(slog.LevelInfo, msg, append([]any{"client", c.ClientID(), "link", c.events.linkNo()}, args...)...)
 }
 
 // Events returns the channel of events, the same on every call. Nothing waits

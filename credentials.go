@@ -40,7 +40,8 @@ func WithUsername(username string) ConnectOption {
 // WithCredentialsFunc sets a function that is called before every attempt, with
 // the context of the attempt, and may change for it what [Credentials] hold: user
 // name, password, URL, WebSocket headers, TLS configuration and with that the
-// client certificate. Its error counts as a failed attempt.
+// client certificate. Its error counts as a failed attempt. The attempt waits for it
+// until that context ends and 250 ms more, so that it may itself end the Conn.
 func WithCredentialsFunc(f func(context.Context) (Credentials, error)) ConnectOption {
 	return func(c *config) { c.credentials = f }
 }

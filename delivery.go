@@ -262,8 +262,7 @@ func (s *Subscription) tellRoom() {
 
 // startPumps starts what hands over pending messages, if it does not run. A
 // pump is owned by the subscription; it ends when nothing is pending or the
-// subscription is paused or ended. The Conn waits for it unless it runs a
-// handler. s.mu is held.
+// subscription is paused or ended. s.mu is held.
 func (s *Subscription) startPumps() {
 	if s.sink == nil || s.paused || s.ended {
 		return
@@ -274,12 +273,19 @@ func (s *Subscription) startPumps() {
 	}
 	for s.pumps < limit && s.pumps < s.box.len() {
 		s.pumps++
-		if s.form == formHandler {
-			go s.pump() // it runs user code, which may itself wait for the end of the Conn
-			continue
-		}
-		s.conn.pumps.Go(s.pump)
+		s.goPump(nil)
 	}
+}
+
+// goPump starts a pump, which begins with again, a message in hand. The Conn waits for
+// it unless it runs a handler, which may itself wait for the end of the Conn; for one
+// that decodes it does not wait long.
+func (s *Subscription) goPump(again []Message) {
+	if s.form == formHandler {
+		go s.pump(again)
+		return
+	}
+	s.conn.pumps.Go(func() { s.pump(again) })
 }
 
 // handful is how many messages a pump takes at a time for a channel.
@@ -288,10 +294,23 @@ const handful = 32
 // handfulBytes bounds a handful of large ones.
 const handfulBytes = 64 << 10
 
-// pump hands over pending messages in order until there is none. The last pump
-// of an ended subscription closes its channel.
-func (s *Subscription) pump() {
+// pump hands over pending messages in order until there is none, again first, which
+// the application's code has had once. The last pump of an ended subscription closes
+// its channel.
+func (s *Subscription) pump(again []Message) {
 	var hand [handful]Message
+	msgs, returned := again, false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			panic(p)
+		}
+		s.pumpExited(msgs[0], len(again) > 0)
+	}()
+	s.handOverAgain(again)
+	again = nil
 	for {
 		s.mu.Lock()
 		if s.ended || s.paused || s.box.len() == 0 {
@@ -304,9 +323,10 @@ func (s *Subscription) pump() {
 			if event != nil {
 				s.conn.events.emit(event)
 			}
+			returned = true
 			return
 		}
-		msgs := s.takeHandful(hand[:0])
+		msgs = s.takeHandful(hand[:0])
 		interrupt := s.interrupt
 		s.mu.Unlock()
 		s.handOver(msgs, interrupt)

@@ -57,6 +57,9 @@ var (
 	ErrUnsubscribed = errors.New("mqtt: unsubscribed")
 	// ErrSlowConsumer is why a subscription ended that did not take its messages.
 	ErrSlowConsumer = errors.New("mqtt: slow consumer")
+	// ErrHandlerExited says that a message was given up because its handler, or codec,
+	// ended its goroutine (runtime.Goexit, as t.FailNow does) both times it had it.
+	ErrHandlerExited = errors.New("mqtt: the handler ended its goroutine instead of returning")
 	// ErrConsumerBound says that the subscription is consumed in another form.
 	ErrConsumerBound = errors.New("mqtt: subscription is consumed in another form")
 	// ErrSubscriptionConflict says that another subscription of the Conn has

@@ -138,7 +138,8 @@ type AckOverdue struct {
 }
 
 // MessageDropped says that a message was given up: by the policy of the
-// outbound queue, or by a subscription that could not hold it.
+// outbound queue, by a subscription that could not hold it, or because its handler ended
+// its goroutine twice ([ErrHandlerExited]).
 type MessageDropped struct {
 	EventInfo
 	Topic string // of the message, or the filter of the subscription

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -56,7 +57,7 @@ func (c *Conn) setAside(v *suspicion, err error) {
 		return
 	}
 	c.emit(PublishSetAside{Topic: v.topic, Key: v.key, PacketID: v.id, Err: err})
-	c.log.Warn("mqtt: publish set aside", "client", c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
+	c.record(slog.LevelWarn, "publish set aside", "client", c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
 }
 
 // mayBeAnswer reports whether the server may have ended a link for what it was

@@ -21,6 +21,7 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	case s.conn.inbox != nil:
 		s.conn.ledger.handed(msgs)
 	}
+	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
 	s.mu.Lock()
 	s.released(len(msgs))
 	s.moves++
@@ -30,7 +31,6 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	if event != nil {
 		s.conn.events.emit(event)
 	}
-	s.delivered.Add(uint64(len(msgs)))
 }
 
 // putBack puts msgs, which were not handed over, in front of the mailbox.

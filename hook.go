@@ -16,8 +16,8 @@ type PacketInfo struct {
 
 // hookHandshake shows the hook a packet that begins or ends a link.
 func (c *Conn) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
-	if c.cfg.hook != nil {
-		c.cfg.hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link})
+	if hook := c.cfg.hook; hook != nil {
+		c.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
 	}
 }
 
@@ -32,19 +32,26 @@ func (l *link) hookReceived(f *codec.Frame) {
 	if cfg.hookPayload && !f.Oversize {
 		info.Payload = payloadOf(l.version, f.Type, f.Flags, f.Body)
 	}
-	cfg.hook(info)
+	l.conn.hooks.reader.call(cfg.hook, info)
 }
 
-// hookSent shows the hook the packets of b.
+// hookSent shows the hook the packets of b. A hook that ends the writer's goroutine
+// leaves b unwritten.
 func (l *link) hookSent(b *outbuf) {
 	cfg := l.conn.cfg
 	if cfg.hook == nil {
 		return
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			l.conn.out.wrote(l, b, &CallbackError{Function: packetHook, Exited: true})
+		}
+	}()
 	for at, refs := 0, b.refs; at < len(b.buf); {
 		t, flags, rest, n, err := codec.ParseHeader(b.buf[at:])
 		if err != nil || n == 0 {
-			return
+			break
 		}
 		info := PacketInfo{Sent: true, Type: t, Size: n + rest, Link: l.no}
 		body := b.buf[at+n : min(at+n+rest, len(b.buf))]
@@ -61,8 +68,19 @@ func (l *link) hookSent(b *outbuf) {
 			at -= len(refs[0].payload) // which is not in buf
 			refs = refs[1:]
 		}
-		cfg.hook(info)
+		l.conn.hooks.writer.call(cfg.hook, info)
 	}
+	returned = true
+}
+
+// exited ends the link when a packet hook, or a method of a net.Conn, ended one of its
+// goroutines. A goroutine that returns has killed the link before.
+func (l *link) exited() {
+	name := packetHook
+	if l.conn.cfg.hook == nil {
+		name = dialedConn
+	}
+	l.kill(&CallbackError{Function: name, Exited: true})
 }
 
 // payloadOf returns the payload of a PUBLISH, nil of anything else.

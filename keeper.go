@@ -245,6 +245,6 @@ func (o *outbound) commitSoon() {
 		k.next.reset()
 	case !k.running:
 		k.running = true
-		go o.commit()
+		go o.runCommitter()
 	}
 }

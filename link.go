@@ -106,12 +106,15 @@ func (l *link) run() error {
 	}
 	g.Go(func() error {
 		defer close(l.readerEnd)
+		defer l.exited()
 		l.kill(l.read())
 		l.discardRest()
 		return nil
 	})
 	g.Go(func() error {
 		defer close(l.writerEnd)
+		defer l.closeSocket() // for a writer that did not get there
+		defer l.exited()
 		l.writer()
 		return nil
 	})

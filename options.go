@@ -269,7 +269,8 @@ func setDuration(to *time.Duration, d time.Duration) {
 func WithFirstConnect(f FirstConnect) ConnectOption { return func(c *config) { c.firstConnect = f } }
 
 // WithBackoff sets the delays between attempts. The default doubles from 1 s to
-// 120 s with full jitter.
+// 120 s with full jitter. The policy runs in a goroutine of its own, so that it may
+// end the Conn; until then the next attempt waits for it.
 func WithBackoff(p backoff.Policy) ConnectOption {
 	return func(c *config) {
 		if p != nil {
@@ -281,7 +282,9 @@ func WithBackoff(p backoff.Policy) ConnectOption {
 // WithErrorPolicy sets a function that decides about each failed attempt and
 // each lost link. By default a first round that fails ends the Conn (see
 // [WithFirstConnect]), later a takeover does, and a round in which every server
-// refused the version; everything else is tried again. The function must not block.
+// refused the version; everything else is tried again. The next attempt waits for the
+// function, which runs in a goroutine of its own: it may end the Conn, which then does
+// not wait for it.
 //
 // The error of a round joins those of its servers and their addresses: errors.Is
 // then says that at least one of them failed so.
@@ -421,7 +424,8 @@ func WithRequestResponseInformation() ConnectOption {
 
 // WithTLS sets the TLS configuration of mqtts and wss URLs, which is cloned for
 // each attempt. [transport.LoadTLS] makes one from PEM files. The default trusts
-// the system's roots, for the host of the URL.
+// the system's roots, for the host of the URL. Its callbacks run as the function of
+// [WithDialer] does.
 func WithTLS(t *tls.Config) ConnectOption {
 	return func(c *config) {
 		if t != nil {
@@ -433,7 +437,8 @@ func WithTLS(t *tls.Config) ConnectOption {
 // WithHeader adds headers to the WebSocket handshake.
 func WithHeader(h http.Header) ConnectOption { return func(c *config) { c.dialer.Header = h.Clone() } }
 
-// WithHeaderFunc sets a function that makes headers for each WebSocket attempt.
+// WithHeaderFunc sets a function that makes headers for each WebSocket attempt. It
+// runs as the function of [WithDialer] does.
 func WithHeaderFunc(f func(ctx context.Context, u *transport.URL) (http.Header, error)) ConnectOption {
 	return func(c *config) { c.dialer.HeaderFunc = f }
 }
@@ -449,14 +454,20 @@ func WithMissingSubprotocol() ConnectOption {
 func WithLocalAddr(a net.Addr) ConnectOption { return func(c *config) { c.dialer.LocalAddr = a } }
 
 // WithDialer sets the function that opens sockets, for all transports. It may
-// wrap or watch the net.Conn. It is given the name of the host, and to try the
-// addresses of that is its own affair, unless [WithHostLookup] is set.
+// wrap or watch the net.Conn, whose methods must return. It is given the name of the
+// host, and to try the addresses of that is its own affair, unless [WithHostLookup] is
+// set.
+//
+// An attempt waits for the function until the context ends that it is given, and 750 ms
+// more; then it is left behind, and a connection that it brings later is closed. So it
+// may itself end the Conn.
 func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, error)) ConnectOption {
 	return func(c *config) { c.dialer.DialFunc = f }
 }
 
 // WithSRVLookup sets the function that looks up the SRV records of a mqtt+srv or
-// mqtts+srv URL, with the contract of [net.Resolver.LookupSRV].
+// mqtts+srv URL, with the contract of [net.Resolver.LookupSRV]. It runs as the
+// function of [WithDialer] does.
 func WithSRVLookup(f func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)) ConnectOption {
 	return func(c *config) { c.dialer.LookupSRV = f }
 }
@@ -487,6 +498,12 @@ func WithProxyFromEnvironment() ConnectOption {
 
 // WithLogger sets the logger. Every record carries the client identifier and
 // the link's number; no secret and no payload is logged.
+//
+// The Conn waits until the logger's handler has returned, which runs in a goroutine of
+// its own for each record; so records are in order, and a slow handler slows down what is
+// logged: attempts, links, failures of the store, no message. A Conn that closes waits
+// 250 ms for each record, so that the handler may itself end the Conn. The handler gets
+// every record, of which the last is "mqtt: closed".
 func WithLogger(l *slog.Logger) ConnectOption {
 	return func(c *config) {
 		if l != nil {
@@ -497,7 +514,12 @@ func WithLogger(l *slog.Logger) ConnectOption {
 
 // WithPacketHook sets a function that sees every packet as the goroutines of
 // the link send and receive it: one that is sent just before it is written, so
-// that no answer to it comes first. It must not block.
+// that no answer to it comes first.
+//
+// It must not block, and it must not end the Conn but in a goroutine of its own: the end
+// of the link waits for it. When it does all the same, Close, Disconnect and Drain return
+// when their time is up with a *[CallbackError], Abort after 250 ms, and the Conn ends
+// when the hook returns.
 func WithPacketHook(f func(PacketInfo)) ConnectOption { return func(c *config) { c.hook = f } }
 
 // WithPacketPayload shows the packet hook the payload of every PUBLISH. It is the

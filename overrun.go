@@ -1,5 +1,7 @@
 package mqtt
 
+import "log/slog"
+
 // This file is about servers that send more than our Receive Maximum allows.
 
 // maxReceive is the largest Receive Maximum, which leaving the property out means too
@@ -27,6 +29,6 @@ func (s *supervisor) overrun(l *link, err error) {
 		ev.Advice = "this server sends more than it was told to: leave WithReceiveMaximum out, and later links announce 65,535"
 	}
 	s.c.emit(ev)
-	s.c.log.Warn("mqtt: receive maximum exceeded", "client", s.c.ClientID(), "server", l.server,
+	s.c.record(slog.LevelWarn, "receive maximum exceeded", "client", s.c.ClientID(), "server", l.server,
 		"announced", ev.Announced, "next", ev.Next, "advice", ev.Advice)
 }

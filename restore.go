@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -409,7 +410,7 @@ func (c *Conn) openStore() error {
 	c.ledger.restore(r.incoming)
 	for _, d := range r.damaged {
 		c.emit(d)
-		c.log.Warn("mqtt: record of the session store set aside", "client", c.cfg.clientID, "error", d.Err, "left", d.Left)
+		c.record(slog.LevelWarn, "record of the session store set aside", "client", c.cfg.clientID, "error", d.Err, "left", d.Left)
 	}
 	return nil
 }
@@ -432,7 +433,7 @@ func (c *Conn) storedInbound(facts []inFact, err error) {
 func (c *Conn) storeFailed(err error, final bool) {
 	err = &StoreError{Op: "write", Err: err}
 	c.emit(StoreFailed{Err: err, Final: final})
-	c.log.Error("mqtt: session store failed", "client", c.ClientID(), "error", err, "final", final)
+	c.record(slog.LevelError, "session store failed", "client", c.ClientID(), "error", err, "final", final)
 	if final {
 		c.beginClose()
 		c.cancel(err)

@@ -24,6 +24,7 @@ type routes struct {
 	trie       router[*route]
 	filters    map[string]*route
 	removed    map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
+	shrunk     chan struct{}     // closed when removed may have shrunk, for Subscription.Drain; nil when none waits
 	leftBehind map[string]bool   // filters whose UNSUBSCRIBE was given up: the server may have them
 	lastID     uint32            // subscription identifier given last
 	tickets    uint64
@@ -254,9 +255,10 @@ func (t *routes) admissible(s *Subscription) error {
 	return nil
 }
 
-// wanted reports whether any subscription of the application has r.
+// wanted reports whether any subscription of the application has r, and is not being
+// drained.
 func (r *route) wanted() bool {
-	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.holder })
+	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.holder && !m.sub.draining })
 }
 
 // has reports whether s is a member of r.
@@ -301,6 +303,7 @@ func hasWildcard(filter string) bool {
 
 // join makes s a member of the route of f. mu is held.
 func (t *routes) join(s *Subscription, f Filter) *route {
+	t.takeOver(f.Filter)
 	r := t.filters[f.Filter]
 	switch {
 	case r == nil:

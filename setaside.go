@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/millrace/mqtt/codec"
 )
@@ -37,9 +38,9 @@ func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
 func (c *Conn) setFilterAside(s suspect, cause error) {
 	err := &SetAsideError{Packet: s.packet, Filter: s.filter, Err: cause}
 	c.emit(FilterSetAside{Packet: s.packet, Filter: s.filter, Err: cause})
-	c.log.Warn("mqtt: filter set aside", "client", c.ClientID(), "packet", s.packet.String(), "filter", s.filter, "error", cause)
+	c.record(slog.LevelWarn, "filter set aside", "client", c.ClientID(), "packet", s.packet.String(), "filter", s.filter, "error", cause)
 	if s.packet == codec.UNSUBSCRIBE {
-		c.routes.giveUpUnsubscribe(s.filter)
+		c.routes.giveUpUnsubscribe(s.filter, err)
 		return
 	}
 	settled, lost := c.routes.giveUpSubscribe(s.filter, err)
@@ -62,9 +63,10 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 
 // giveUpUnsubscribe leaves filter at the server. What still comes for it matches
 // nothing: it is acknowledged and counted, and not held for a Subscribe.
-func (t *routes) giveUpUnsubscribe(filter string) {
+func (t *routes) giveUpUnsubscribe(filter string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.removed, filter)
 	t.leftBehind[filter] = true
+	t.refuseDrain(filter, err)
 }

@@ -171,8 +171,9 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	m.attempt.to = &m.to
 	done := make(chan struct{})
 	go func() { // ends with the attempt; waited for here, but for one that is left behind
+		defer close(done)
+		m.err = a.fail("dial", &CallbackError{Function: dialerFunc, Exited: true}) // unless it returns
 		m.link, m.err = m.attempt.connectOnce(ctx)
-		close(done)
 	}()
 	select {
 	case <-done:

@@ -127,17 +127,18 @@ func (c *Conn) lose(s *Subscription, err error) {
 // retire ends s, which is out of the routes, and lets go of who waits for it. What
 // the application was given and does not acknowledge within a grace is
 // acknowledged for it, since it would hold up everything behind it; but not at the
-// end of the Conn, nor with an inbox, where it holds up nothing.
-func (c *Conn) retire(s *Subscription, err error, leave leaving) {
+// end of the Conn, nor with an inbox, where it holds up nothing. It reports whether s
+// had not ended before.
+func (c *Conn) retire(s *Subscription, err error, leave leaving) bool {
 	if !s.end(err, leave) {
-		return
+		return false
 	}
 	c.routes.markReady(s)
 	if n := s.dropped.Load(); s.holder && n > 0 && leave != leaveServer {
 		c.emit(MessageDropped{Topic: s.name(), Err: err, Total: n}) // nobody else can tell
 	}
 	if leave == leaveServer || c.inbox != nil || !c.ledger.owes(s) {
-		return
+		return true
 	}
 	c.later(c.cfg.ackGrace, func() {
 		if n := c.ledger.abandon(s); n > 0 {
@@ -145,6 +146,7 @@ func (c *Conn) retire(s *Subscription, err error, leave leaving) {
 			c.ledger.settle()
 		}
 	})
+	return true
 }
 
 // verdict returns why s as a whole failed, nil when it did not. A filter that
@@ -223,7 +225,7 @@ func (c *Conn) subscriptionScopeEnded(ctx context.Context, s *Subscription) {
 		c.retire(s, err, leave)
 		return
 	}
-	if detach {
+	if detach && !c.routes.isDraining(s) {
 		c.detach(s, err)
 		return
 	}

@@ -45,6 +45,8 @@ type Subscription struct {
 	waiting    time.Time     // since when on the current link; zero while offline
 	joined     uint64        // its number among those that joined; immutable from then on
 	left       uint64        // how many had joined when it left, or lost a filter
+	draining   bool          // by Drain: it takes what the server still sends
+	refused    error         // why the UNSUBSCRIBE of a Drain was given up
 
 	holder bool // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
 
@@ -80,6 +82,7 @@ type Subscription struct {
 	quiet     chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
+	decoding           atomic.Bool // the codec of a typed channel runs
 	share              inboxShare
 }
 
@@ -212,7 +215,16 @@ func (s *Subscription) C() <-chan Message {
 
 // Handle calls f for each message, one at a time unless WithWorkers says
 // otherwise, and acknowledges the message when f returns. It does not block.
-// The end of the Conn does not wait for an f that runs, so that f may close it.
+// The end of the Conn does not wait for an f that runs, so that f may close it;
+// [Conn.Drain] and [Subscription.Drain] do.
+//
+// An f that panics ends the process, as in any goroutine. An f that ends its goroutine
+// (runtime.Goexit, as t.FailNow and require of tests do) has not finished: it is called
+// once more with the message, in a new goroutine and before any later one, and when it
+// ends that too the message is acknowledged and counted as dropped, with a
+// [MessageDropped] of [ErrHandlerExited]. Under [WithManualAck] it is not called again:
+// the message is the application's, unacknowledged.
+//
 // It returns [ErrConsumerBound] when the subscription is consumed in another form.
 func (s *Subscription) Handle(f func(Message)) error {
 	if f == nil {
@@ -240,7 +252,7 @@ func (s *Subscription) begin(form consumerForm, sink func(Message, <-chan struct
 
 // All returns an iterator over the messages. Each is acknowledged after the body
 // ran; break acknowledges it too and ends the loop, not the subscription. After
-// a panic in the body the message is pending again. The loop ends when the
+// a panic or runtime.Goexit in the body the message is pending again. The loop ends when the
 // subscription does. When the subscription is consumed in another form the loop
 // is empty, see [Subscription.Bind].
 func (s *Subscription) All() iter.Seq[Message] {
@@ -418,10 +430,14 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 // A subscription that nobody reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
 	s.mu.Lock()
-	if s.form == formNone {
-		s.mu.Unlock()
-		return true
-	}
+	unread := s.form == formNone
+	s.mu.Unlock()
+	return unread || s.awaitQuiet(ctx)
+}
+
+// awaitQuiet is drained, and waits for a subscription that nothing reads as well.
+func (s *Subscription) awaitQuiet(ctx context.Context) bool {
+	s.mu.Lock()
 	if s.quiet == nil {
 		s.quiet = make(chan struct{})
 	}

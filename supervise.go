@@ -32,6 +32,7 @@ type supervisor struct {
 	poisoned int              // how many links in a row died of it
 	lastUp   time.Duration    // how long the last link was up
 	first    chan<- error     // told once how the first connect went; nil afterwards
+	ended    bool
 }
 
 // supervise is the Conn's supervising goroutine: it makes one link after the
@@ -40,9 +41,15 @@ func (c *Conn) supervise(first chan<- error) {
 	s := &supervisor{
 		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, overran: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
 	}
-	err := s.loop()
-	c.finish(err)
+	defer s.exited()
+	s.end(s.loop())
+}
+
+// end ends the Conn because of err.
+func (s *supervisor) end(err error) {
+	s.c.finish(err)
 	s.tell(err)
+	s.ended = true
 }
 
 // tell reports how the first connect went, once.
@@ -79,13 +86,14 @@ func (s *supervisor) stops(err error) bool {
 	if errors.Is(err, errLocalClose) {
 		return false // Reconnect was asked for
 	}
-	if cfg.onError != nil {
-		switch cfg.onError(err) {
-		case DecideRetry:
-			return false
-		case DecideStop:
-			return true
-		}
+	switch s.c.askPolicy(err) {
+	case DecideRetry:
+		return false
+	case DecideStop:
+		return true
+	}
+	if s.c.ctx.Err() != nil {
+		return false // the policy closed the Conn: it ends for that
 	}
 	if s.first != nil && cfg.firstConnect == FirstConnectFail {
 		return true
@@ -116,8 +124,11 @@ func (s *supervisor) wait(cause error) error {
 		return nil
 	}
 	s.failures++
-	delay, goOn := c.cfg.backoff.Delay(backoff.Attempt{N: s.failures, Err: cause, Up: s.lastUp})
+	delay, goOn := c.askBackoff(backoff.Attempt{N: s.failures, Err: cause, Up: s.lastUp})
 	s.lastUp = 0
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx) // a policy may have closed the Conn
+	}
 	if !goOn {
 		return cause
 	}
@@ -167,7 +178,7 @@ func (s *supervisor) domain(u *transport.URL) (*link, error) {
 	}
 	c := s.c
 	ctx, cancel := c.attemptContext()
-	targets, err := c.cfg.dialer.Targets(ctx, u)
+	targets, err := c.targets(ctx, u)
 	cancel()
 	if err != nil {
 		s.asked++
@@ -211,7 +222,7 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 		}
 	}
 	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
-	addresses, err := c.cfg.dialer.Addresses(ctx, u)
+	addresses, err := c.addresses(ctx, u)
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
@@ -282,7 +293,7 @@ func (c *Conn) credentials(ctx context.Context) (Credentials, error) {
 	if c.cfg.credentials == nil {
 		return c.cfg.fixed, nil
 	}
-	cr, err := c.cfg.credentials(ctx)
+	cr, err := ask(ctx, credentialsFunc, func() (Credentials, error) { return c.cfg.credentials(ctx) })
 	if err != nil {
 		return cr, err
 	}

@@ -11,7 +11,10 @@ import (
 
 // Codec turns payloads into values of T and back.
 type Codec[T any] interface {
-	// Decode makes a value of the message. It may keep the payload.
+	// Decode makes a value of the message. It may keep the payload. It runs in a
+	// goroutine of the subscription, or in the loop over All, where
+	// [Subscription.Handle] says what becomes of a message when it ends that. The end
+	// of the Conn waits 250 ms for it, so that it may itself end the Conn.
 	Decode(Message) (T, error)
 	// Encode makes the payload of a value.
 	Encode(T) ([]byte, error)
@@ -115,7 +118,7 @@ func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 
 // send decodes m and puts it in the channel.
 func (t *TypedSubscription[T]) send(m Message, interrupt <-chan struct{}) bool {
-	value := t.decode(m)
+	value := t.decodeMarked(m)
 	select {
 	case <-interrupt: // while it was decoded
 		return false
@@ -127,6 +130,13 @@ func (t *TypedSubscription[T]) send(m Message, interrupt <-chan struct{}) bool {
 	case <-interrupt:
 		return false
 	}
+}
+
+// decodeMarked is decode, and tells of it while it lasts.
+func (t *TypedSubscription[T]) decodeMarked(m Message) Typed[T] {
+	t.decoding.Store(true)
+	defer t.decoding.Store(false)
+	return t.decode(m)
 }
 
 func (t *TypedSubscription[T]) decode(m Message) Typed[T] {

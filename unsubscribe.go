@@ -15,6 +15,9 @@ import (
 // server is told on the next. It returns nil when the subscription had ended before.
 // An UNSUBSCRIBE at which the server cuts the link again and again is given up, see
 // [FilterSetAside].
+//
+// What is pending is acknowledged and counted as dropped; [Subscription.Drain] hands it
+// over first.
 func (s *Subscription) Unsubscribe(ctx context.Context) error {
 	p := s.conn.routes.remove(s)
 	s.conn.retire(s, ErrUnsubscribed, leaveAcked)
@@ -282,5 +285,6 @@ func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, code
 		}
 	}
 	p.answered(results, refused)
+	t.noteAnswered()
 	return nil
 }

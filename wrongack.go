@@ -114,6 +114,7 @@ func (t *routes) countRemovals(filters []string, wished []uint64) (gaveUp []stri
 			delete(t.removed, f)
 			delete(t.misremoved, f)
 			t.leftBehind[f] = true
+			t.refuseDrain(f, misanswered(""))
 			gaveUp = append(gaveUp, f)
 		}
 	}

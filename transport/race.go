@@ -4,6 +4,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 )
@@ -11,6 +12,9 @@ import (
 // connectionAttemptDelay is how long a TCP connect has the field for itself
 // before the next address is tried beside it: what RFC 8305 section 5 recommends.
 const connectionAttemptDelay = 250 * time.Millisecond
+
+// errExited is the error of a connect that gave none.
+var errExited = errors.New("DialFunc ended its goroutine instead of returning")
 
 // raced is the result of one connect.
 type raced struct {
@@ -42,8 +46,9 @@ func (d *Dialer) race(ctx context.Context, network string, addresses []string) (
 		i := begun
 		begun++
 		go func() {
-			conn, err := d.dial(within, network, addresses[i])
-			results <- raced{i, conn, err}
+			r := raced{i: i, err: errExited}
+			defer func() { results <- r }()
+			r.conn, r.err = d.dial(within, network, addresses[i])
 		}()
 	}
 	begin()

@@ -46,10 +46,22 @@ func newClient(s *Server, conn net.Conn) *client {
 	return c
 }
 
-// run reads until the connection ends. It owns the connection's place in the server.
+// run reads until the connection ends. It owns the connection's place in the server, also
+// when a hook ends the goroutine, as t.FailNow does.
 func (c *client) run() {
 	c.s.running.Go(c.write)
-	err := c.read()
+	var err error
+	defer func() {
+		if p := recover(); p != nil {
+			panic(p)
+		}
+		c.leave(err)
+	}()
+	err = c.read()
+}
+
+// leave gives back the connection's place in the server.
+func (c *client) leave(err error) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	c.fail(err)

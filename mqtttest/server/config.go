@@ -17,7 +17,8 @@ const (
 // Config says how a [Server] behaves. The zero value is a server that accepts everything and
 // announces nothing. [Server.Change] alters it while the server runs. Hooks run on the goroutine
 // of the connection they concern, without a lock, so they may call the Server; nil hooks do
-// nothing. A hook that blocks holds up its own client only, and [Server.Close] waits for it.
+// nothing. A hook that blocks holds up its own client only, and [Server.Close] waits for it; one
+// that ends its goroutine, as t.FailNow does, ends the connection.
 type Config struct {
 	// Versions are the accepted protocol versions; none means all. Another version is refused as
 	// a server of 3.x does, with return code 1 in the form of 3.x.

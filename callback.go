@@ -1,0 +1,175 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// This file calls functions of the application, so that one that does not return, or
+// ends its goroutine, takes nothing else with it.
+
+// CallbackError says that a function of the application did not do its part: it ended
+// its goroutine instead of returning, or Close, Disconnect or Drain gave up waiting
+// for it. In the second case the call returns when its time is up, and the Conn ends,
+// which [Conn.Done] tells, as soon as the function returns.
+type CallbackError struct {
+	// Function names it: "packet hook", "credentials function", "log handler",
+	// `handler of "plant/#"`, and so on.
+	Function string
+	// Exited says that it ended its goroutine, by runtime.Goexit as t.FailNow does.
+	// When false it has not returned.
+	Exited bool
+	// Err is the cause of the context that ended meanwhile, nil when there is none.
+	Err error
+}
+
+// Error names the function and what it did.
+func (e *CallbackError) Error() string {
+	what := "has not returned"
+	if e.Exited {
+		what = "ended its goroutine instead of returning"
+	}
+	if e.Err != nil {
+		return fmt.Sprintf("mqtt: the %s %s: %v", e.Function, what, trimPrefix(e.Err))
+	}
+	return fmt.Sprintf("mqtt: the %s %s", e.Function, what)
+}
+
+// Unwrap returns the cause of the context.
+func (e *CallbackError) Unwrap() error { return e.Err }
+
+// The names of functions in a CallbackError.
+const (
+	errorPolicy     = "error policy"
+	backoffPolicy   = "backoff policy"
+	credentialsFunc = "credentials function"
+	srvLookup       = "SRV lookup"
+	hostLookup      = "host lookup"
+	dialerFunc      = "dialer, header function or TLS callback"
+	logHandler      = "log handler"
+	packetHook      = "packet hook"
+	dialedConn      = "net.Conn of the dialer"
+	sessionStore    = "session store"
+)
+
+// apart calls f, which is or calls a function of the application, in a goroutine of its
+// own and waits for it. When stop is closed apart waits for killTime more and then
+// returns without f, which may itself be waiting for the end of the Conn. An f that ends
+// its goroutine ends no other.
+func apart[T any](stop <-chan struct{}, name string, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	answer, left := make(chan result), make(chan struct{})
+	// Owned by the caller, which waits for it as said above; it ends when f does.
+	go func() {
+		r := result{err: &CallbackError{Function: name, Exited: true}}
+		defer func() {
+			if p := recover(); p != nil {
+				panic(p) // nothing goes on meanwhile
+			}
+			select {
+			case answer <- r:
+			case <-left:
+			}
+		}()
+		r.value, r.err = f()
+	}()
+	select {
+	case r := <-answer:
+		return r.value, r.err
+	case <-stop:
+	}
+	timer := time.NewTimer(killTime)
+	defer timer.Stop()
+	select {
+	case r := <-answer:
+		return r.value, r.err
+	case <-timer.C:
+	}
+	close(left)
+	var none T
+	return none, &CallbackError{Function: name}
+}
+
+// inform is apart for a function without an answer. It waits until the Conn closes.
+func (c *Conn) inform(name string, f func()) {
+	apart(c.ending, name, func() (struct{}, error) { f(); return struct{}{}, nil })
+}
+
+// record logs msg. The record is with the handler when it returns.
+func (c *Conn) record(level slog.Level, msg string, args ...any) {
+	if c.log.Handler() == slog.DiscardHandler {
+		return
+	}
+	c.inform(logHandler, func() { c.log.Log(context.Background(), level, "mqtt: "+msg, args...) })
+}
+
+// callMark shows whether the packet hook, which runs on a goroutine that the Conn waits
+// for, is running. It costs three atomic operations a call.
+type callMark struct {
+	calls   atomic.Uint64
+	running atomic.Bool
+}
+
+// call calls the packet hook.
+func (m *callMark) call(hook func(PacketInfo), info PacketInfo) {
+	m.calls.Add(1)
+	m.running.Store(true)
+	defer m.running.Store(false)
+	hook(info)
+}
+
+// hookMarks are those of the goroutines that call the packet hook for each packet.
+type hookMarks struct{ reader, writer callMark }
+
+// looked is what a look at the marks saw: the numbers of the calls that ran, 0 for none.
+type looked struct {
+	reader, writer uint64
+	at             time.Time
+}
+
+func (m *callMark) look() uint64 {
+	n := m.calls.Load()
+	if !m.running.Load() {
+		return 0
+	}
+	return n
+}
+
+func (m *hookMarks) look() looked { return looked{m.reader.look(), m.writer.look(), time.Now()} }
+
+// stuck reports whether a call that ran at an earlier look runs still.
+func (l looked) stuck(now looked) bool {
+	return l.reader != 0 && l.reader == now.reader || l.writer != 0 && l.writer == now.writer
+}
+
+// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
+// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
+// killTime, counted from the look that is seen, awaitDone returns an error instead.
+func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
+	ended := ctx.Done()
+	for {
+		now := c.hooks.look()
+		switch {
+		case !seen.stuck(now):
+			seen = now
+		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
+			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
+		}
+		timer := time.NewTimer(killTime)
+		select {
+		case <-c.done:
+			timer.Stop()
+			return nil
+		case <-ended:
+			ended = nil
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}

@@ -1,0 +1,264 @@
+package mqtt
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Drain ends the subscription without losing what the server has for it: it
+// unsubscribes, hands over what is here and what the server sends yet, and ends. That
+// leaves a shared subscription in order: what Unsubscribe would acknowledge and drop is
+// handed over, and the group gets what comes later.
+//
+// The filters are removed from the server as by Unsubscribe; one that another
+// subscription of the Conn has only brings nothing more. A server may go on sending what
+// it had lined up, so Drain repeats UNSUBSCRIBE until the answer to one brought nothing
+// with it; without a link it waits for the next. Everything is handed over when the
+// channel has it, the body of a handler or of a loop over All has returned, or under
+// [WithManualAck] it is acknowledged; while a message of another subscription that came
+// before is not, a server whose window is full may have more that Drain does not see.
+// Then the subscription ends with [ErrUnsubscribed]
+// and Drain returns nil.
+//
+// When ctx ends first the subscription ends as by Unsubscribe: what was not handed over
+// is acknowledged and counted, and the error, which wraps the context's cause, says how
+// much that was. So it is for a subscription that is paused, or that nothing reads, until
+// that changes. A handler or loop body that calls Drain waits for itself until ctx ends;
+// the error is then a *[CallbackError], and its message counts as handed over when it
+// returns. A refusal by the server ends the wait for more and is returned. When the
+// subscription ends for another reason meanwhile, Drain returns that, and nil when it
+// had ended before. While it lasts a new Subscribe of a filter takes the filter over.
+func (s *Subscription) Drain(ctx context.Context) error {
+	if ended, _ := s.ending(); ended {
+		return nil
+	}
+	refused, err := s.drainRounds(ctx)
+	if err == nil {
+		err = refused
+	} else if name := s.busy(); name != "" {
+		err = &CallbackError{Function: name, Err: err}
+	}
+	s.conn.routes.endDrain(s)
+	if err != nil && s.isChannel() {
+		s.withdraw() // so that what a pump has in hand counts
+	}
+	before := s.dropped.Load()
+	if !s.conn.retire(s, ErrUnsubscribed, leaveAcked) && err == nil {
+		return s.Err()
+	}
+	if n := s.dropped.Load() - before; n > 0 && err != nil {
+		return fmt.Errorf("mqtt: drain of %q: %d messages were not handed over and are acknowledged: %w", s.name(), n, err)
+	}
+	return err
+}
+
+// isChannel reports whether s is read through its channel of messages.
+func (s *Subscription) isChannel() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.form == formChannel
+}
+
+// drainRounds unsubscribes and waits until everything is handed over, in rounds: one
+// that brought nothing, and before which everything was acknowledged, is the last. At
+// QoS 2 a second such follows, since the server may send the next message only when
+// PUBCOMP answers the PUBREL that came with the first. It returns the server's refusal
+// to unsubscribe, and the cause of ctx when that ended first.
+func (s *Subscription) drainRounds(ctx context.Context) (refused, err error) {
+	c := s.conn
+	last := 1
+	if slices.ContainsFunc(s.filters, func(f Filter) bool { return f.QoS == 2 }) {
+		last = 2
+	}
+	for empty := 0; empty < last && refused == nil; {
+		arrived, quiet := s.tally()
+		refused, err = c.routes.askDrain(ctx, s)
+		if err != nil || !s.awaitQuiet(ctx) {
+			return refused, context.Cause(ctx)
+		}
+		if ended, _ := s.ending(); ended || !c.routes.drains(s) {
+			return refused, nil
+		}
+		if now, _ := s.tally(); quiet && now == arrived {
+			empty++
+		} else {
+			empty = 0
+		}
+	}
+	return refused, nil
+}
+
+// tally returns how many messages s had so far, and whether it is finished with all
+// of them, so that their acknowledgements stand before what is sent next.
+func (s *Subscription) tally() (arrived uint64, quiet bool) {
+	owes := s.conn.ledger.owes(s)
+	s.conn.ledger.settle()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.delivered.Load() + s.dropped.Load(), !owes && s.box.len()+s.hands == 0
+}
+
+// askDrain sends UNSUBSCRIBE for what s alone has, and waits until the server has
+// answered, on whichever link, or has no session any more, or another subscription took
+// the filters over. It returns a refusal, and the cause of ctx when that ended first.
+func (t *routes) askDrain(ctx context.Context, s *Subscription) (refused, err error) {
+	p := t.beginDrain(s)
+	var answered <-chan struct{}
+	if p != nil {
+		answered = p.done
+	}
+	for {
+		changed, refused := t.unanswered(s)
+		if changed == nil {
+			return cmp.Or(refused, p.refusal()), nil
+		}
+		select {
+		case <-changed:
+		case <-answered:
+			answered = nil
+		case <-s.done:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// beginDrain sends UNSUBSCRIBE for the filters that s alone has, and takes it out of the
+// others. It keeps its place in the routes of those that it asks for.
+func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.catch == s {
+		t.catch, s.left = nil, t.joins
+		t.changed()
+	}
+	if !s.routed {
+		return nil
+	}
+	s.draining = true
+	var alone []string
+	for _, f := range s.filters {
+		switch r := t.filters[f.Filter]; {
+		case r == nil || !r.has(s):
+		case r.wanted(): // by others
+			t.leave(s, r)
+		default:
+			alone = append(alone, f.Filter)
+		}
+	}
+	t.changed()
+	return t.unsubscribe(alone)
+}
+
+// unanswered returns nil when no UNSUBSCRIBE of s is open, and why one was given up, else
+// a channel that is closed when that may have changed. Without a link the server of a
+// clean session has none.
+func (t *routes) unanswered(s *Subscription) (changed <-chan struct{}, refused error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.limits == nil && t.conn.cfg.session == 0 {
+		return nil, s.refused
+	}
+	for _, f := range s.filters {
+		r := t.filters[f.Filter]
+		if _, open := t.removed[f.Filter]; open && r != nil && r.has(s) {
+			if t.shrunk == nil {
+				t.shrunk = make(chan struct{})
+			}
+			return t.shrunk, nil
+		}
+	}
+	return nil, s.refused
+}
+
+// refuseDrain notes that the UNSUBSCRIBE of filter was given up because of err. mu is
+// held.
+func (t *routes) refuseDrain(filter string, err error) {
+	if r := t.filters[filter]; r != nil {
+		for _, m := range r.members {
+			m.sub.refused = err
+		}
+	}
+	t.noteAnswered()
+}
+
+// noteAnswered wakes those that wait for answers to UNSUBSCRIBEs. mu is held.
+func (t *routes) noteAnswered() {
+	if t.shrunk != nil {
+		close(t.shrunk)
+		t.shrunk = nil
+	}
+}
+
+// refusal returns why the server refused, nil when it did not or has not answered.
+func (p *pendingUnsubscribe) refusal() error {
+	if p == nil {
+		return nil
+	}
+	select {
+	case <-p.done:
+	default:
+		return nil
+	}
+	if errors.Is(p.err, ErrLinkLost) {
+		return nil
+	}
+	return p.err
+}
+
+// drains reports whether s, which is being drained, may still get messages.
+func (t *routes) drains(s *Subscription) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.hasRoute(s)
+}
+
+// endDrain takes s out of its routes. What it asked the server stands.
+func (t *routes) endDrain(s *Subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !s.routed {
+		return
+	}
+	s.routed = false
+	for _, f := range s.filters {
+		if r := t.filters[f.Filter]; r != nil {
+			t.leave(s, r)
+		}
+	}
+	t.changed()
+}
+
+// takeOver takes filter from the subscriptions that are being drained, for one that
+// joins: it gets what comes from now on. mu is held.
+func (t *routes) takeOver(filter string) {
+	r := t.filters[filter]
+	if r == nil {
+		return
+	}
+	for _, m := range slices.Clone(r.members) {
+		if m.sub.draining {
+			t.leave(m.sub, r)
+		}
+	}
+	if _, open := t.removed[filter]; open {
+		delete(t.removed, filter) // its UNSUBSCRIBE stands before the SUBSCRIBE to come
+		t.noteAnswered()
+	}
+}
+
+// isDraining reports whether s is being drained.
+func (t *routes) isDraining(s *Subscription) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.draining
+}
+
+// allDraining reports whether r is there only for what the server still sends.
+func (r *route) allDraining() bool {
+	return len(r.members) > 0 && !slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.draining })
+}
