@@ -104,6 +104,8 @@ func TestPingsAndLastWordsStayWithinTheServersMaximumPacketSize(t *testing.T) {
 					s.Expect(want)
 				}
 				s.ExpectEOF()
+				s.Close()
+				<-s.conn.Done()
 			})
 		}
 		synctest.Test(t, func(t *testing.T) {

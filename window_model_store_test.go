@@ -241,6 +241,9 @@ func (d *modelDisk) crash(m *outModel) {
 	for _, p := range m.pubs {
 		p.wrong, p.accused, p.accusals = false, 0, 0 // only the process knew
 	}
+	if m.l != nil && m.l.proceed != nil {
+		m.l.proceed.Stop() // it died with the process
+	}
 	d.crashes++
 	d.Session.Close()
 	d.b, d.taken = storeBatch{}, false
