@@ -42,6 +42,7 @@ func run() (ok bool, err error) {
 	server := flag.String("broker", "mosquitto", "mosquitto or mochi")
 	version := flag.String("version", "both", "3.1.1, 5.0, or both in turn, which share the time")
 	over := flag.String("over", "tcp", "tcp, tls, ws or wss")
+	refused := flag.Bool("refused", false, "subscribe, now and then, to a filter at which Mosquitto cuts the link")
 	dir := flag.String("dir", "", "where stores and records are kept, on a disk; default: the current directory's own")
 	flag.Parse()
 	versions := map[string][]mqtt.Version{"3.1.1": {mqtt.V311}, "5.0": {mqtt.V5}, "both": {mqtt.V311, mqtt.V5}}[*version]
@@ -57,7 +58,7 @@ func run() (ok bool, err error) {
 	for i, v := range versions {
 		config := chaos.Config{
 			Broker: chaos.Broker(*server), Version: v, Over: broker.Transport(*over), Duration: total / time.Duration(len(versions)),
-			Seed: *seed + uint64(i), Dir: *dir, Progress: os.Stdout,
+			Seed: *seed + uint64(i), Refused: *refused, Dir: *dir, Progress: os.Stdout,
 		}
 		report, err := one(ctx, config)
 		if err != nil {
