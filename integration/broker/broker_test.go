@@ -102,6 +102,18 @@ func TestNginxStream(t *testing.T) {
 	}
 }
 
+func TestEjabberd(t *testing.T) {
+	b := StartEjabberd(t)
+	b.Restart(t)
+	b.Kill(t)
+	b.Restart(t) // waits until a client may log in
+	for _, transport := range []Transport{TCP, WS} {
+		if !b.Supports(V5, transport) {
+			t.Errorf("not offered over %s", transport)
+		}
+	}
+}
+
 // TestMochiTapes checks that a tape is in plain MQTT over every transport.
 func TestMochiTapes(t *testing.T) {
 	dir := t.TempDir()
