@@ -114,6 +114,16 @@ func TestEjabberd(t *testing.T) {
 	}
 }
 
+func TestRabbitMQ(t *testing.T) {
+	b := StartRabbitMQ(t)
+	for _, transport := range []Transport{TCP, WS} {
+		if !b.Supports(V311, transport) {
+			t.Errorf("not offered over %s", transport)
+		}
+	}
+	b.Restart(t)
+}
+
 // TestMochiTapes checks that a tape is in plain MQTT over every transport.
 func TestMochiTapes(t *testing.T) {
 	dir := t.TempDir()

@@ -1,6 +1,7 @@
-// Package broker starts real MQTT brokers for tests: Mosquitto, mochi-mqtt and
-// Aedes as processes of their own, nats-server inside the test's process, a
-// cluster of three NATS nodes, and nginx as a TCP proxy in front of a broker.
+// Package broker starts real MQTT brokers for tests: Mosquitto, mochi-mqtt, Aedes,
+// ejabberd and RabbitMQ as processes of their own, nats-server inside the test's
+// process, a cluster of three NATS nodes, and nginx as a TCP proxy in front of a
+// broker.
 // Each gets loopback ports and directories that nobody else uses, is stopped by
 // the test's cleanup, and can be stopped, killed and started again on the same
 // addresses.
