@@ -17,7 +17,7 @@ func between(rng *rand.Rand, low, high time.Duration) time.Duration {
 // slowLines makes the lines of a proxy slow again and again until ctx ends, for up to
 // longest. A slow line is not cut: it is to be seen that it lives.
 func (p *proxy) slowLines(ctx context.Context, rng *rand.Rand, longest time.Duration) {
-	for pause(ctx, between(rng, longest/2, 2*longest)) {
+	for longest >= leastSlow && pause(ctx, between(rng, longest/2, 2*longest)) {
 		d := between(rng, longest/4, longest)
 		p.slow(d)
 		pause(ctx, d)
@@ -26,6 +26,10 @@ func (p *proxy) slowLines(ctx context.Context, rng *rand.Rand, longest time.Dura
 
 // slowest is how long a line may be slow in a run of d: 90 s in a run of some minutes.
 func slowest(d time.Duration) time.Duration { return min(90*time.Second, d/3) }
+
+// leastSlow is the shortest slowest for which lines are slow at all: less shows
+// nothing, and keeps a short run from the other faults.
+const leastSlow = 2 * time.Second
 
 // disturb cuts and stalls the links of a proxy until ctx ends.
 func (p *proxy) disturb(ctx context.Context, rng *rand.Rand) {

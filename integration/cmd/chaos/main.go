@@ -42,7 +42,7 @@ func run() (ok bool, err error) {
 	server := flag.String("broker", "mosquitto", "mosquitto or mochi")
 	version := flag.String("version", "both", "3.1.1, 5.0, or both in turn, which share the time")
 	over := flag.String("over", "tcp", "tcp, tls, ws or wss")
-	refused := flag.Bool("refused", false, "subscribe, now and then, to a filter at which Mosquitto cuts the link")
+	refused := flag.Bool("refused", true, "subscribe, now and then, to a filter at which Mosquitto cuts the link")
 	dir := flag.String("dir", "", "where stores and records are kept, on a disk; default: the current directory's own")
 	flag.Parse()
 	versions := map[string][]mqtt.Version{"3.1.1": {mqtt.V311}, "5.0": {mqtt.V5}, "both": {mqtt.V311, mqtt.V5}}[*version]
