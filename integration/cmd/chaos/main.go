@@ -1,7 +1,9 @@
 // Command chaos publishes and receives through a broker with sessions on disk
-// while links are cut, processes killed and Mosquitto restarted (mochi would lose
-// its sessions), and prints what became of every message. It ends with 1 when one was lost or doubled or came
-// out of order, or a Future failed. See package chaos for how it judges.
+// while links are cut and slow, processes killed or told to leave, and Mosquitto
+// restarted (mochi would lose its sessions), and prints what became of every message.
+// It ends with 1 when one was lost or doubled or came out of order, a Future failed, or
+// a graceful end was followed by a will, without the last message, or by what was
+// settled before. See package chaos for how it judges.
 //
 //	go run ./integration/cmd/chaos -minutes 10
 package main
