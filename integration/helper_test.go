@@ -28,13 +28,18 @@ func connect(t *testing.T, b *broker.Broker, v broker.Version, over broker.Trans
 
 // dial is connect for those who expect an error or end the Conn by themselves.
 func dial(b *broker.Broker, v broker.Version, over broker.Transport, opts ...mqtt.ConnectOption) (*mqtt.Conn, error) {
+	return dialIn(context.Background(), b, v, over, opts...)
+}
+
+// dialIn is dial with the context that scopes the Conn.
+func dialIn(ctx context.Context, b *broker.Broker, v broker.Version, over broker.Transport, opts ...mqtt.ConnectOption) (*mqtt.Conn, error) {
 	opts = append([]mqtt.ConnectOption{
 		mqtt.WithVersions(mqtt.Version(v)),
 		mqtt.WithTLS(b.TLSConfig(over)),
 		mqtt.WithConnectTimeout(patience),
 		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}),
 	}, opts...)
-	return mqtt.Connect(context.Background(), b.URL(over), opts...)
+	return mqtt.Connect(ctx, b.URL(over), opts...)
 }
 
 // subscribe returns the channel of a new subscription.

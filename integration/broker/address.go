@@ -60,6 +60,28 @@ func socketPath(dir string) string { return filepath.Join(dir, "mqtt.sock") }
 // endpoint is where a listener is dialed to see that it accepts.
 type endpoint struct{ network, address string }
 
+// fiveURLs returns the addresses of listeners for tcp, tls, mutual tls, ws and wss,
+// and of a unix socket in dir.
+func fiveURLs(ports []int, dir string) map[Transport]string {
+	return map[Transport]string{
+		TCP:       "mqtt://" + hostPort(ports[0]),
+		TLS:       "mqtts://" + hostPort(ports[1]),
+		MutualTLS: "mqtts://" + hostPort(ports[2]),
+		WS:        "ws://" + hostPort(ports[3]) + "/mqtt",
+		WSS:       "wss://" + hostPort(ports[4]) + "/mqtt",
+		Unix:      "unix://" + socketPath(dir),
+	}
+}
+
+// fiveEndpoints are the endpoints of fiveURLs.
+func fiveEndpoints(ports []int, dir string) []endpoint {
+	endpoints := []endpoint{{"unix", socketPath(dir)}}
+	for _, port := range ports {
+		endpoints = append(endpoints, endpoint{"tcp", hostPort(port)})
+	}
+	return endpoints
+}
+
 // waitAccepting returns when every endpoint accepts a connection, or with the
 // cause when died or the deadline comes first.
 func waitAccepting(endpoints []endpoint, died <-chan error) error {

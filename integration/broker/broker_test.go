@@ -67,6 +67,63 @@ func TestMochi(t *testing.T) {
 	handshake(t, b, V311, Unix)
 }
 
+func TestAedes(t *testing.T) {
+	b := StartAedes(t)
+	if got, want := handshakes(t, b), 2*len(Transports()); got != want {
+		t.Errorf("%d handshakes, want %d", got, want)
+	}
+	refusesStrangers(t, b)
+	session(t, b)
+	b.Restart(t)
+	if session(t, b) {
+		t.Error("Aedes kept a session without a store")
+	}
+	b.Kill(t)
+	b.Restart(t)
+	handshake(t, b, V311, Unix)
+}
+
+// TestNginxStream speaks to a broker behind nginx, over what the broker offers and
+// with the broker's certificates, and cuts its connections by ending nginx.
+func TestNginxStream(t *testing.T) {
+	b := StartMosquitto(t, MosquittoOptions{})
+	n := StartNginxStream(t, b)
+	if got, want := handshakes(t, n), 3*(len(b.URLs())-1); got != want {
+		t.Errorf("%d handshakes, want %d", got, want)
+	}
+	refusesStrangers(t, n)
+	if session(t, n) {
+		t.Error("session present on the first link")
+	}
+	n.Kill(t)
+	n.Restart(t)
+	if !session(t, n) {
+		t.Error("session of the broker lost with nginx")
+	}
+}
+
+func TestEjabberd(t *testing.T) {
+	b := StartEjabberd(t)
+	b.Restart(t)
+	b.Kill(t)
+	b.Restart(t) // waits until a client may log in
+	for _, transport := range []Transport{TCP, WS} {
+		if !b.Supports(V5, transport) {
+			t.Errorf("not offered over %s", transport)
+		}
+	}
+}
+
+func TestRabbitMQ(t *testing.T) {
+	b := StartRabbitMQ(t)
+	for _, transport := range []Transport{TCP, WS} {
+		if !b.Supports(V311, transport) {
+			t.Errorf("not offered over %s", transport)
+		}
+	}
+	b.Restart(t)
+}
+
 // TestMochiTapes checks that a tape is in plain MQTT over every transport.
 func TestMochiTapes(t *testing.T) {
 	dir := t.TempDir()

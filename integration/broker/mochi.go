@@ -35,7 +35,7 @@ func StartMochi(tb TB, opts MochiOptions) *Broker {
 		tb.Fatalf("mochi: %v", err)
 	}
 	m := &mochi{settings: mochiSettings{Ports: ports, Dir: dir, Journal: opts.Journal, Tapes: opts.Tapes}}
-	b := &Broker{name: "mochi", versions: Versions(), urls: m.urls(), certs: certs, process: m}
+	b := &Broker{name: "mochi", versions: Versions(), urls: fiveURLs(ports, dir), certs: certs, process: m}
 	b.launch(tb)
 	tb.Cleanup(func() { b.Stop(tb) })
 	return b
@@ -57,18 +57,6 @@ type mochiSettings struct {
 
 // mochiEnv names the environment variable that makes a program a mochi.
 const mochiEnv = "MILLRACE_MOCHI_SETTINGS"
-
-func (m *mochi) urls() map[Transport]string {
-	ports := m.settings.Ports
-	return map[Transport]string{
-		TCP:       "mqtt://" + hostPort(ports[0]),
-		TLS:       "mqtts://" + hostPort(ports[1]),
-		MutualTLS: "mqtts://" + hostPort(ports[2]),
-		WS:        "ws://" + hostPort(ports[3]) + "/mqtt",
-		WSS:       "wss://" + hostPort(ports[4]) + "/mqtt",
-		Unix:      "unix://" + socketPath(m.settings.Dir),
-	}
-}
 
 func (m *mochi) start() error {
 	settings, err := json.Marshal(m.settings)
@@ -92,11 +80,7 @@ func (m *mochi) start() error {
 		return err
 	}
 	m.program = program
-	endpoints := []endpoint{{"unix", socketPath(m.settings.Dir)}}
-	for _, port := range m.settings.Ports {
-		endpoints = append(endpoints, endpoint{"tcp", hostPort(port)})
-	}
-	return program.waitAccepting(endpoints)
+	return program.waitAccepting(fiveEndpoints(m.settings.Ports, m.settings.Dir))
 }
 
 func (m *mochi) stop() error { return m.program.end(syscall.SIGTERM) }

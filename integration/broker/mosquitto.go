@@ -6,14 +6,9 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
-
-// RequireEnv names the environment variable that lists, by commas, the external
-// brokers whose absence fails a test instead of skipping it.
-const RequireEnv = "MILLRACE_REQUIRE"
 
 // MosquittoOptions change Mosquitto's settings. The zero value keeps what a
 // client was acknowledged: persistence saved on Stop, no limit on queued
@@ -37,12 +32,9 @@ type MosquittoOptions struct {
 // is skipped, or fails where RequireEnv lists "mosquitto".
 func StartMosquitto(tb TB, opts MosquittoOptions) *Broker {
 	tb.Helper()
-	path, err := findMosquitto()
+	path, err := findProgram("mosquitto")
 	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv(RequireEnv), ","), "mosquitto") {
-			tb.Fatalf("%s lists mosquitto, but: %v", RequireEnv, err)
-		}
-		tb.Skipf("skipped, no Mosquitto: %v", err)
+		missing(tb, "mosquitto", err)
 	}
 	dir := tempDir(tb)
 	certs, err := NewCertificates(dir)
@@ -56,18 +48,6 @@ func StartMosquitto(tb TB, opts MosquittoOptions) *Broker {
 	b := &Broker{name: "mosquitto", versions: Versions(), urls: m.urls(), certs: certs, process: m, running: true}
 	tb.Cleanup(func() { b.Stop(tb) })
 	return b
-}
-
-func findMosquitto() (string, error) {
-	path, err := exec.LookPath("mosquitto")
-	if err == nil {
-		return path, nil
-	}
-	// Debian installs it where a user's PATH may not lead.
-	if sbin, sbinErr := exec.LookPath("/usr/sbin/mosquitto"); sbinErr == nil {
-		return sbin, nil
-	}
-	return "", err
 }
 
 // mosquitto is one Mosquitto, started any number of times on one configuration.

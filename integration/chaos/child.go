@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +26,7 @@ type settings struct {
 	URL         string // of the proxy
 	CAFile      string // PEM; "" without TLS
 	Dir         string
+	Refused     bool // the receiver subscribes to what Mosquitto refuses, now and then
 }
 
 // Serve is the child's half of Run: in a process started for that it publishes
@@ -49,12 +49,7 @@ func serve(text string) error {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
 	}
-	// The parent closes our input to end us in the orderly way, or dies.
-	stop, cancel := context.WithCancel(context.Background())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
+	told := readOrders(os.Stdin) // the parent closes our input to end us when all is done, or dies
 	sessions, err := bolt.Open(storePath(s.Dir, s.Role))
 	if err != nil {
 		return err
@@ -63,7 +58,7 @@ func serve(text string) error {
 	if s.Role == "publisher" {
 		work = s.publish
 	}
-	if err := work(stop, sessions); err != nil {
+	if err := work(told, sessions); err != nil {
 		return err
 	}
 	return sessions.Close()
@@ -78,15 +73,16 @@ const receiveMaximum = 65535
 func clientID(role string) string       { return "chaos-" + role }
 func storePath(dir, role string) string { return filepath.Join(dir, role+".db") }
 
-// connect makes a Conn whose session is in the store and outlives its links. It
-// does not wait for the server, which may be down.
-func (s *settings) connect(sessions *bolt.Store, opts ...mqtt.ConnectOption) (*mqtt.Conn, error) {
+// connect makes a Conn whose session is in the store and outlives its links, with a
+// will. It does not wait for the server, which may be down.
+func (s *settings) connect(ctx context.Context, sessions *bolt.Store, opts ...mqtt.ConnectOption) (*mqtt.Conn, error) {
+	will := mqtt.Message{Topic: willTopic(s.Role, s.Incarnation), Payload: []byte(gone), QoS: 1}
 	opts = append(opts,
 		mqtt.WithVersions(s.Version), mqtt.WithClientID(clientID(s.Role)), mqtt.WithSession(time.Hour),
 		mqtt.WithStore(sessions), mqtt.WithStoreMemory(64<<10),
 		mqtt.WithFirstConnect(mqtt.FirstConnectBackground),
 		mqtt.WithBackoff(backoff.Exponential{Base: 20 * time.Millisecond, Max: 200 * time.Millisecond}),
-		mqtt.WithReceiveMaximum(receiveMaximum),
+		mqtt.WithReceiveMaximum(receiveMaximum), mqtt.WithWill(mqtt.Will{Message: will}),
 		// What finds a link that is only half there.
 		mqtt.WithKeepAlive(2*time.Second), mqtt.WithPingTimeout(time.Second), mqtt.WithConnectTimeout(2*time.Second),
 		mqtt.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
@@ -98,5 +94,5 @@ func (s *settings) connect(sessions *bolt.Store, opts ...mqtt.ConnectOption) (*m
 		}
 		opts = append(opts, mqtt.WithTLS(config))
 	}
-	return mqtt.Connect(context.Background(), s.URL, opts...)
+	return mqtt.Connect(ctx, s.URL, opts...)
 }

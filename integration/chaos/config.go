@@ -16,6 +16,7 @@ type Config struct {
 	Over     broker.Transport // TCP, TLS, WS or WSS
 	Duration time.Duration    // of the faults; what is under way then is waited for
 	Seed     uint64           // of the faults
+	Refused  bool             // the receiver subscribes, now and then, to a filter at which Mosquitto cuts the link
 	Dir      string           // an empty directory, on a disk rather than in memory
 	Progress io.Writer        // gets a line every 5 s; nil for none
 }

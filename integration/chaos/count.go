@@ -6,14 +6,23 @@ import (
 	"github.com/millrace/mqtt/integration/broker"
 )
 
-// kills counts processes that were killed: all but the last of each role.
-func (r *run) kills() int { return r.pub.latest() + r.rec.latest() - 2 }
-
 // count fills in the figures, once everything but the broker has ended.
 func (r *run) count(tb broker.TB) error {
 	c := &r.result
-	c.Kills, c.Longest = r.kills(), r.watch.figures().longest
+	c.Longest = r.watch.figures().longest
+	for _, p := range []*process{r.pub, r.rec} {
+		c.Kills += p.killed
+		c.Left += p.left
+		c.Graceful += len(p.graceful)
+		wills, unmarked := r.wills.judge(p.settings.Role, p.graceful)
+		c.Wills += wills
+		c.Unmarked += unmarked
+	}
+	if err := r.countRefused(); err != nil {
+		return err
+	}
 	for _, p := range r.proxies {
+		c.Slow += int(p.slows.Load())
 		c.Cuts += int(p.cuts.Load())
 		c.Stalls += int(p.stalls.Load())
 		c.Slowed += int(p.slowed.Load())
@@ -23,6 +32,16 @@ func (r *run) count(tb broker.TB) error {
 	}
 	for lane := range lanes {
 		c.Lanes = append(c.Lanes, r.countLane(lane))
+	}
+	return nil
+}
+
+// countRefused counts what became of the subscriptions to what Mosquitto refuses.
+func (r *run) countRefused() (err error) {
+	for kind, n := range map[string]*int{"refused": &r.result.Refused, "undecided": &r.result.Undecided, "granted": &r.result.Granted} {
+		if *n, err = countNotes(r.config.Dir, kind); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -39,12 +58,12 @@ func (r *run) countLane(lane int) Lane {
 	if lanes[lane] == 2 {
 		knew = known(r.watch.answered.sights, r.watch.released.sights, anew)
 	}
-	got := judge(promised, r.watch.received[lane].sights, unless(anew), knew)
-	seen := judge(promised, r.witness.seen(lane), unless(witnessed), nothing)
+	got := judge(promised, r.watch.received[lane].sights, unless(anew), knew, settledBy(r.rec.graceful, r.witness.seen(lane)))
+	seen := judge(promised, r.witness.seen(lane), unless(witnessed), nothing, nothing)
 	l := Lane{
 		QoS: lanes[lane], Promised: got.promised, Received: got.received, Failed: len(r.watch.failed[lane].sights),
 		Lost: len(union(got.missing, seen.missing)), Doubled: got.doubled + seen.doubled, ByBroker: got.byBroker + seen.byBroker,
-		Disorder: got.reorder + seen.reorder, Again: got.again, Relapsed: got.relapsed,
+		Disorder: got.reorder + seen.reorder, Again: got.again, Relapsed: got.relapsed, Taken: got.taken,
 		Examples: append(got.examples, seen.examples...),
 	}
 	if lanes[lane] == 2 {

@@ -10,6 +10,17 @@
 // it notes in a file before the acknowledgement. A file that was written to
 // outlives a SIGKILL, so both notes are as true as the process was.
 //
+// A process that is not killed leaves now and then in the middle of everything: by
+// Close, Drain, Disconnect or the end of Connect's context. Faults pause meanwhile, and
+// what it says last must arrive: every client has a will, and a watcher counts those
+// that the broker publishes behind the mark of a process that left. What a receiver had
+// settled before it left must not come to the next.
+//
+// A slow line carries 64 KiB a second for up to 90 s, with small buffers, so that what it
+// has not carried waits at its sender. It is neither cut nor its process ended: the
+// client has to see that it lives. With Mosquitto the receiver may also subscribe to a
+// filter at which the broker cuts the link.
+//
 // A witness in this process subscribes to the same topics, without a proxy and
 // never killed. It tells what the broker took from the publisher from what
 // happened between the broker and the receiver: a message handed over by a

@@ -7,7 +7,8 @@ type tally struct {
 	doubled  int // received more than once by one process
 	byBroker int // of these, what the broker is to blame for
 	reorder  int // received for the first time after a later one
-	again    int // received again by a later process: the earlier was killed before its acknowledgement left
+	again    int // received again by a later process: the earlier ended before its acknowledgement left
+	taken    int // of these, what the earlier process had settled, since it ended gracefully
 	relapsed int // of these at QoS 2, what an earlier process had answered, and the broker not begun anew
 
 	missing  []int // numbers promised, and not received
@@ -17,8 +18,9 @@ type tally struct {
 
 // judge compares promises with the sights of a subscriber, whose processes each
 // may have been killed with messages in hand. excused is asked about each message
-// that was doubled, as often as it was.
-func judge(promised, sights []sight, excused, known func(sight) bool) tally {
+// that was doubled, as often as it was, known about each that came to a later process.
+// settled about each that an earlier process had, as a sight of that one.
+func judge(promised, sights []sight, excused, known, settled func(sight) bool) tally {
 	var t tally
 	seen, highest := map[int]int{}, 0 // seen: by which process last
 	for _, s := range sights {
@@ -42,6 +44,10 @@ func judge(promised, sights []sight, excused, known func(sight) bool) tally {
 			t.twice = example(t.twice, s.n)
 		default:
 			t.again++
+			if settled(sight{s.n, before}) {
+				t.taken++
+				t.examples = example(t.examples, s.n)
+			}
 			if known(s) {
 				t.relapsed++
 				t.twice = example(t.twice, s.n)
@@ -77,6 +83,16 @@ func unless(anew []sight) func(sight) bool {
 
 // nothing is what judge asks where later processes owe no knowledge.
 func nothing(sight) bool { return false }
+
+// settledBy returns what judge asks where processes ended gracefully. What the witness
+// got twice the broker had twice, from the publisher or by itself.
+func settledBy(graceful map[int]bool, witnessed []sight) func(sight) bool {
+	times := map[int]int{}
+	for _, s := range witnessed {
+		times[s.n]++
+	}
+	return func(s sight) bool { return graceful[s.incarnation] && times[s.n] < 2 }
+}
 
 // known returns what judge asks at QoS 2 about a message that a later process was
 // handed again: an earlier one had answered it by PUBREC, so that it was durable

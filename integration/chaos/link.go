@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ type link struct {
 	plan           plan
 	began          time.Time
 	sheltered      bool            // left alone until it is older than youngTime
+	spared         atomic.Bool     // left alone to its end
 	until          [2]atomic.Int64 // up and down: stalled until then, in Unix nanoseconds
 	ctx            context.Context // ends with the link
 	cancel         context.CancelFunc
@@ -24,10 +26,20 @@ type link struct {
 
 func (l *link) inShelter() bool { return l.sheltered && time.Since(l.began) < youngTime }
 
-// pump copies one direction until either end ends, the plan cuts the link or
-// somebody else does.
+// pump copies one direction until its sender has ended it, which it passes on, either
+// end fails, or the link is cut, which ends both directions.
 func (l *link) pump(to, from net.Conn, down bool) {
-	defer l.close()
+	if !l.copy(to, from, down) {
+		l.close()
+		return
+	}
+	if tcp, ok := to.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite() // an error says that it has ended
+	}
+}
+
+// copy is pump, and reports whether it came to the end that the sender meant.
+func (l *link) copy(to, from net.Conn, down bool) (ended bool) {
 	left, planned := l.plan.cut[0], l.plan.cut[0] > 0
 	if down {
 		left, planned = l.plan.cut[1], l.plan.cut[1] > 0
@@ -36,25 +48,26 @@ func (l *link) pump(to, from net.Conn, down bool) {
 		n, err := from.Read(buf)
 		if n > 0 {
 			pass := n
+			planned = planned && !l.spared.Load()
 			if planned {
 				pass = min(n, left)
 				left -= pass
 			}
 			if !l.delay(pass, down) {
-				return
+				return false
 			}
 			l.record.Note(down, buf[:pass])
 			if _, err := to.Write(buf[:pass]); err != nil {
-				return
+				return false
 			}
 			if planned && left == 0 {
 				l.proxy.cuts.Add(1)
 				// In the orderly way, so that these bytes arrive: they are where it is cut.
-				return
+				return false
 			}
 		}
 		if err != nil {
-			return
+			return err == io.EOF
 		}
 	}
 }
@@ -66,8 +79,8 @@ func (l *link) delay(n int, down bool) bool {
 		until = &l.until[1]
 	}
 	d := l.plan.latency
-	if l.plan.rate > 0 {
-		d += time.Duration(n) * time.Second / time.Duration(l.plan.rate)
+	if rate := l.rate(); rate > 0 {
+		d += time.Duration(n) * time.Second / time.Duration(rate)
 	}
 	if !pause(l.ctx, d) {
 		return false
@@ -77,10 +90,21 @@ func (l *link) delay(n int, down bool) bool {
 		if stalled <= 0 {
 			return true
 		}
-		if !pause(l.ctx, stalled) {
+		if !pause(l.ctx, min(stalled, pollEvery)) { // spare may end it
 			return false
 		}
 	}
+}
+
+// rate returns how many bytes a second a direction carries now, 0 for no limit.
+func (l *link) rate() int {
+	switch {
+	case l.spared.Load():
+		return 0
+	case l.proxy.isSlow():
+		return slowRate
+	}
+	return l.plan.rate
 }
 
 func (l *link) close() {

@@ -19,9 +19,13 @@ type process struct {
 	count    atomic.Int64 // processes started
 
 	cmd   *exec.Cmd
-	input io.Closer     // the child's end is told by its end
-	ended chan struct{} // closed when the child has ended
-	err   error         // how it ended
+	input io.WriteCloser // the child is told to leave by a line, to finish by its end
+	ended chan struct{}  // closed when the child has ended
+	err   error          // how it ended
+
+	killed   int          // processes that were killed as a fault
+	left     int          // processes that left when told to
+	graceful map[int]bool // those of them that ended gracefully, by number
 }
 
 // latest returns the number of the newest process.

@@ -26,13 +26,16 @@ type proxy struct {
 	work   sync.WaitGroup // accept, and two pumps for each link
 
 	cuts, stalls, slowed atomic.Int64 // links, by what was done to them
+	slows                atomic.Int64 // times that its lines were slow
+	slowUntil            atomic.Int64 // in Unix nanoseconds
 
-	mu    sync.Mutex
-	rng   *rand.Rand         // guarded by mu
-	calm  bool               // guarded by mu; links are left alone
-	links map[*link]struct{} // guarded by mu
-	count int                // guarded by mu; links so far
-	young int                // guarded by mu; links in a row that ended young
+	mu     sync.Mutex
+	rng    *rand.Rand         // guarded by mu
+	calm   bool               // guarded by mu; links are left alone
+	spared bool               // guarded by mu; links are left alone while a process leaves
+	links  map[*link]struct{} // guarded by mu
+	count  int                // guarded by mu; links so far
+	young  int                // guarded by mu; links in a row that ended young
 }
 
 func startProxy(name, brokerURL, dir string, rng *rand.Rand) (*proxy, error) {
@@ -100,10 +103,17 @@ func (p *proxy) begin(client, server net.Conn) error {
 	l.ctx, l.cancel = context.WithCancel(p.ctx)
 	p.links[l] = struct{}{}
 	var pumps sync.WaitGroup
+	l.spared.Store(p.spared)
+	for _, conn := range []net.Conn{client, server} {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(readBuffer) // an error says that it has ended
+		}
+	}
 	pumps.Go(func() { l.pump(server, client, false) })
 	pumps.Go(func() { l.pump(client, server, true) })
 	p.work.Go(func() {
 		pumps.Wait()
+		l.close()
 		record.Close()
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -140,6 +150,14 @@ const (
 	youngTime = 2500 * time.Millisecond
 )
 
+const (
+	// slowRate is what a slow line carries in each direction, in bytes a second.
+	slowRate = 64 << 10
+	// readBuffer limits what the kernel takes for the proxy. What a slow line has not
+	// carried stays with its sender that way, as it does on a line between machines.
+	readBuffer = 32 << 10
+)
+
 // plan is what is done to a link from its beginning.
 type plan struct {
 	latency time.Duration // of each piece
@@ -151,7 +169,7 @@ type plan struct {
 // within CONNECT to some thousand packets later. p.mu is held.
 func (p *proxy) draw() plan {
 	var d plan
-	if p.calm || p.young >= youngLimit {
+	if p.calm || p.spared || p.isSlow() || p.young >= youngLimit {
 		return d
 	}
 	if p.rng.IntN(2) == 0 {
@@ -172,7 +190,7 @@ func (p *proxy) draw() plan {
 // under way.
 func (p *proxy) cut(orderly bool) {
 	p.each(func(l *link) {
-		if l.inShelter() {
+		if l.inShelter() || l.spared.Load() {
 			return
 		}
 		p.cuts.Add(1)
@@ -189,6 +207,9 @@ func (p *proxy) cut(orderly bool) {
 func (p *proxy) stall(d time.Duration) {
 	until := time.Now().Add(d).UnixNano()
 	p.each(func(l *link) {
+		if l.spared.Load() {
+			return
+		}
 		p.stalls.Add(1)
 		l.until[0].Store(until)
 		l.until[1].Store(until)
@@ -201,11 +222,35 @@ func (p *proxy) mute(d time.Duration) {
 	p.each(func(l *link) { l.until[0].Store(until) })
 }
 
+// slow makes every line slow for d, see slowRate.
+func (p *proxy) slow(d time.Duration) {
+	p.slows.Add(1)
+	p.slowUntil.Store(time.Now().Add(d).UnixNano())
+}
+
+func (p *proxy) isSlow() bool { return time.Now().UnixNano() < p.slowUntil.Load() }
+
+// spare begins or ends a time in which links are left alone: stalls and limits of
+// those that live end too.
+func (p *proxy) spare(yes bool) {
+	p.mu.Lock()
+	p.spared = yes
+	p.mu.Unlock()
+	if yes {
+		p.each(func(l *link) {
+			l.spared.Store(true)
+			l.until[0].Store(0)
+			l.until[1].Store(0)
+		})
+	}
+}
+
 // soothe ends all faults, and the links that have some.
 func (p *proxy) soothe() {
 	p.mu.Lock()
 	p.calm = true
 	p.mu.Unlock()
+	p.slowUntil.Store(0)
 	p.each(func(l *link) {
 		if !l.sheltered {
 			l.reset()

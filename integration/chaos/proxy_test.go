@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -104,4 +105,54 @@ func TestProxySheltersBeforeAMessageIsSetAside(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProxyPassesOnAnEnd ends the sending of one side, behind which the other still
+// answers, as the end of a connection may be.
+func TestProxyPassesOnAnEnd(t *testing.T) {
+	p, err := startProxy("test", startEcho(t), t.TempDir(), rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.spare(true)
+	got, _ := throughProxy(t, p, bytes.Repeat([]byte("."), 1<<20))
+	if got != 1<<20 {
+		t.Errorf("%d bytes came back behind the end, want all", got)
+	}
+}
+
+// TestProxySlowLine checks that a slow line carries no more than it should.
+func TestProxySlowLine(t *testing.T) {
+	p, err := startProxy("test", startEcho(t), t.TempDir(), rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.slow(time.Minute)
+	got, took := throughProxy(t, p, make([]byte, slowRate/2))
+	if got != slowRate/2 || took < time.Second/2 {
+		t.Errorf("%d bytes in %v, want half of %d in half a second or more", got, took, slowRate)
+	}
+}
+
+// throughProxy sends bytes, ends the sending, and returns how many came back.
+func throughProxy(t *testing.T, p *proxy, sent []byte) (got int64, took time.Duration) {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	begin := time.Now()
+	written := make(chan error, 1)
+	go func() { // ends with the write, for which the echo makes room
+		_, err := conn.Write(sent)
+		written <- errors.Join(err, conn.(*net.TCPConn).CloseWrite())
+	}()
+	got, err = io.Copy(io.Discard, conn)
+	if err := errors.Join(err, <-written); err != nil {
+		t.Error(err)
+	}
+	return got, time.Since(begin)
 }

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -18,33 +19,55 @@ const (
 	unsettled = 512                  // publishes of a lane that may wait for the server
 )
 
-// numbered is a publish under way.
+// numbered is a publish in flight.
 type numbered struct {
-	n int
-	f *mqtt.Future
+	n        int
+	f        *mqtt.Future
+	promised bool
 }
 
-// publish publishes numbers until stop ends, then waits until everything is
-// through, what an earlier process left included, and ends the lanes.
-func (s *settings) publish(stop context.Context, sessions *bolt.Store) error {
+// publish publishes numbers until it is told to stop, then waits until everything is
+// through, what an earlier process left included, and ends the lanes. Told to leave,
+// it ends the Conn while it publishes.
+func (s *settings) publish(told orders, sessions *bolt.Store) error {
+	scope, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	// Mosquitto saves no session without a subscription.
-	conn, err := s.connect(sessions, mqtt.WithSubscription("chaos/none"))
+	d := newDeparture(s)
+	conn, err := s.connect(scope, sessions, mqtt.WithSubscription("chaos/none"), mqtt.WithPacketHook(d.see))
 	if err != nil {
 		return err
 	}
+	d.watch(conn)
 	var work sync.WaitGroup
-	errs := make([]error, len(lanes))
+	errs := make([]error, len(lanes)+1)
 	for lane := range lanes {
-		work.Go(func() { errs[lane] = s.publishLane(stop, conn, lane) })
+		work.Go(func() { errs[lane] = s.publishLane(told.stop, conn, lane) })
 	}
+	left := make(chan struct{})
+	work.Go(func() { // ends when told anything
+		select {
+		case way := <-told.leave:
+			close(left)
+			errs[len(lanes)] = d.leave(conn, cancel, way)
+		case <-told.stop.Done():
+		case <-conn.Done():
+			errs[len(lanes)] = fmt.Errorf("the Conn ended by itself: %w", conn.Err())
+		}
+	})
 	work.Wait()
 	for _, err := range errs {
 		if err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	select {
+	case <-left:
+		return nil
+	default:
+	}
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
 	if err := conn.Flush(ctx); err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
@@ -57,7 +80,9 @@ func (s *settings) publish(stop context.Context, sessions *bolt.Store) error {
 	return conn.Disconnect(ctx)
 }
 
-// publishLane publishes until stop ends, and returns once all that is settled.
+// publishLane publishes until stop or the Conn ends, and returns once all that is
+// settled. What was promised and is kept in the store when the Conn ends is for a
+// later process.
 func (s *settings) publishLane(stop context.Context, conn *mqtt.Conn, lane int) error {
 	promised, err := createNote(s.Dir, "promised", lane, s.Incarnation)
 	if err != nil {
@@ -76,6 +101,7 @@ func (s *settings) publishLane(stop context.Context, conn *mqtt.Conn, lane int) 
 		defer close(stored)
 		for p := range fresh {
 			if err := p.f.WaitStored(context.Background()); err == nil {
+				p.promised = true
 				promised.write(p.n)
 			}
 			stored <- p
@@ -83,7 +109,7 @@ func (s *settings) publishLane(stop context.Context, conn *mqtt.Conn, lane int) 
 	})
 	work.Go(func() { // ends with stored
 		for p := range stored {
-			if err := p.f.Wait(context.Background()); err != nil {
+			if err := p.f.Wait(context.Background()); err != nil && !leftBehind(err, p.promised) {
 				failed.write(p.n)
 				fmt.Fprintf(os.Stderr, "publish of %d failed: %v\n", p.n, err)
 			}
@@ -91,15 +117,22 @@ func (s *settings) publishLane(stop context.Context, conn *mqtt.Conn, lane int) 
 	})
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
-	for n := 0; stop.Err() == nil; {
+	for n := 0; stop.Err() == nil && conn.State() != mqtt.StateClosed; {
 		<-tick.C
 		for range burst {
 			m := mqtt.Message{Topic: topic(lane), Payload: payload(number(s.Incarnation, n)), QoS: lanes[lane]}
-			fresh <- numbered{number(s.Incarnation, n), conn.Publish(context.Background(), m)}
+			fresh <- numbered{n: number(s.Incarnation, n), f: conn.Publish(context.Background(), m)}
 			n++
 		}
 	}
 	close(fresh)
 	work.Wait()
 	return nil
+}
+
+// leftBehind reports whether a Future failed as it may when its Conn ends: the store
+// has the message, or had not got it.
+func leftBehind(err error, promised bool) bool {
+	e, ok := errors.AsType[*mqtt.PublishError](err)
+	return errors.Is(err, mqtt.ErrClosed) && (!promised || ok && e.Kept)
 }

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,9 +11,9 @@ import (
 	"github.com/millrace/mqtt/store/bolt"
 )
 
-// receive notes what it is handed until stop ends. The body of the loop notes a
-// message before its end acknowledges it.
-func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
+// receive notes what it is handed until it is told to stop or to leave. The body of
+// the loop notes a message before its end acknowledges it.
+func (s *settings) receive(told orders, sessions *bolt.Store) error {
 	anew, err := createNote(s.Dir, "anew", 1, s.Incarnation) // of the lane of QoS 2
 	if err != nil {
 		return err
@@ -30,27 +31,41 @@ func (s *settings) receive(stop context.Context, sessions *bolt.Store) error {
 	defer released.Close()
 	seen := newExchanges(anew.write)
 	seen.answered, seen.released = answered.write, released.write
-	opts := seen.options()
+	d := newDeparture(s)
+	opts := []mqtt.ConnectOption{mqtt.WithPacketPayload(), mqtt.WithPacketHook(func(p mqtt.PacketInfo) {
+		seen.see(p)
+		d.see(p)
+	})}
 	for lane, qos := range lanes {
 		opts = append(opts, mqtt.WithSubscription(topic(lane), qos))
 	}
-	conn, err := s.connect(sessions, opts...)
+	scope, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	conn, err := s.connect(scope, sessions, opts...)
 	if err != nil {
 		return err
 	}
+	d.watch(conn)
 	var work sync.WaitGroup
-	errs := make([]error, len(lanes))
+	errs := make([]error, len(lanes)+1)
 	for lane := range lanes {
 		work.Go(func() { errs[lane] = s.receiveLane(conn.Subscription(topic(lane)), lane) })
 	}
+	if s.Refused {
+		work.Go(func() { errs[len(lanes)] = s.subscribeRefused(conn) })
+	}
 	select {
-	case <-stop.Done():
+	case way := <-told.leave:
+		err := d.leave(conn, cancel, way)
+		work.Wait()
+		return errors.Join(append(errs, err)...)
+	case <-told.stop.Done():
 	case <-conn.Done():
 		work.Wait()
 		return fmt.Errorf("the Conn ended by itself: %w", conn.Err())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
 	err = conn.Drain(ctx)
 	work.Wait()
 	for _, failed := range errs {

@@ -22,6 +22,8 @@ type run struct {
 	pub     *process
 	rec     *process
 	witness *witness
+	wills   *willWatch
+	steady  sync.RWMutex // a process that leaves holds it for reading, a restart of the broker for writing
 	watch   *watch
 	result  Report
 }
@@ -52,6 +54,7 @@ func Run(ctx context.Context, tb broker.TB, c Config) (Report, error) {
 	}
 	stopWatching()
 	err = errors.Join(err, <-watched, r.witness.close())
+	r.wills.close()
 	r.pub.kill() // if it went wrong; else they have ended
 	r.rec.kill()
 	return r.result, errors.Join(err, r.count(tb))
@@ -79,13 +82,17 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if r.witness, err = startWitness(ctx, r.broker.URL(broker.TCP), r.config.Version); err != nil {
 		return err
 	}
+	if r.wills, err = startWillWatch(ctx, r.broker.URL(broker.TCP), r.config.Version); err != nil {
+		return err
+	}
 	processes := make([]*process, 2)
 	for i, role := range []string{"publisher", "receiver"} {
 		if r.proxies[i], err = startProxy(role, url, r.config.Dir, r.rng(uint64(i))); err != nil {
 			return err
 		}
-		processes[i] = &process{settings: settings{
+		processes[i] = &process{graceful: map[int]bool{}, settings: settings{
 			Role: role, Version: r.config.Version, URL: r.proxies[i].url(url), Dir: r.config.Dir,
+			Refused: r.config.Refused && r.config.Broker == Mosquitto,
 		}}
 		if r.config.Over != broker.TCP {
 			processes[i].settings.CAFile = r.broker.Certificates().CAFile
@@ -113,8 +120,9 @@ func (r *run) rage(ctx context.Context, tb broker.TB) error {
 	errs := make([]error, 2)
 	for i, p := range []*process{r.pub, r.rec} {
 		work.Go(func() { r.proxies[i].disturb(ctx, r.rng(uint64(2+i))) })
+		work.Go(func() { r.proxies[i].slowLines(ctx, r.rng(uint64(7+i)), slowest(r.config.Duration)) })
 		work.Go(func() {
-			if errs[i] = p.disturb(ctx, r.rng(uint64(4+i)), r.proxies[i]); errs[i] != nil {
+			if errs[i] = p.disturb(ctx, r.rng(uint64(4+i)), r.proxies[i], &r.steady); errs[i] != nil {
 				cancel()
 			}
 		})
@@ -133,7 +141,7 @@ func (r *run) checkStores() error {
 		if err != nil {
 			return err
 		}
-		r.result.Left += left
+		r.result.Records += left
 	}
 	return nil
 }
@@ -166,6 +174,9 @@ func (r *run) abandon() error {
 			p.kill()
 		}
 	}
+	if r.wills != nil {
+		r.wills.close()
+	}
 	if r.witness != nil {
 		return r.witness.close()
 	}
@@ -183,8 +194,8 @@ func (r *run) closeProxies() {
 // progressLine says how far the run is.
 func (r *run) progressLine(since time.Time) string {
 	s := r.watch.figures()
-	return fmt.Sprintf("%5.0fs  promised %d, received %d, kills %d, cuts %d, stalls %d, longest recovery %v",
-		time.Since(since).Seconds(), s.promised, s.received, r.kills(),
+	return fmt.Sprintf("%5.0fs  promised %d, received %d, processes %d, cuts %d, stalls %d, longest recovery %v",
+		time.Since(since).Seconds(), s.promised, s.received, r.pub.latest()+r.rec.latest(),
 		r.proxies[0].cuts.Load()+r.proxies[1].cuts.Load(),
 		r.proxies[0].stalls.Load()+r.proxies[1].stalls.Load(), s.longest.Round(time.Millisecond))
 }

@@ -93,8 +93,8 @@ func (t *trial) forgot(h *handed, m message, onLast map[int]bool) bool {
 // judge is what became of a lane, with the broker's part counted apart. failed
 // are the numbers whose Future failed.
 func (t *trial) judge(lane int, promised, failed, received, witnessed []sight) Lane {
-	got := judge(promised, received, t.excuse(t.receiver, lane), nothing)
-	seen := judge(promised, witnessed, t.excuse(t.witness, lane), nothing)
+	got := judge(promised, received, t.excuse(t.receiver, lane), nothing, nothing)
+	seen := judge(promised, witnessed, t.excuse(t.witness, lane), nothing, nothing)
 	l := Lane{
 		QoS: lanes[lane], Promised: got.promised, Received: got.received, Again: got.again,
 		Doubled: got.doubled + seen.doubled, ByBroker: got.byBroker + seen.byBroker,

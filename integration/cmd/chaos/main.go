@@ -1,7 +1,9 @@
 // Command chaos publishes and receives through a broker with sessions on disk
-// while links are cut, processes killed and Mosquitto restarted (mochi would lose
-// its sessions), and prints what became of every message. It ends with 1 when one was lost or doubled or came
-// out of order, or a Future failed. See package chaos for how it judges.
+// while links are cut and slow, processes killed or told to leave, and Mosquitto
+// restarted (mochi would lose its sessions), and prints what became of every message.
+// It ends with 1 when one was lost or doubled or came out of order, a Future failed, or
+// a graceful end was followed by a will, without the last message, or by what was
+// settled before. See package chaos for how it judges.
 //
 //	go run ./integration/cmd/chaos -minutes 10
 package main
@@ -42,6 +44,7 @@ func run() (ok bool, err error) {
 	server := flag.String("broker", "mosquitto", "mosquitto or mochi")
 	version := flag.String("version", "both", "3.1.1, 5.0, or both in turn, which share the time")
 	over := flag.String("over", "tcp", "tcp, tls, ws or wss")
+	refused := flag.Bool("refused", true, "subscribe, now and then, to a filter at which Mosquitto cuts the link")
 	dir := flag.String("dir", "", "where stores and records are kept, on a disk; default: the current directory's own")
 	flag.Parse()
 	versions := map[string][]mqtt.Version{"3.1.1": {mqtt.V311}, "5.0": {mqtt.V5}, "both": {mqtt.V311, mqtt.V5}}[*version]
@@ -57,7 +60,7 @@ func run() (ok bool, err error) {
 	for i, v := range versions {
 		config := chaos.Config{
 			Broker: chaos.Broker(*server), Version: v, Over: broker.Transport(*over), Duration: total / time.Duration(len(versions)),
-			Seed: *seed + uint64(i), Dir: *dir, Progress: os.Stdout,
+			Seed: *seed + uint64(i), Refused: *refused, Dir: *dir, Progress: os.Stdout,
 		}
 		report, err := one(ctx, config)
 		if err != nil {
