@@ -399,7 +399,7 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 		g.receiveMaximum = int(p.ReceiveMaximum)
 	}
 	if p.Has(codec.PropMaximumPacketSize) {
-		g.maximumPacket = int(p.MaximumPacketSize)
+		g.maximumPacket = int(min(p.MaximumPacketSize, maxPacket)) // more is no limit, and beyond 32 bits of int
 	}
 	if p.Has(codec.PropMaximumQoS) {
 		g.maximumQoS = QoS(p.MaximumQoS)
