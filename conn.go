@@ -148,6 +148,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.out = newOutbound(cfg.queue, c.emit)
+	c.out.uptime = cfg.clock.uptime
 	c.ledger = &ledger{pay: c.out.pay}
 	c.routes = newRoutes(c)
 	for _, d := range cfg.declared {

@@ -408,7 +408,7 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 		g.keepAlive = time.Duration(p.ServerKeepAlive) * time.Second
 	}
 	if p.Has(codec.PropSessionExpiryInterval) {
-		g.sessionExpiry = time.Duration(p.SessionExpiry) * time.Second
+		g.sessionExpiry = neverFrom(time.Duration(p.SessionExpiry) * time.Second)
 	}
 	off := func(id codec.PropertyID, v byte) bool { return p.Has(id) && v == 0 }
 	g.noRetain = off(codec.PropRetainAvailable, p.RetainAvailable)
