@@ -94,7 +94,7 @@ func TestB11_ExpiryOverARestart(t *testing.T) {
 		s.conn.Publish(t.Context(), message("s", 3*time.Second)) // sent before it expires
 		s.ExpectBytes(expiring(1, 0x32, 's', 3))
 		s.offline()
-		s.conn.Publish(t.Context(), message("e", 10*time.Second))
+		s.conn.Publish(t.Context(), message("e", 20*time.Second)) // while no process is there
 		s.conn.Publish(t.Context(), message("l", 100*time.Second))
 		time.Sleep(15 * time.Second)
 		s.crash()

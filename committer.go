@@ -229,7 +229,9 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 		}
 	}
 	refused = b.refuse(nil)
-	b.drop(func(op *store.Op) bool { return lost[op.Key.Seq] && op.Key.Kind != store.Inbox }, lost)
+	b.drop(func(op *store.Op) bool {
+		return lost[op.Key.Seq] && op.Key.Kind != store.Inbox || op.Key.Kind == store.Meta // the clocks are of no use alone
+	}, lost)
 	next := &o.keep.next
 	next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] && op.Key.Kind != store.Inbox }, lost)
 	if slices.ContainsFunc(refused, func(f inFact) bool { return f.inbox }) {

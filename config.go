@@ -58,6 +58,7 @@ type config struct {
 	declared       []declaration
 	catchAll       *subOptions
 	errs           []error
+	clock          clock
 }
 
 type declaration struct {
@@ -90,6 +91,7 @@ func defaults() config {
 		inboundLimit: 64 << 20, // larger than any sane message, smaller than memory
 		maxSubscribe: 8,        // what AWS takes
 		logger:       slog.New(slog.DiscardHandler),
+		clock:        systemClock,
 	}
 }
 

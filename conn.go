@@ -152,6 +152,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.aborted, c.abort = context.WithCancel(context.Background())
 	c.out = newOutbound(cfg.queue, c.emit)
+	c.out.uptime = cfg.clock.uptime
 	c.ledger = &ledger{pay: c.out.pay}
 	c.routes = newRoutes(c)
 	for _, d := range cfg.declared {

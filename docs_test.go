@@ -87,6 +87,9 @@ func readText(t *testing.T, name string) string {
 
 // The program of README.md runs, and prints what it says.
 func TestREADMEProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds and starts a program, which is the same on every machine")
+	}
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command")
 	}

@@ -60,11 +60,12 @@ type Connected struct {
 	// KeepAlive is the keep alive in force: the server's, if it gave one.
 	KeepAlive time.Duration
 	// SessionExpiry is how long the server keeps the session after the link
-	// ends; MQTT 5 only.
+	// ends, math.MaxInt64 when it does not expire; MQTT 5 only.
 	SessionExpiry time.Duration
 	// ReceiveMaximum is how many QoS 1 and 2 publishes may be under way.
 	ReceiveMaximum int
-	// MaximumPacketSize is the largest packet the server takes, in bytes.
+	// MaximumPacketSize is the largest packet the server takes, in bytes, at most
+	// 268,435,460.
 	MaximumPacketSize int
 	// MaximumQoS is the highest QoS the server takes.
 	MaximumQoS QoS
@@ -96,7 +97,7 @@ type Retrying struct {
 // Downgraded says that the connection offers less than was asked for.
 type Downgraded struct {
 	EventInfo
-	What      string // "protocol version", "session expiry"
+	What      string // "protocol version", "session expiry", "CONNECT properties", "message expiry"
 	From, To  string
 	Temporary bool // false: kept for this server
 }

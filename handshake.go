@@ -402,7 +402,7 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 		g.receiveMaximum = int(p.ReceiveMaximum)
 	}
 	if p.Has(codec.PropMaximumPacketSize) {
-		g.maximumPacket = int(p.MaximumPacketSize)
+		g.maximumPacket = int(min(p.MaximumPacketSize, maxPacket)) // more is no limit, and beyond 32 bits of int
 	}
 	if p.Has(codec.PropMaximumQoS) {
 		g.maximumQoS = QoS(p.MaximumQoS)
@@ -411,7 +411,7 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 		g.keepAlive = time.Duration(p.ServerKeepAlive) * time.Second
 	}
 	if p.Has(codec.PropSessionExpiryInterval) {
-		g.sessionExpiry = time.Duration(p.SessionExpiry) * time.Second
+		g.sessionExpiry = neverFrom(time.Duration(p.SessionExpiry) * time.Second)
 	}
 	off := func(id codec.PropertyID, v byte) bool { return p.Has(id) && v == 0 }
 	g.noRetain = off(codec.PropRetainAvailable, p.RetainAvailable)

@@ -22,14 +22,14 @@ type pulse struct {
 	handed  time.Time     // when the newest ping was handed to the writer
 	answer  time.Duration // how long the answer may take
 	doubted bool          // the deadline passed once; the next look decides
-	wall    time.Time     // wall clock of the last look
+	wall    time.Time     // the clock that counts sleep, at the last look
 	mono    time.Time     // monotonic clock of the last look
 }
 
 // pulseFacts are what pulse is given.
 type pulseFacts struct {
 	now      time.Time // monotonic
-	wall     time.Time // wall clock only
+	wall     time.Time // a clock that runs on while the machine sleeps
 	received time.Time // the last byte
 	sent     time.Time // the last time a write went through
 	pingSent time.Time // when the last PINGREQ was written; zero for never
@@ -125,8 +125,8 @@ func (p *pulse) waitForAnswer(f pulseFacts) (pulseAction, time.Duration) {
 	return pulseDead, 0
 }
 
-// jumped reports whether the wall clock ran on without the monotonic clock, as
-// it does when the machine was suspended.
+// jumped reports whether the clock that counts sleep ran on without the monotonic
+// clock: the machine was suspended.
 func (p *pulse) jumped(f pulseFacts) bool {
 	last, lastMono := p.wall, p.mono
 	p.wall, p.mono = f.wall, f.now

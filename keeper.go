@@ -22,6 +22,7 @@ type keeper struct {
 	epoch   uint64        // number of this process, the high bits of its keys
 	budget  int           // bytes of queued payloads that stay in memory as well
 	hurry   chan struct{} // closed when a failed commit is not to be tried again
+	clock   sessionClock
 
 	// Guarded by outbound.mu.
 	seq      uint64 // of the newest key
@@ -55,6 +56,7 @@ type storeBatch struct {
 	inbound []inFact
 	loads   []outFact
 	feed    bool   // hand out what waits in the inbox
+	clock   bool   // the clocks are among ops
 	arena   []byte // what the ops' heads are cut from
 	no      uint64 // counts batches
 }
@@ -127,14 +129,19 @@ func (o *outbound) keepMessage(r *record) {
 	k := o.keep
 	r.key, r.staged = k.key(), durMessage
 	m := r.stored()
+	if r.expires != 0 {
+		o.keepClock()
+		m.expires = k.clock.at(r.expires)
+	}
 	k.next.put(store.Outgoing, r.key, r.payload, m.appendHead)
 	k.next.facts = append(k.next.facts, outFact{r: r, key: r.key, dur: durMessage})
 	o.commitSoon()
 }
 
+// stored is what is kept of r, but for its expiry.
 func (r *record) stored() storedMessage {
 	return storedMessage{
-		expires: r.expires, key: r.appKey, topic: r.topic, payload: r.payload,
+		key: r.appKey, topic: r.topic, payload: r.payload,
 		props: r.props, qos: r.qos, retain: r.retain,
 	}
 }

@@ -216,7 +216,7 @@ func (l *link) keepalive() {
 
 func (l *link) facts(now time.Time) pulseFacts {
 	at := func(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
-	f := pulseFacts{now: now, wall: now.Round(0), received: at(&l.received), sent: at(&l.sent), paused: l.paused.Load()}
+	f := pulseFacts{now: now, wall: time.Time{}.Add(l.conn.cfg.clock.uptime()), received: at(&l.received), sent: at(&l.sent), paused: l.paused.Load()}
 	if l.pinged.Load() != 0 {
 		f.pingSent = at(&l.pinged)
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -30,7 +31,8 @@ type Message struct {
 	// same on the wire.
 	Payload []byte
 	// Properties are the MQTT 5 properties, nil for none. On a 3.x link a
-	// message with properties is refused with a [VersionError].
+	// message with properties is refused with a [VersionError], unless they are an
+	// Expiry and a Key at most.
 	Properties *Properties
 
 	sub *Subscription // where a received message was delivered; nil for one to publish
@@ -58,7 +60,19 @@ const (
 // zero value of a field means that the property is absent.
 type Properties struct {
 	// Expiry is how long the message is of use, in whole seconds on the wire,
-	// rounded up. Time spent waiting here or at the server is taken off it.
+	// rounded up (section 3.3.2.3.3). A negative one is refused; one above
+	// 4,294,967,295 s, 136 years, as math.MaxInt64 is, means for ever, and is left
+	// out. Time spent waiting here or at the server is taken off it, and so is time
+	// that the machine sleeps. A message whose expiry ends before it is sent fails
+	// with [ErrExpired], within a second of it, whether there is a link or not.
+	//
+	// On 3.x it is a time to live until the message is sent, of which the server is
+	// not told; a [Downgraded] event says so once in the life of the Conn.
+	//
+	// With a session store the time between two processes counts too, by the clock of
+	// the machine that runs on since it booted, or after a reboot by the wall clock. A
+	// wall clock that is behind then counts none of that time: what is left is never
+	// more than it was when the session was written last.
 	Expiry time.Duration
 	// ContentType describes the payload, for example a MIME type.
 	ContentType string
@@ -153,7 +167,7 @@ func wireProperties(p *Properties) *codec.Properties {
 	if p == nil {
 		return nil
 	}
-	if p.onlyKey() {
+	if p.onlyHere() {
 		return nil // nothing for the wire, so that 3.x takes it
 	}
 	w := &codec.Properties{ContentType: p.ContentType, ResponseTopic: p.ResponseTopic}
@@ -161,7 +175,7 @@ func wireProperties(p *Properties) *codec.Properties {
 		w.PayloadFormat = 1
 		w.Present = w.Present.With(codec.PropPayloadFormatIndicator)
 	}
-	if p.Expiry > 0 {
+	if p.Expiry > 0 && p.Expiry <= maxExpiry {
 		w.MessageExpiry = wholeSeconds(p.Expiry)
 		w.Present = w.Present.With(codec.PropMessageExpiryInterval)
 	}
@@ -181,16 +195,45 @@ func wireProperties(p *Properties) *codec.Properties {
 	return w
 }
 
-// onlyKey reports whether p has a key and nothing else.
-func (p *Properties) onlyKey() bool {
-	return p.Key != "" && p.Expiry == 0 && p.ContentType == "" && p.ResponseTopic == "" &&
+// onlyHere reports whether p has nothing but what stays here: a key, or an expiry
+// that is for ever.
+func (p *Properties) onlyHere() bool {
+	here := p.Expiry == 0 && p.Key != "" || p.Expiry > maxExpiry
+	return here && p.ContentType == "" && p.ResponseTopic == "" &&
 		len(p.CorrelationData) == 0 && len(p.User) == 0 && !p.UTF8
+}
+
+// maxExpiry is the longest message expiry in the four bytes of the wire, 136 years.
+// One beyond is none.
+const maxExpiry = math.MaxUint32 * time.Second
+
+// forever stands for a session that does not expire.
+const forever time.Duration = math.MaxInt64
+
+// neverFrom makes a session expiry that the wire cannot tell from one that never
+// comes, 0xFFFFFFFF (section 3.1.2.11.2), forever.
+func neverFrom(d time.Duration) time.Duration {
+	if wholeSeconds(d) == math.MaxUint32 {
+		return forever
+	}
+	return d
+}
+
+// lifetime is a session expiry in words.
+func lifetime(d time.Duration) string {
+	if d == forever {
+		return "no end"
+	}
+	return d.String()
 }
 
 // wholeSeconds rounds up, within the four bytes of the wire.
 func wholeSeconds(d time.Duration) uint32 {
-	s := (d + time.Second - 1) / time.Second
-	return uint32(min(max(int64(s), 0), 1<<32-1))
+	s := int64(d / time.Second)
+	if d%time.Second > 0 {
+		s++ // added before the division it could overflow
+	}
+	return uint32(min(max(s, 0), math.MaxUint32))
 }
 
 // messageProperties makes the properties of a received message, nil when it has

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -83,15 +84,16 @@ func WithVersions(v ...Version) ConnectOption {
 func WithDowngradeOnClose() ConnectOption { return func(c *config) { c.downgradeOnCut = true } }
 
 // WithSession asks the server to keep the session for d after a link ends
-// (whole seconds; 3.x servers decide by themselves for how long). It sets
-// Clean Start and Session Expiry Interval, or Clean Session, right for each
-// version. It needs a client identifier of your own.
+// (whole seconds, rounded up; 3.x servers decide by themselves for how long). From
+// 4,294,967,295 s on, 136 years, as math.MaxInt64 is, it does not expire (section
+// 3.1.2.11.2). It sets Clean Start and Session Expiry Interval, or Clean Session,
+// right for each version. It needs a client identifier of your own.
 func WithSession(d time.Duration) ConnectOption {
 	return func(c *config) {
 		if d <= 0 {
 			c.errs = append(c.errs, invalid("session duration", d.String(), "must be above 0; leave the option out for a clean session"))
 		}
-		c.session = d
+		c.session = neverFrom(d)
 	}
 }
 
@@ -270,7 +272,9 @@ func WithFirstConnect(f FirstConnect) ConnectOption { return func(c *config) { c
 
 // WithBackoff sets the delays between attempts. The default doubles from 1 s to
 // 120 s with full jitter. The policy runs in a goroutine of its own, so that it may
-// end the Conn; until then the next attempt waits for it.
+// end the Conn; until then the next attempt waits for it. Time that the machine sleeps
+// counts towards a delay; after a sleep of 10 s or more the next attempt is made at
+// once and the policy begins anew with attempt 1.
 func WithBackoff(p backoff.Policy) ConnectOption {
 	return func(c *config) {
 		if p != nil {
@@ -325,7 +329,7 @@ func setLimit(to *int, n int) {
 	case n > 0:
 		*to = n
 	case n < 0:
-		*to = 1<<31 - 1
+		*to = math.MaxInt
 	}
 }
 
@@ -398,7 +402,8 @@ func WithAlwaysResubscribe() ConnectOption { return func(c *config) { c.always =
 type Will struct {
 	Message
 	// Delay is how long the server waits before it publishes the will, MQTT 5
-	// only, in whole seconds.
+	// only, in whole seconds, rounded up, and at most 4,294,967,295 s, 136 years
+	// (section 3.1.3.2.2).
 	Delay time.Duration
 }
 

@@ -22,6 +22,8 @@ type outbound struct {
 	kick  chan struct{}
 	ended chan struct{} // closed when the goroutine has resolved everything
 
+	uptime func() time.Duration // see clock
+
 	mu      sync.Mutex
 	win     window
 	q0, q12 recordList // accepted, not encoded; a full window never holds QoS 0
@@ -39,6 +41,9 @@ type outbound struct {
 	bytes    int // what they count for
 	seq      uint64
 	tick     time.Time // coarse clock of the records
+
+	expiring       expiries // what waits and expires
+	toldTimeToLive bool     // that expiry is not sent on 3.x
 
 	inbox    []ackFact // from the reader of the link number inboxLink
 	inboxNo  uint32
@@ -98,6 +103,8 @@ func newOutbound(cfg queueConfig, log func(Event)) *outbound {
 		ended: make(chan struct{}),
 		tick:  time.Now(),
 		win:   window{maxID: maxPacketID},
+
+		uptime: systemClock.uptime,
 	}
 }
 
@@ -192,7 +199,7 @@ func (o *outbound) fast(g *outgoing) bool {
 }
 
 func (o *outbound) fits(cost int) bool {
-	return o.accepted < o.cfg.messages && o.bytes+cost <= o.cfg.bytes
+	return o.accepted < o.cfg.messages && cost <= o.cfg.bytes-o.bytes
 }
 
 // price makes g count for what it takes in the session store, if there is one.
@@ -230,6 +237,7 @@ func (o *outbound) send0(g *outgoing) *Future {
 	b := o.link.room()
 	p := codec.Publish{Retain: g.retain, Topic: g.topic, Payload: g.payload, Props: g.props}
 	b.publish(o.link.version, &p, g.keep)
+	o.tellTimeToLive(o.link.version, g.props)
 	b.n0++
 	b.size0 += g.cost
 	if b.first0 == 0 {
@@ -245,6 +253,7 @@ func (o *outbound) send0(g *outgoing) *Future {
 
 // admit moves r, which is in no list, into the window and the writer's buffer.
 func (o *outbound) admit(r *record) {
+	o.expiring.remove(r)
 	o.win.admit(r)
 	o.encode(r, false)
 	r.fut.advance(StageSent, r.id)
@@ -256,6 +265,7 @@ func (o *outbound) encode(r *record, dup bool) {
 	p := codec.Publish{Dup: dup, QoS: byte(r.qos), Retain: r.retain, PacketID: r.id,
 		Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
 	l.out.publish(l.version, &p, r.keep)
+	o.tellTimeToLive(l.version, r.props)
 	r.sentAt = o.tick
 	if l.probe {
 		l.lastSent = r.sentAt
@@ -265,17 +275,6 @@ func (o *outbound) encode(r *record, dup bool) {
 		l.out.held = append(l.out.held, r)
 	}
 	l.signal()
-}
-
-// aged returns the properties of r with the expiry interval reduced by the time
-// it waited here, never below 1 (section 3.3.2.3.3).
-func (o *outbound) aged(r *record) *codec.Properties {
-	if r.expires.IsZero() || r.props == nil {
-		return r.props
-	}
-	p := *r.props
-	p.MessageExpiry = max(1, wholeSeconds(time.Until(r.expires)))
-	return &p
 }
 
 const (
@@ -360,6 +359,7 @@ func (o *outbound) send0Queued(r *record) {
 	b := o.link.out
 	p := codec.Publish{Retain: r.retain, Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
 	b.publish(o.link.version, &p, r.keep)
+	o.tellTimeToLive(o.link.version, r.props)
 	b.n0++
 	b.size0 += r.cost
 	if b.first0 == 0 {
@@ -372,10 +372,9 @@ func (o *outbound) send0Queued(r *record) {
 	o.link.signal()
 }
 
-// unfit returns why the queued r must not be sent on this link, or nil. Expiry
-// is for what was never sent; the server may hold an earlier copy of the rest.
+// unfit returns why the queued r must not be sent on this link, or nil.
 func (o *outbound) unfit(r *record) error {
-	if r.wire == 0 && !r.expires.IsZero() && !time.Now().Before(r.expires) {
+	if o.expired(r) {
 		return ErrExpired
 	}
 	return o.link.agreed.carriesRecord(r)
@@ -393,6 +392,7 @@ func (o *outbound) finish(r *record, err error) {
 // settle hands the Future of r to the goroutine and frees its place. One that
 // fails is held until the session store has let go of the message.
 func (o *outbound) settle(r *record, err error) {
+	o.expiring.remove(r)
 	if r.fut == nil {
 		return
 	}

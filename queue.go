@@ -53,7 +53,9 @@ func checkOutgoing(m *Message) (outgoing, error) {
 		}
 		g.key = m.Properties.Key
 		g.props = wireProperties(m.Properties)
-		g.expiry = m.Properties.Expiry
+		if m.Properties.Expiry <= maxExpiry {
+			g.expiry = m.Properties.Expiry
+		}
 		g.size += codec.PropertiesSize(g.props)
 	}
 	if g.size > maxPacket-16 {
@@ -123,6 +125,7 @@ func (o *outbound) enqueue(g *outgoing, wait bool) (*record, error) {
 			r := o.newRecord(g)
 			r.ready = make(chan struct{})
 			o.waiters.pushBack(r)
+			o.watchExpiry(r)
 			return r, nil
 		}
 	}
@@ -138,6 +141,7 @@ func (o *outbound) accept(r *record) {
 	o.accepted++
 	o.bytes += r.cost
 	o.stats.published++
+	o.watchExpiry(r)
 	if r.qos == 0 {
 		o.q0.pushBack(r)
 		return
@@ -170,15 +174,15 @@ func (o *outbound) makeRoom(size int) bool {
 // canMakeRoom reports whether dropping makes size more bytes fit; otherwise
 // what is queued would be dropped in vain.
 func (o *outbound) canMakeRoom(size int) bool {
-	n, bytes := o.accepted, o.bytes+size
+	n, bytes, most := o.accepted, o.bytes, o.cfg.bytes-size
 	for r := range o.unsent {
-		if n < o.cfg.messages && bytes <= o.cfg.bytes {
+		if n < o.cfg.messages && bytes <= most {
 			return true
 		}
 		n--
 		bytes -= r.cost
 	}
-	return n < o.cfg.messages && bytes <= o.cfg.bytes
+	return n < o.cfg.messages && bytes <= most
 }
 
 // unsent yields the queued messages that were never sent, oldest first. What is

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -138,5 +139,23 @@ func TestFlushWaitsBehindAcknowledgements(t *testing.T) {
 	case <-done:
 	default:
 		t.Error("written, and not through")
+	}
+}
+
+// The place that is left is worked out without a sum that an int cannot hold, which at
+// 32 bits is one of two gigabytes.
+func TestRoomInAQueueWithoutLimit(t *testing.T) {
+	o := newTestOutbound(queueConfig{messages: 10, bytes: math.MaxInt, policy: QueueDropOldest, inflight5: 1})
+	for _, tc := range []struct {
+		held, size int
+		fits       bool
+	}{{0, 100, true}, {math.MaxInt - 100, 100, true}, {math.MaxInt - 50, 100, false}, {math.MaxInt, 1, false}} {
+		o.bytes = tc.held
+		if got := o.fits(tc.size); got != tc.fits {
+			t.Errorf("%d bytes beside %d: %t", tc.size, tc.held, got)
+		}
+		if got := o.canMakeRoom(tc.size); got != tc.fits {
+			t.Errorf("room for %d bytes beside %d, with nothing to drop: %t", tc.size, tc.held, got)
+		}
 	}
 }

@@ -32,12 +32,13 @@ type record struct {
 	props   *codec.Properties // wire form, nil for none
 	ctl     *control          // for recControl
 
-	expires time.Time // when it must not be sent any more; zero for never
-	since   time.Time // when it was accepted, coarse
-	sentAt  time.Time // when it was appended on the current link, coarse
-	seq     uint64    // order of acceptance
-	size    int       // topic, payload and properties
-	cost    int       // what it counts for in the queue's limit
+	expires time.Duration // on the clock of outbound.uptime, when it must not be sent any more; 0 for never
+	since   time.Time     // when it was accepted, coarse
+	sentAt  time.Time     // when it was appended on the current link, coarse
+	seq     uint64        // order of acceptance
+	size    int           // topic, payload and properties
+	cost    int           // what it counts for in the queue's limit
+	place   int           // in outbound.expiring; 0 for none
 	id      uint16
 	state   recordState
 	qos     QoS
@@ -140,7 +141,7 @@ func (o *outbound) newRecord(g *outgoing) *record {
 		r.payload = o.cut(g.payload)
 	}
 	if g.expiry > 0 {
-		r.expires = time.Now().Add(g.expiry)
+		r.expires = o.uptime() + g.expiry
 	}
 	r.fut.out, r.fut.rec = o, r
 	return r
@@ -159,6 +160,7 @@ func (o *outbound) blank() *record {
 
 // recycle lets go of r and keeps it for reuse.
 func (o *outbound) recycle(r *record) {
+	o.expiring.remove(r)
 	*r = record{}
 	if o.nfree < maxFreeRecords {
 		r.next, o.free = o.free, r

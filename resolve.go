@@ -58,17 +58,30 @@ func (o *outbound) acks(l *link, facts []ackFact) {
 }
 
 // resolve is the window's goroutine: it takes in acknowledgements, admits what
-// waits, and is the only one that resolves QoS 1 and 2 Futures. It is started by
-// the Conn, ends when everything is resolved after close, and closes ended.
+// waits, ends what has expired, and is the only one that resolves QoS 1 and 2
+// Futures. It is started by the Conn, ends when everything is resolved after close, and closes ended.
 func (o *outbound) resolve() {
 	defer close(o.ended)
 	var w resolver
-	for range o.kick {
+	look := time.NewTimer(time.Hour)
+	defer look.Stop()
+	look.Stop()
+	for looking := false; ; {
+		select {
+		case <-o.kick:
+		case <-look.C:
+			looking = false
+			o.expireDue()
+		}
 		for more := true; more; {
 			var final bool
 			if more, final = w.turn(o); final && !more {
 				return
 			}
+		}
+		if w.expiring && !looking {
+			looking = true
+			look.Reset(o.nextExpiry())
 		}
 	}
 }
@@ -78,6 +91,8 @@ type resolver struct {
 	batch   []resolution
 	answers []controlAnswer
 	inbox   []ackFact
+
+	expiring bool // something that expires waits
 }
 
 // turn takes what there is and carries it out. It reports whether there was
@@ -108,6 +123,7 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	clear(w.answers)
 	o.mu.Lock()
 	o.inHand = false
+	w.expiring = len(o.expiring) > 0
 	o.checkFlush()
 	o.mu.Unlock()
 	return more, final

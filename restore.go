@@ -31,6 +31,8 @@ type restored struct {
 	stray     []store.Op       // records of no use, to be deleted or corrected
 	bytes     int              // of the payloads kept in memory
 	budget    int              // for them
+	clock     sessionClock
+	expiring  bool // a message expires
 
 	byKey   map[uint64]*record
 	byID    map[uint16]bool
@@ -48,6 +50,11 @@ type restoredIncoming struct {
 // openSession opens the session of clientID and reads what it holds; at most
 // budget bytes of payloads that only wait to be sent are kept in memory.
 func openSession(st store.Store, clientID string, budget int) (store.Session, *restored, error) {
+	return openSessionAt(systemClock, st, clientID, budget)
+}
+
+// openSessionAt is openSession by other clocks.
+func openSessionAt(c clock, st store.Store, clientID string, budget int) (store.Session, *restored, error) {
 	session, err := st.Session(clientID)
 	if err != nil {
 		return nil, nil, &StoreError{Op: "open", Err: err}
@@ -57,6 +64,7 @@ func openSession(st store.Store, clientID string, budget int) (store.Session, *r
 		topics: map[string]string{}, missing: map[uint64]bool{},
 		later: laterRecords{messages: map[uint64]bool{}, withheld: map[*record]bool{}},
 	}
+	r.clock.begin(c, nil)
 	if err := r.load(session); err != nil {
 		session.Close()
 		return nil, nil, &StoreError{Op: "load", Err: err}
@@ -93,6 +101,10 @@ func (r *restored) load(session store.Session) error {
 		r.epoch = max(r.epoch, lostEpoch())
 	}
 	r.epoch++
+	r.clock.fixed = r.later.meta != nil
+	if !r.expiring {
+		r.clock.begin(r.clock.clock, nil)
+	}
 	if meta := r.meta(); meta != nil {
 		r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Meta}, Head: meta})
 	}
@@ -108,6 +120,9 @@ func (r *restored) meta() []byte {
 	m := storedMeta{epoch: r.epoch}
 	switch later := r.later.meta; {
 	case later == nil:
+		if r.expiring {
+			m.clock = r.clock.reading()
+		}
 		return m.append(nil)
 	case r.later.epoch() == 0:
 		return nil
@@ -151,6 +166,7 @@ func (r *restored) entry(e *store.Entry) error {
 			return err
 		}
 		r.epoch = max(r.epoch, m.epoch)
+		r.clock.begin(r.clock.clock, m.clock)
 	case store.Outgoing:
 		rec, err := r.record(e)
 		if err != nil {
@@ -198,7 +214,7 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 	size := len(m.topic) + len(m.payload) + codec.PropertiesSize(m.props)
 	rec := &record{
 		topic: m.topic, props: m.props, qos: m.qos, retain: m.retain,
-		expires: m.expires, appKey: m.key, key: e.Key.Seq, size: size, cost: len(e.Value), keep: true,
+		expires: r.expires(&m), appKey: m.key, key: e.Key.Seq, size: size, cost: len(e.Value), keep: true,
 		since: time.Now(), staged: durMessage, saved: durMessage, restored: true,
 	}
 	switch n := len(m.payload); {
@@ -210,6 +226,24 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 		rec.payload, rec.resident = slices.Clone(m.payload), true
 	}
 	return rec, nil
+}
+
+// expires returns when m expires on the clock of outbound.uptime, 0 for never. What
+// is left is never more than the whole, which counts when a version that knew no
+// clock of the session stored m, while the wall clock was ahead of what it is now.
+func (r *restored) expires(m *storedMessage) time.Duration {
+	if m.expires.IsZero() {
+		return 0
+	}
+	r.expiring = true
+	left := m.expires.Sub(r.clock.now.session)
+	if m.props.Has(codec.PropMessageExpiryInterval) {
+		left = min(left, time.Duration(m.props.MessageExpiry)*time.Second)
+	}
+	if at := r.clock.now.uptime + left; at != 0 {
+		return at
+	}
+	return 1
 }
 
 // topic returns one string for all messages of a topic.
@@ -337,6 +371,7 @@ func (o *outbound) restore(r *restored) {
 		o.win.released.pushBack(rec)
 	}
 	o.keep.resident, o.keep.releases = r.bytes, r.releases
+	o.keep.clock = r.clock
 	if r.unknownID {
 		// The server may wait for the PUBREL of that one, and would take a new
 		// message of QoS 2 that has it for the old one: begin elsewhere.
@@ -373,6 +408,7 @@ func (o *outbound) adopt(rec *record) {
 	switch rec.state {
 	case recQueued:
 		o.q12.pushBack(rec)
+		o.watchExpiry(rec)
 	case recSent:
 		rec.fut.stage = StageSent
 		w.order.pushBack(rec)
@@ -387,7 +423,7 @@ func (c *Conn) openStore() error {
 	if c.cfg.store == nil {
 		return nil
 	}
-	session, r, err := openSession(c.cfg.store, c.cfg.clientID, c.cfg.storeMemory)
+	session, r, err := openSessionAt(c.cfg.clock, c.cfg.store, c.cfg.clientID, c.cfg.storeMemory)
 	if err != nil {
 		return err
 	}

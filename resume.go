@@ -189,12 +189,14 @@ func (o *outbound) shutdown(err error) {
 	if hangs {
 		o.undeleted()
 	}
+	aging := false
 	fail := func(r *record) {
 		if r.fut == nil {
 			o.recycle(r)
 			return
 		}
 		o.gaveUp = true
+		aging = aging || r.expires != 0 && r.staged > durNone
 		if hangs && r.staged > durNone {
 			r.saved = max(r.saved, durMessage) // its commit may still go through
 		}
@@ -211,6 +213,10 @@ func (o *outbound) shutdown(err error) {
 			}
 			fail(r)
 		}
+	}
+	if aging && !hangs {
+		o.keepClock() // so that the next process knows how old they are
+		o.commitSoon()
 	}
 	o.final = true
 	o.unlock()
@@ -308,7 +314,7 @@ func (a *agreed) carriesRecord(r *record) error {
 
 func (a *agreed) check(qos QoS, retain bool, props *codec.Properties, size int) error {
 	if a.version != V5 {
-		if props != nil {
+		if props != nil && !onlyExpiry(props) {
 			return &VersionError{Feature: "a message with properties", Version: a.version}
 		}
 		return nil

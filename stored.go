@@ -37,21 +37,32 @@ func checkFormat(b []byte) error {
 
 // storedMeta is the record of kind Meta.
 type storedMeta struct {
-	epoch uint64 // number of the process that opened the session last
+	epoch uint64       // number of the process that opened the session last
+	clock *storedClock // nil when no stored message expires
 }
 
-// metaSize is the size of the value; a later version may add to it.
-const metaSize = 9
+const (
+	// metaFormatClock is the format of the value with a clock, which an older
+	// version leaves as it is; without one it is storedFormat.
+	metaFormatClock = 2
+	// metaSize is the size of the value without a clock; a later version may add to it.
+	metaSize = 9
+)
 
 func (m *storedMeta) append(dst []byte) []byte {
-	return binary.BigEndian.AppendUint64(append(dst, storedFormat), m.epoch)
+	if m.clock == nil {
+		return binary.BigEndian.AppendUint64(append(dst, storedFormat), m.epoch)
+	}
+	return m.clock.append(binary.BigEndian.AppendUint64(append(dst, metaFormatClock), m.epoch))
 }
 
 func (m *storedMeta) decode(b []byte) error {
-	if err := checkFormat(b); err != nil {
+	if len(b) == metaSize+storedClockSize && b[0] == metaFormatClock {
+		m.clock = new(storedClock)
+		m.clock.decode(b[metaSize:])
+	} else if err := checkFormat(b); err != nil {
 		return err
-	}
-	if len(b) != metaSize {
+	} else if len(b) != metaSize {
 		return errStoredValue
 	}
 	m.epoch = binary.BigEndian.Uint64(b[1:])
@@ -62,7 +73,7 @@ func (m *storedMeta) decode(b []byte) error {
 // sent. The message itself is a PUBLISH of MQTT 5, which says the same to every
 // version of this package; its payload stands last, so that it needs no copy.
 type storedMessage struct {
-	expires time.Time // zero for never
+	expires time.Time // on the session's clock; zero for never
 	key     string    // the application's
 	topic   string
 	payload []byte

@@ -135,15 +135,13 @@ func (s *supervisor) wait(cause error) error {
 	c.setState(StateWaiting)
 	c.emit(Retrying{Attempt: s.failures, Delay: delay, Err: cause})
 	c.info("retrying", "attempt", s.failures, "delay", delay, "error", cause)
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.nudge:
-	case <-c.ctx.Done():
-		return context.Cause(c.ctx)
+	slept, err := c.rest(delay)
+	if slept >= longSleep {
+		// The network may need a moment to come back too.
+		s.failures = 0
+		c.info("the machine slept", "for", slept)
 	}
-	return nil
+	return err
 }
 
 // round tries every server once, beginning with the one after the last that
@@ -395,7 +393,7 @@ func (c *Conn) receiveMaximum(l *link) int {
 // tellDowngrades reports what the server grants less of than was asked for.
 func (c *Conn) tellDowngrades(l *link) {
 	if l.version == V5 && l.agreed.sessionExpiry < c.cfg.session {
-		c.emit(Downgraded{What: "session expiry", From: c.cfg.session.String(), To: l.agreed.sessionExpiry.String(), Temporary: true})
+		c.emit(Downgraded{What: "session expiry", From: lifetime(c.cfg.session), To: lifetime(l.agreed.sessionExpiry), Temporary: true})
 	}
 	if p := c.cfg.connectProps; l.version != V5 && (p.Present != 0 || len(p.User) > 0) {
 		c.emit(Downgraded{What: "CONNECT properties", From: V5.String(), To: l.version.String(), Temporary: true})

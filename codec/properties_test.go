@@ -280,3 +280,16 @@ func TestPropertyNames(t *testing.T) {
 		t.Error("a name for no property")
 	}
 }
+
+// A Subscription Identifier that does not fit an int of 32 bits is out of range there too.
+func TestSubscriptionIdentifierOutOfRange(t *testing.T) {
+	for _, id := range []uint32{0, maxVarint + 1, 1 << 31, 1<<31 + 5, 1<<32 - 1} {
+		p := &Properties{SubscriptionIDs: []uint32{id}}
+		if err := p.Check(SUBSCRIBE, false); err == nil {
+			t.Errorf("%d passes", id)
+		}
+		if b, err := AppendSubscribe(nil, V5, &Subscribe{PacketID: 1, Props: p, Subscriptions: []Subscription{{Filter: "t"}}}); err == nil {
+			t.Errorf("%d is written: % X", id, b)
+		}
+	}
+}

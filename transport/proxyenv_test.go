@@ -6,9 +6,10 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/millrace/mqtt/internal/rerun"
 )
 
 func TestAllProxy(t *testing.T) {
@@ -78,7 +79,7 @@ func TestB39_ProxyFromEnvironment(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestB39_ProxyFromEnvironment$", "-test.v")
+			child := rerun.Command(t.Context(), "-test.run=^TestB39_ProxyFromEnvironment$", "-test.v")
 			child.Env = append(tt.env, "MILLRACE_DIAL="+tt.target, "GORACE=atexit_sleep_ms=0")
 			out, err := child.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "<"+tt.want+">") || strings.Contains(string(out), "hunter2") {

@@ -46,11 +46,14 @@ func Rand(t testing.TB) *rand.Rand {
 // Long reports whether the long tier was asked for, by MILLRACE_LONG.
 func Long() bool { return os.Getenv("MILLRACE_LONG") != "" }
 
-// Rounds is how often a test repeats itself: n times in CI, long times in the
-// long tier.
+// Rounds is how often a test repeats itself: n times in CI, a third of that under
+// -short, long times in the long tier.
 func Rounds(n, long int) int {
-	if Long() {
+	switch {
+	case Long():
 		return long
+	case testing.Short():
+		return max(1, n/3)
 	}
 	return n
 }

@@ -22,7 +22,11 @@ func TestSeedIsReplayed(t *testing.T) {
 }
 
 func TestRounds(t *testing.T) {
-	for env, want := range map[string]int{"": 3, "1": 7} {
+	few := 3
+	if testing.Short() {
+		few = 1
+	}
+	for env, want := range map[string]int{"": few, "1": 7} {
 		t.Setenv("MILLRACE_LONG", env)
 		if n := chance.Rounds(3, 7); n != want {
 			t.Errorf("MILLRACE_LONG=%q: %d rounds", env, n)

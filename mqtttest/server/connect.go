@@ -138,7 +138,7 @@ func (c *client) accepted(p *codec.Connect, props *codec.Properties, assigned bo
 	theirs := limitsOf(p.Props)
 	c.window = s.cfg.inflight(c.version, theirs.receiveMaximum)
 	if p.Props.Has(codec.PropMaximumPacketSize) {
-		c.maxPacket = int(p.Props.MaximumPacketSize)
+		c.maxPacket = int(min(p.Props.MaximumPacketSize, math.MaxInt32)) // int may have 32 bits
 	}
 	sess, present := s.attach(c, p, sessionExpiry(p, props))
 	b, err := codec.AppendConnack(nil, c.version, &codec.Connack{SessionPresent: present, Props: props})

@@ -509,3 +509,18 @@ func TestMessageLimits(t *testing.T) {
 		}
 	})
 }
+
+// Four bytes of the wire do not fit an int of 32 bits: no size is below 0, and so none
+// is taken for "any".
+func TestLargestMaximumPacketSize(t *testing.T) {
+	for _, size := range []string{"FFFFFFFF", "80000000"} {
+		inBubble(t, Config{}, func(b *bed) {
+			b.connect(connect5("a", true, "27 "+size), Connack)
+			b.s.mu.Lock()
+			defer b.s.mu.Unlock()
+			if max := b.s.sessions["a"].client.maxPacket; max < 1<<28 {
+				t.Errorf("maximum packet size %d", max)
+			}
+		})
+	}
+}

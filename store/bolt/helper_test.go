@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/millrace/mqtt/internal/rerun"
 	"github.com/millrace/mqtt/store"
 	"github.com/millrace/mqtt/store/bolt"
 )
@@ -120,7 +122,7 @@ func within(t testing.TB, d time.Duration, f func()) {
 // child is this test binary as a process that does name with args.
 func child(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := rerun.Command(context.Background(), args...)
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	cmd.Stderr = os.Stderr
 	return cmd
