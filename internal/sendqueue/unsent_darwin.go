@@ -1,0 +1,5 @@
+package sendqueue
+
+import "syscall"
+
+const tcpNotsentLowat = syscall.TCP_NOTSENT_LOWAT
