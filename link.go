@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/sendqueue"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -74,6 +75,10 @@ type link struct {
 	shutting, shutDone            chan struct{} // closed when the socket's Close is called, and when it has returned
 
 	control controlFlusher // of a WebSocket, nil otherwise
+
+	queue   *sendqueue.Queue // of the socket, nil where it is not known
+	piece   int              // the most that one Write is given
+	pingEnd atomic.Uint64    // the position in queue behind the last PINGREQ
 }
 
 // controlFlusher is what a WebSocket connection needs from our writer: its
@@ -83,8 +88,10 @@ type controlFlusher interface {
 	FlushControl() error
 }
 
-// batchWriter is a connection that sends several pieces as one message.
+// batchWriter is a connection that sends several pieces as one message, and calls
+// a function after each part of it that went through.
 type batchWriter interface {
+	SetWriteProgress(func())
 	WriteBatch([][]byte) error
 }
 
@@ -104,6 +111,7 @@ func (l *link) run() error {
 		l.control = c
 		c.SetControlNotify(l.notify)
 	}
+	l.watchSocket()
 	g.Go(func() error {
 		defer close(l.readerEnd)
 		l.kill(l.read())
@@ -181,12 +189,15 @@ func (l *link) notify() {
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
 	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.conn.cfg.pingTimeout}
+	taking := taking{l: l}
 	watch := l.newWatch()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		action, delay := p.look(l.facts(now))
+		f := l.facts(now)
+		taking.add(&f, p.handed)
+		action, delay := p.look(f)
 		switch action {
 		case pulseDead:
 			if l.conn.out.disconnecting(l) {
@@ -230,7 +241,7 @@ func (l *link) ping() {
 		return
 	}
 	if o.append(l, codec.AppendPingreq) {
-		l.out.ping = true
+		l.out.ping = len(l.out.buf)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -290,16 +289,6 @@ func (c *WebSocketConn) Close() error {
 		_ = c.ws.WriteControl(websocket.CloseMessage, goodbye, time.Time{})
 		return c.ws.Close()
 	})
-}
-
-// SyscallConn gives access to the socket at the bottom, to ask or set its options:
-// reading from it or writing to it breaks the connection. It fails with
-// [errors.ErrUnsupported] when DialFunc returned something that shows no socket.
-func (c *WebSocketConn) SyscallConn() (syscall.RawConn, error) {
-	if raw := sendqueue.Socket(c.raw); raw != nil {
-		return raw, nil
-	}
-	return nil, errors.ErrUnsupported
 }
 
 // LocalAddr returns the local address of the socket.

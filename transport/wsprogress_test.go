@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"io"
 	"testing"
 )
@@ -86,13 +85,5 @@ func TestProgressShowsWithinALargeMessage(t *testing.T) {
 	}
 	if len(progress) > 0 {
 		t.Error("a pong passed for a part of a message")
-	}
-}
-
-// The socket below a WebSocket can be asked, as far as there is one.
-func TestWebSocketShowsItsSocket(t *testing.T) {
-	c, _ := dialWS(t, Dialer{}, "ws://broker.test")
-	if _, err := c.SyscallConn(); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("in memory: %v", err)
 	}
 }

@@ -1,5 +1,4 @@
 package sendqueue
 
-import "syscall"
-
-const tcpNotsentLowat = syscall.TCP_NOTSENT_LOWAT
+// tcpNotsentLowat is TCP_NOTSENT_LOWAT, which package syscall has for arm64 alone.
+const tcpNotsentLowat = 0x201
