@@ -33,6 +33,7 @@ type link struct {
 	// Guarded by outbound.mu.
 	sendQueue
 	idle       bool        // the writer waits for wake
+	swaps      uint64      // how often the writer took a buffer, or found none
 	inWrite    *outbuf     // what the writer is writing
 	closing    bool        // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
 	closeBy    time.Time   // with closing: when the socket is closed, whatever the server does
@@ -222,11 +223,13 @@ func (l *link) keepalive() {
 	}
 }
 
+// at is a time that is kept as nanoseconds since began.
+func (l *link) at(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
+
 func (l *link) facts(now time.Time) pulseFacts {
-	at := func(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
-	f := pulseFacts{now: now, wall: now.Round(0), received: at(&l.received), sent: at(&l.sent), paused: l.paused.Load()}
+	f := pulseFacts{now: now, wall: now.Round(0), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
 	if l.pinged.Load() != 0 {
-		f.pingSent = at(&l.pinged)
+		f.pingSent = l.at(&l.pinged)
 	}
 	return f
 }
@@ -261,12 +264,13 @@ func (l *link) pong() {
 type watchdog struct {
 	l        *link
 	told     uint32 // generation of the message that AckOverdue named last
+	lateness lateness
 	interval time.Duration
 }
 
 func (l *link) newWatch() *watchdog {
 	cfg := l.conn.cfg
-	w := &watchdog{l: l, interval: max(cfg.ackOverdue/2, time.Millisecond)}
+	w := &watchdog{l: l, lateness: lateness{l: l}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
 	if cfg.ackTimeout > 0 {
 		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
 	}
@@ -285,11 +289,11 @@ func (w *watchdog) look(now time.Time) time.Duration {
 		c.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
 	if c.cfg.ackTimeout > 0 && !w.l.deaf(now, c.cfg.ackTimeout) {
-		if since, ok := c.out.oldestSent(); ok && now.Sub(since) > c.cfg.ackTimeout {
+		if since, ok := c.out.oldestSent(); ok && w.lateness.late(since, now, c.cfg.ackTimeout) {
 			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + c.cfg.ackTimeout.String()})
 		}
 	}
-	if filter, ok := c.routes.overdue(now, c.cfg.subscribeWait); ok && !w.l.deaf(now, c.cfg.subscribeWait) {
+	if filter, waited := c.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, c.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, c.cfg.subscribeWait) {
 		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + c.cfg.subscribeWait.String()})
 	}
 	return w.interval

@@ -36,9 +36,9 @@ func connectSlow(t *testing.T, url string, opts ...mqtt.ConnectOption) *mqtt.Con
 	return conn
 }
 
-// A message that takes several times the ping timeout on a slow line gets through
-// on one link, though the pings stand behind it in the kernel: what the peer's TCP
-// takes of it is life.
+// A message that takes several times the ping timeout and the ack timeout on a slow
+// line gets through on one link, though the pings stand behind it in the kernel:
+// what the peer's TCP takes of it is life.
 func TestLargeMessageOnASlowLine(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("this system does not say what the peer's TCP has taken")
@@ -47,7 +47,7 @@ func TestLargeMessageOnASlowLine(t *testing.T) {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			p, url := newSlowPeer(t, scheme, func(p *slowPeer) { p.rate = 300 << 10 })
-			conn := connectSlow(t, url)
+			conn := connectSlow(t, url, mqtt.WithAckTimeout(time.Second))
 			fut := conn.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: make([]byte, 1<<20), QoS: 1})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -66,9 +66,9 @@ func TestLargeMessageOnASlowLine(t *testing.T) {
 	}
 }
 
-// foundDead fails the test unless the link dies of the missing answer. That it is
+// foundDead fails the test unless the link dies of want, a missing answer. That it is
 // found at all is the point; the bound leaves room for a busy machine.
-func foundDead(t *testing.T, conn *mqtt.Conn) {
+func foundDead(t *testing.T, conn *mqtt.Conn, want error) {
 	t.Helper()
 	began := time.Now()
 	stop := make(chan struct{})
@@ -90,7 +90,7 @@ func foundDead(t *testing.T, conn *mqtt.Conn) {
 		select {
 		case ev := <-conn.Events():
 			if down, ok := ev.(mqtt.Disconnected); ok {
-				wantErr(t, "Disconnected", down.Err, mqtt.ErrKeepAlive)
+				wantErr(t, "Disconnected", down.Err, want)
 				if took := time.Since(began); took > 10*time.Second {
 					t.Errorf("found after %v, want about 2 s", took)
 				}
@@ -123,7 +123,7 @@ func TestDeadServerIsFoundOnRealSockets(t *testing.T) {
 				t.Run(name+" "+scheme+socket, func(t *testing.T) {
 					t.Parallel()
 					_, url := newSlowPeer(t, scheme, func(p *slowPeer) { p.mute = mute })
-					foundDead(t, connectSlow(t, url, opts...))
+					foundDead(t, connectSlow(t, url, opts...), mqtt.ErrKeepAlive)
 				})
 			}
 		}
@@ -135,4 +135,15 @@ func TestDeadServerIsFoundOnRealSockets(t *testing.T) {
 func TestWebSocketPingBeforeConnack(t *testing.T) {
 	_, url := newSlowPeer(t, "ws", func(p *slowPeer) { p.pingFirst = true })
 	connectSlow(t, url)
+}
+
+// A server that takes every byte and acknowledges nothing is found by the ack
+// timeout too, without pings, whatever else is written.
+func TestAckTimeoutOnRealSockets(t *testing.T) {
+	_, url := newSlowPeer(t, "mqtt", func(p *slowPeer) {
+		p.mute = func(_ *slowPeer, in io.Reader) { _, _ = io.Copy(io.Discard, in) }
+	})
+	conn := connectSlow(t, url, mqtt.WithKeepAlive(-1), mqtt.WithAckTimeout(time.Second))
+	conn.TryPublish(mqtt.Message{Topic: "t", QoS: 1})
+	foundDead(t, conn, context.DeadlineExceeded)
 }
