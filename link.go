@@ -80,6 +80,7 @@ type link struct {
 	queue   *sendqueue.Queue // of the socket, nil where it is not known
 	piece   int              // the most that one Write is given
 	pingEnd atomic.Uint64    // the position in queue behind the last PINGREQ
+	handed  atomic.Int64     // when the last PINGREQ was handed to the writer
 }
 
 // controlFlusher is what a WebSocket connection needs from our writer: its
@@ -136,7 +137,7 @@ func (l *link) run() error {
 		close(ended)
 	}()
 	l.awaitGoroutines(ended)
-	return l.cause
+	return l.explain(l.cause)
 }
 
 // kill ends the link with a cause; the first one counts.
@@ -208,6 +209,7 @@ func (l *link) keepalive() {
 			l.kill(ErrKeepAlive)
 			return
 		case pulsePing:
+			l.handed.Store(l.since())
 			l.ping()
 		}
 		timer.Reset(min(delay, watch.look(now)))

@@ -223,8 +223,8 @@ func WithCloseTimeout(d time.Duration) ConnectOption {
 
 // WithSubscribeTimeout bounds how long Subscribe may wait for its answers while a
 // link is up, 10 s by default: the time of all links together counts, that without a
-// link does not. A subscription that is asked for again ends the link when its answer
-// takes so long.
+// link does not. The time that a slow line takes for what was published before counts.
+// A subscription that is asked for again ends the link when its answer takes so long.
 func WithSubscribeTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.subscribeWait, d) }
 }
@@ -238,7 +238,9 @@ func WithStableAfter(d time.Duration) ConnectOption {
 }
 
 // WithAckTimeout ends a link on which a publish has waited for its
-// acknowledgement for d, so that it is sent again on the next. Off by default.
+// acknowledgement for d, so that it is sent again on the next. Off by default. A
+// publish that is still on its way when half of d is over has d from when the
+// server's TCP has taken it, as far as that can be seen; see [WithPingTimeout].
 func WithAckTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.ackTimeout, d) }
 }

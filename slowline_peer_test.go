@@ -81,6 +81,7 @@ func (p *slowPeer) accept(scheme string, track func(net.Conn) net.Conn) {
 		}
 		conn = track(conn)
 		p.wg.Go(func() {
+			defer conn.Close()
 			if scheme != "ws" && scheme != "wss" {
 				p.serve(conn, conn)
 				return

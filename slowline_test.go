@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"runtime"
@@ -111,9 +112,11 @@ func TestDeadServerIsFoundOnRealSockets(t *testing.T) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		return struct{ net.Conn }{conn}, err
 	})
-	for name, mute := range map[string]func(*slowPeer, io.Reader){
-		"takes everything": func(_ *slowPeer, in io.Reader) { _, _ = io.Copy(io.Discard, in) },
-		"reads nothing":    func(p *slowPeer, _ io.Reader) { <-p.over },
+	takesAll := func(_ *slowPeer, in io.Reader) { _, _ = io.Copy(io.Discard, in) }
+	for name, set := range map[string]func(*slowPeer){
+		"takes everything":        func(p *slowPeer) { p.mute = takesAll },
+		"takes everything slowly": func(p *slowPeer) { p.mute, p.rate = takesAll, 400<<10 }, // half of what is sent
+		"reads nothing":           func(p *slowPeer) { p.mute = func(p *slowPeer, _ io.Reader) { <-p.over } },
 	} {
 		for _, scheme := range slowSchemes() {
 			for socket, opts := range map[string][]mqtt.ConnectOption{"": nil, " hidden": {hidden}} {
@@ -122,7 +125,7 @@ func TestDeadServerIsFoundOnRealSockets(t *testing.T) {
 				}
 				t.Run(name+" "+scheme+socket, func(t *testing.T) {
 					t.Parallel()
-					_, url := newSlowPeer(t, scheme, func(p *slowPeer) { p.mute = mute })
+					_, url := newSlowPeer(t, scheme, set)
 					foundDead(t, connectSlow(t, url, opts...), mqtt.ErrKeepAlive)
 				})
 			}
@@ -146,4 +149,28 @@ func TestAckTimeoutOnRealSockets(t *testing.T) {
 	conn := connectSlow(t, url, mqtt.WithKeepAlive(-1), mqtt.WithAckTimeout(time.Second))
 	conn.TryPublish(mqtt.Message{Topic: "t", QoS: 1})
 	foundDead(t, conn, context.DeadlineExceeded)
+}
+
+// A server may cut in the middle of a packet that takes longer than one and a half
+// keep alives (section 3.1.2.10): the error names the option that helps.
+func TestCutOfASlowPacketNamesTheKeepAlive(t *testing.T) {
+	_, url := newSlowPeer(t, "mqtt", func(p *slowPeer) {
+		p.mute = func(p *slowPeer, in io.Reader) {
+			timer := time.NewTimer(4 * time.Second)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-p.over:
+			}
+		}
+	})
+	conn := connectSlow(t, url, mqtt.WithPingTimeout(time.Minute))
+	conn.TryPublish(mqtt.Message{Topic: "t", Payload: make([]byte, 1<<20)})
+	err := await[mqtt.Disconnected](t, conn.Events()).Err
+	if !containsText(err, "WithKeepAlive") {
+		t.Errorf("%v does not say what helps", err)
+	}
+	if _, network := errors.AsType[net.Error](err); !network && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%v hides the network's error", err)
+	}
 }
