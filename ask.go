@@ -355,18 +355,21 @@ func (t *routes) endWaits(now time.Time) {
 	}
 }
 
-// overdue returns a filter whose SUBSCRIBE has waited longer than limit on this
-// link, and which no caller of Subscribe waits for.
-func (t *routes) overdue(now time.Time, limit time.Duration) (string, bool) {
+// oldestAsked returns the filter whose SUBSCRIBE has waited longest on this link, of
+// those that no caller of Subscribe waits for, and for how long.
+func (t *routes) oldestAsked(now time.Time) (filter string, waited time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range t.filters {
-		if r.state == routeAsked && t.unansweredFor(r, now) > limit &&
+		if r.state != routeAsked {
+			continue
+		}
+		if d := t.unansweredFor(r, now); d > waited &&
 			slices.ContainsFunc(r.members, func(m member) bool { return m.sub.settled || m.sub.opts.async }) {
-			return r.filter, true
+			filter, waited = r.filter, d
 		}
 	}
-	return "", false
+	return filter, waited
 }
 
 // unansweredFor returns how long ago the SUBSCRIBE of r was sent, 0 while it waits

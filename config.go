@@ -25,7 +25,7 @@ type config struct {
 	store          store.Store
 	storeMemory    int
 	inbox          bool
-	keepAlive      time.Duration
+	keepAlive      time.Duration // 0: the default of the URL, negative: none
 	pingTimeout    time.Duration
 	connectTimeout time.Duration
 	closeTimeout   time.Duration
@@ -70,7 +70,6 @@ type declaration struct {
 func defaults() config {
 	return config{
 		versions:       []Version{V5, V311},
-		keepAlive:      60 * time.Second,      // what paho users have; NATs forget idle flows after minutes
 		pingTimeout:    10 * time.Second,      // a slow mobile round trip and a retransmission or two
 		connectTimeout: 10 * time.Second,      // one server: resolve, dial, TLS and CONNACK together
 		closeTimeout:   5 * time.Second,       // half of what orchestrators leave after SIGTERM
@@ -92,6 +91,26 @@ func defaults() config {
 		maxSubscribe: 8,        // what AWS takes
 		logger:       slog.New(slog.DiscardHandler),
 		clock:        systemClock,
+	}
+}
+
+const (
+	// defaultKeepAlive is what paho users have; NATs forget idle flows after minutes.
+	defaultKeepAlive = 60 * time.Second
+	// defaultWebSocketKeepAlive is below the 60 s after which nginx and many load
+	// balancers cut an idle WebSocket.
+	defaultWebSocketKeepAlive = 45 * time.Second
+)
+
+// keepAliveFor returns the keep alive that is asked of the server at u, 0 for none.
+func (c *config) keepAliveFor(u *transport.URL) time.Duration {
+	switch {
+	case c.keepAlive != 0:
+		return max(c.keepAlive, 0)
+	case u.WebSocket():
+		return defaultWebSocketKeepAlive
+	default:
+		return defaultKeepAlive
 	}
 }
 

@@ -66,8 +66,9 @@ var (
 	// the same filter with other options.
 	ErrSubscriptionConflict = errors.New("mqtt: filter subscribed with other options")
 
-	// ErrKeepAlive says that the server did not answer a ping in time.
-	ErrKeepAlive = errors.New("mqtt: no answer from the server within the ping timeout")
+	// ErrKeepAlive says that the server did not answer a ping in time; see
+	// [WithKeepAlive] and [WithPingTimeout] for slow lines.
+	ErrKeepAlive = errors.New("mqtt: no answer from the server within the ping timeout; WithKeepAlive and WithPingTimeout set how long a slow line may take")
 	// ErrTakenOver says that another client connected with the same client identifier
 	// (reason code 0x8E, section 3.1.4). Only MQTT 5 can say so: on 3.x the server just
 	// closes the connection, which looks like any other loss of the network.

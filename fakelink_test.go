@@ -25,6 +25,7 @@ func newFakeLink(o *outbound, no uint32, v Version, quota int) *link {
 		agreed:    agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
 		sendQueue: sendQueue{out: new(outbuf)},
 		idle:      true,
+		piece:     writePiece,
 		began:     time.Now(),
 	}
 	l.makeChannels()
@@ -106,7 +107,7 @@ func takeBuffer(o *outbound, l *link) (*outbuf, []sentPacket) {
 		return nil, nil
 	}
 	var bytes []byte
-	for _, p := range b.pieces(nil, 1<<30) {
+	for _, p := range b.section(nil, 0, len(b.buf), 1<<30) {
 		bytes = append(bytes, p...)
 	}
 	if len(bytes) != len(b.buf)+b.beside {

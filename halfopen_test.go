@@ -54,7 +54,7 @@ func TestB12_HalfOpenLinkIsFound(t *testing.T) {
 				}
 				// B34: the new link begins with no ping state of the old one.
 				if v != mqtt.V31 {
-					w.ExpectNothing(19 * time.Second)
+					w.ExpectNothing(18*time.Second - time.Millisecond)
 				}
 			})
 		})
@@ -94,8 +94,8 @@ func TestB35_ServerKeepAlive(t *testing.T) {
 			t.Helper()
 			began := time.Now()
 			w.Expect(server.Pingreq)
-			if took := time.Since(began); took > want || took < want-100*time.Millisecond {
-				t.Errorf("PINGREQ after %v, want at most 100 ms before %v", took, want)
+			if took := time.Since(began); took != want-min(want/10, 5*time.Second) {
+				t.Errorf("PINGREQ after %v, want it a tenth, at most 5 s, before %v", took, want)
 			}
 			w.Send(server.Pingresp)
 			synctest.Wait()

@@ -112,6 +112,11 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 	if !stop() {
 		return nil, a.fail("CONNECT", context.Cause(ctx))
 	}
+	if c, ok := nc.(controlFlusher); ok {
+		// There is no writer yet, and a ping may come before the CONNACK.
+		c.SetControlNotify(func() { _ = c.FlushControl() })
+		defer c.SetControlNotify(nil)
+	}
 	interrupted := make(chan struct{})
 	stop = context.AfterFunc(ctx, func() { a.interrupt(nc); close(interrupted) })
 	f := codec.NewFramer(a.version, uint32(a.c.cfg.inboundLimit))
@@ -184,7 +189,7 @@ func (a *attempt) connect() ([]byte, error) {
 	p := &codec.Connect{
 		Version: a.version, ClientID: a.c.ClientID(), CleanStart: a.clean,
 		// Rounded up: the server must not be told less than what we keep to.
-		KeepAlive: uint16(wholeSeconds(cfg.keepAlive)),
+		KeepAlive: uint16(wholeSeconds(cfg.keepAliveFor(a.server))),
 	}
 	if err := a.identify(p); err != nil {
 		return nil, err
@@ -388,7 +393,7 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 func (a *attempt) agree(ack *codec.Connack) agreed {
 	g := agreed{
 		version: a.version, ourReceiveMaximum: a.receiveMax, receiveMaximum: 65535, maximumPacket: maxPacket, maximumQoS: 2,
-		keepAlive: max(a.c.cfg.keepAlive, 0), sessionExpiry: a.c.cfg.session, sessionPresent: ack.SessionPresent,
+		keepAlive: a.c.cfg.keepAliveFor(a.server), sessionExpiry: a.c.cfg.session, sessionPresent: ack.SessionPresent,
 	}
 	if a.version == V31 {
 		// 3.1 has no such flag: a kept session is taken as resumed.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/sendqueue"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -32,6 +33,7 @@ type link struct {
 	// Guarded by outbound.mu.
 	sendQueue
 	idle       bool        // the writer waits for wake
+	swaps      uint64      // how often the writer took a buffer, or found none
 	inWrite    *outbuf     // what the writer is writing
 	closing    bool        // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
 	closeBy    time.Time   // with closing: when the socket is closed, whatever the server does
@@ -74,6 +76,11 @@ type link struct {
 	shutting, shutDone            chan struct{} // closed when the socket's Close is called, and when it has returned
 
 	control controlFlusher // of a WebSocket, nil otherwise
+
+	queue   *sendqueue.Queue // of the socket, nil where it is not known
+	piece   int              // the most that one Write is given
+	pingEnd atomic.Uint64    // the position in queue behind the last PINGREQ
+	handed  atomic.Int64     // when the last PINGREQ was handed to the writer
 }
 
 // controlFlusher is what a WebSocket connection needs from our writer: its
@@ -83,8 +90,10 @@ type controlFlusher interface {
 	FlushControl() error
 }
 
-// batchWriter is a connection that sends several pieces as one message.
+// batchWriter is a connection that sends several pieces as one message, and calls
+// a function after each part of it that went through.
 type batchWriter interface {
+	SetWriteProgress(func())
 	WriteBatch([][]byte) error
 }
 
@@ -104,6 +113,7 @@ func (l *link) run() error {
 		l.control = c
 		c.SetControlNotify(l.notify)
 	}
+	l.watchSocket()
 	g.Go(func() error {
 		defer close(l.readerEnd)
 		defer l.exited()
@@ -130,7 +140,7 @@ func (l *link) run() error {
 		close(ended)
 	}()
 	l.awaitGoroutines(ended)
-	return l.cause
+	return l.explain(l.cause)
 }
 
 // kill ends the link with a cause; the first one counts.
@@ -184,12 +194,15 @@ func (l *link) notify() {
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
 	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.conn.cfg.pingTimeout}
+	taking := taking{l: l}
 	watch := l.newWatch()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		action, delay := p.look(l.facts(now))
+		f := l.facts(now)
+		taking.add(&f, p.handed)
+		action, delay := p.look(f)
 		switch action {
 		case pulseDead:
 			if l.conn.out.disconnecting(l) {
@@ -199,6 +212,7 @@ func (l *link) keepalive() {
 			l.kill(ErrKeepAlive)
 			return
 		case pulsePing:
+			l.handed.Store(l.since())
 			l.ping()
 		}
 		timer.Reset(min(delay, watch.look(now)))
@@ -214,11 +228,13 @@ func (l *link) keepalive() {
 	}
 }
 
+// at is a time that is kept as nanoseconds since began.
+func (l *link) at(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
+
 func (l *link) facts(now time.Time) pulseFacts {
-	at := func(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
-	f := pulseFacts{now: now, wall: time.Time{}.Add(l.conn.cfg.clock.uptime()), received: at(&l.received), sent: at(&l.sent), paused: l.paused.Load()}
+	f := pulseFacts{now: now, wall: time.Time{}.Add(l.conn.cfg.clock.uptime()), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
 	if l.pinged.Load() != 0 {
-		f.pingSent = at(&l.pinged)
+		f.pingSent = l.at(&l.pinged)
 	}
 	return f
 }
@@ -233,7 +249,7 @@ func (l *link) ping() {
 		return
 	}
 	if o.append(l, codec.AppendPingreq) {
-		l.out.ping = true
+		l.out.ping = len(l.out.buf)
 	}
 }
 
@@ -253,12 +269,13 @@ func (l *link) pong() {
 type watchdog struct {
 	l        *link
 	told     uint32 // generation of the message that AckOverdue named last
+	lateness lateness
 	interval time.Duration
 }
 
 func (l *link) newWatch() *watchdog {
 	cfg := l.conn.cfg
-	w := &watchdog{l: l, interval: max(cfg.ackOverdue/2, time.Millisecond)}
+	w := &watchdog{l: l, lateness: lateness{l: l}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
 	if cfg.ackTimeout > 0 {
 		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
 	}
@@ -277,11 +294,11 @@ func (w *watchdog) look(now time.Time) time.Duration {
 		c.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
 	if c.cfg.ackTimeout > 0 && !w.l.deaf(now, c.cfg.ackTimeout) {
-		if since, ok := c.out.oldestSent(); ok && now.Sub(since) > c.cfg.ackTimeout {
+		if since, ok := c.out.oldestSent(); ok && w.lateness.late(since, now, c.cfg.ackTimeout) {
 			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + c.cfg.ackTimeout.String()})
 		}
 	}
-	if filter, ok := c.routes.overdue(now, c.cfg.subscribeWait); ok && !w.l.deaf(now, c.cfg.subscribeWait) {
+	if filter, waited := c.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, c.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, c.cfg.subscribeWait) {
 		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + c.cfg.subscribeWait.String()})
 	}
 	return w.interval

@@ -174,15 +174,28 @@ func WithInbox() ConnectOption { return func(c *config) { c.inbox = true } }
 // whose version was refused.
 func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } }
 
-// WithKeepAlive sets the keep alive: a ping is sent when for this long, less
-// 100 ms or a tenth, nothing was sent or nothing was received. A dead link is
-// found within keep alive and ping timeout. Whole seconds up to 65,535; 0 means
-// the default of 60 s, negative means no pings. An MQTT 5 server may override it.
+// WithKeepAlive sets the keep alive: a ping is sent when for this long, less a tenth
+// and at most 5 s, nothing was sent or nothing was received. A dead link is found
+// within keep alive and ping timeout. Whole seconds up to 65,535; negative means no
+// pings. 0 means the default: 60 s, and 45 s for the ws and wss servers of the list,
+// since proxies cut a WebSocket that is idle for 60 s. An MQTT 5 server may override
+// it.
+//
+// The server may cut a link when for one and a half keep alives no packet ended
+// (section 3.1.2.10), and many do in the middle of one: on a slow line it must be
+// longer than the largest packet takes.
 func WithKeepAlive(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.keepAlive, d) }
 }
 
-// WithPingTimeout sets how long an answer to a ping may take, 10 s by default.
+// WithPingTimeout sets how long an answer to a ping may take, 10 s by default. On
+// Linux it counts from when the server's TCP has taken the PINGREQ: as long as that
+// takes bytes that stand before the PINGREQ, at least some in each ping timeout, a
+// slow line is no dead one. Other systems do not say what was taken, nor do unix
+// sockets and connections of [WithDialer] that show no socket: there it counts from
+// when the PINGREQ was written to the socket, so that a line which takes longer than
+// this for what the system's send buffer holds, up to some megabytes, looks dead.
+// What a proxy or tunnel took looks as if the server had.
 func WithPingTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.pingTimeout, d) }
 }
@@ -212,8 +225,8 @@ func WithCloseTimeout(d time.Duration) ConnectOption {
 
 // WithSubscribeTimeout bounds how long Subscribe may wait for its answers while a
 // link is up, 10 s by default: the time of all links together counts, that without a
-// link does not. A subscription that is asked for again ends the link when its answer
-// takes so long.
+// link does not. The time that a slow line takes for what was published before counts.
+// A subscription that is asked for again ends the link when its answer takes so long.
 func WithSubscribeTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.subscribeWait, d) }
 }
@@ -227,7 +240,9 @@ func WithStableAfter(d time.Duration) ConnectOption {
 }
 
 // WithAckTimeout ends a link on which a publish has waited for its
-// acknowledgement for d, so that it is sent again on the next. Off by default.
+// acknowledgement for d, so that it is sent again on the next. Off by default. A
+// publish that is still on its way when half of d is over has d from when the
+// server's TCP has taken it, as far as that can be seen; see [WithPingTimeout].
 func WithAckTimeout(d time.Duration) ConnectOption {
 	return func(c *config) { setDuration(&c.ackTimeout, d) }
 }
@@ -459,9 +474,10 @@ func WithMissingSubprotocol() ConnectOption {
 func WithLocalAddr(a net.Addr) ConnectOption { return func(c *config) { c.dialer.LocalAddr = a } }
 
 // WithDialer sets the function that opens sockets, for all transports. It may
-// wrap or watch the net.Conn, whose methods must return. It is given the name of the
-// host, and to try the addresses of that is its own affair, unless [WithHostLookup] is
-// set.
+// wrap or watch the net.Conn, whose methods must return; one that has a method
+// SyscallConn or NetConn, as *net.TCPConn and *tls.Conn have, shows [WithPingTimeout]
+// its socket. It is given the name of the host, and to try the addresses of that is its
+// own affair, unless [WithHostLookup] is set.
 //
 // An attempt waits for the function until the context ends that it is given, and 750 ms
 // more; then it is left behind, and a connection that it brings later is closed. So it

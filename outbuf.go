@@ -81,7 +81,7 @@ type outbuf struct {
 	first0 uint64    // acceptance number of the first QoS 0 message in it, 0 for none
 	n0     int       // QoS 0 messages in it
 	size0  int       // what they count for in the queue's limit
-	ping   bool      // holds a PINGREQ
+	ping   int       // where in buf its PINGREQ ends, 0 without one
 
 	owed   int // bytes of acknowledgements in it
 	beside int // bytes of the payloads in refs
@@ -120,15 +120,17 @@ func (b *outbuf) resolve(err error) {
 	}
 }
 
-// pieces appends to dst what is to be written, in order, no piece larger than most.
-func (b *outbuf) pieces(dst [][]byte, most int) [][]byte {
-	at := 0
+// section appends to dst what is to be written of buf[from:to] and of the payloads
+// that belong there, in order, no piece larger than most. Both are ends of packets.
+func (b *outbuf) section(dst [][]byte, from, to, most int) [][]byte {
 	for _, r := range b.refs {
-		dst = appendChunks(dst, b.buf[at:r.at], most)
-		dst = appendChunks(dst, r.payload, most)
-		at = r.at
+		if from <= r.at && r.at <= to {
+			dst = appendChunks(dst, b.buf[from:r.at], most)
+			dst = appendChunks(dst, r.payload, most)
+			from = r.at
+		}
 	}
-	return appendChunks(dst, b.buf[at:], most)
+	return appendChunks(dst, b.buf[from:to], most)
 }
 
 func appendChunks(dst [][]byte, p []byte, most int) [][]byte {

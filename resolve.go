@@ -354,6 +354,7 @@ func (o *outbound) swap(l *link, spare *outbuf) *outbuf {
 	o.mu.Lock()
 	defer o.unlock()
 	o.tick = time.Now()
+	l.swaps++
 	if l.empty() {
 		l.idle = true
 		return nil

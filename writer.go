@@ -9,7 +9,7 @@ import (
 
 const (
 	// writePiece is the most that one Write is given: a write that went through
-	// is the progress that keepalive looks for.
+	// is progress to keepalive, besides what the peer's TCP takes.
 	writePiece = bufferMark + bufferMark/8
 	// drainTime is how long the reader may take in what the peer sent before a
 	// failed write is the end of the link.
@@ -81,9 +81,6 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 			return false // writeLeft has b
 		}
 	}
-	if err == nil && b.ping {
-		l.pinged.Store(max(l.since(), 1))
-	}
 	o.wrote(l, b, err)
 	if err != nil {
 		l.writeFailed(err)
@@ -117,33 +114,41 @@ type bulk struct {
 	copied []byte // what is written to a foreign socket
 }
 
-// write writes b. Each call that goes through counts as progress.
+// write writes b, and notes when a PINGREQ in it has gone: what stands behind it
+// goes in calls of its own.
 func (w *bulk) write(l *link, b *outbuf) error {
-	w.pieces = b.pieces(w.pieces[:0], writePiece)
-	defer clear(w.pieces)
-	if batch, ok := l.nc.(batchWriter); ok && !l.foreign {
-		err := batch.WriteBatch(w.pieces)
-		if err == nil {
-			l.sent.Store(l.since())
+	if b.ping > 0 {
+		if err := w.section(l, b, 0, b.ping); err != nil {
+			return err
 		}
-		return err
+		l.pingWritten()
+	}
+	return w.section(l, b, b.ping, len(b.buf))
+}
+
+// section writes a part of b. Each call that goes through counts as progress.
+func (w *bulk) section(l *link, b *outbuf, from, to int) error {
+	w.pieces = b.section(w.pieces[:0], from, to, l.piece)
+	defer clear(w.pieces)
+	if batch, ok := l.nc.(batchWriter); ok && !l.foreign && from < to {
+		return batch.WriteBatch(w.pieces)
 	}
 	for rest := w.pieces; len(rest) > 0; {
-		n := group(rest)
+		n := group(rest, l.piece)
 		if err := w.writeGroup(l, rest[:n]); err != nil {
 			return err
 		}
-		l.sent.Store(l.since())
+		l.progress()
 		rest = rest[n:]
 	}
 	return nil
 }
 
-// group returns how many pieces one call takes.
-func group(pieces [][]byte) int {
+// group returns how many pieces one call of most bytes takes.
+func group(pieces [][]byte, most int) int {
 	size := 0
 	for i, p := range pieces {
-		if size += len(p); size > writePiece && i > 0 {
+		if size += len(p); size > most && i > 0 {
 			return i
 		}
 	}

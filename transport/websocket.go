@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/millrace/mqtt/internal/sendqueue"
 )
 
 // ErrTextFrame is returned by Read when the peer sends a text message: MQTT
@@ -52,6 +53,9 @@ const (
 func newWebSocketConn(ws *websocket.Conn, g *gate, raw net.Conn) *WebSocketConn {
 	c := &WebSocketConn{ws: ws, gate: g, raw: raw}
 	g.endHandshake()
+	if sendqueue.Of(raw) == nil {
+		g.piece = smallPiece
+	}
 	ws.SetPingHandler(c.control.pinged)
 	ws.SetCloseHandler(c.control.closeReceived)
 	return c
@@ -144,10 +148,12 @@ func (c *WebSocketConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WriteBatch sends all of bufs as one binary message, in one frame if they
-// fit in 128 KiB together, and before it what control frames are owed. It
-// copies, so bufs may be reused when it returns. Nothing is sent if all are
-// empty. Only the writer may call it; an error is final.
+// WriteBatch sends all of bufs as one binary message, in one frame if they fit in
+// 128 KiB together, else in frames of that size. Before it and after each frame
+// go the control frames that are owed, so that a ping does not wait for the end of
+// a large message (RFC 6455 section 5.4). It copies, so bufs may be reused when it
+// returns. Nothing is sent if all are empty. Only the writer may call it; an error
+// is final. See [WebSocketConn.SetWriteProgress].
 func (c *WebSocketConn) WriteBatch(bufs [][]byte) error {
 	return c.asWriter(func() error {
 		if err := c.control.flush(c.ws); err != nil {
@@ -170,12 +176,37 @@ func (c *WebSocketConn) writeMessage(bufs [][]byte) error {
 		return err
 	}
 	for _, b := range bufs {
-		if _, err := w.Write(b); err != nil {
+		if err := c.writeFrames(w, b); err != nil {
 			return err
 		}
 	}
-	return w.Close()
+	return c.gate.data(w.Close)
 }
+
+// writeFrames adds b to the message. What gorilla is given at once fills no more
+// than one frame.
+func (c *WebSocketConn) writeFrames(w io.Writer, b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), writeBuffer)
+		before := c.gate.writes
+		if err := c.gate.data(func() error { _, err := w.Write(b[:n]); return err }); err != nil {
+			return err
+		}
+		b = b[n:]
+		if c.gate.writes > before {
+			if err := c.control.flush(c.ws); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// SetWriteProgress sets a function that is called when a part of a message has
+// been handed to the socket, at least after each frame, by the goroutine that
+// writes. Control frames do not count. It must be set before the first write that
+// it is to see.
+func (c *WebSocketConn) SetWriteProgress(progress func()) { c.gate.progress = progress }
 
 // SetControlNotify sets the function that tells the writer that FlushControl
 // has something to send. The reader calls it from within Read, so it must not

@@ -1,0 +1,94 @@
+package mqtt
+
+import "time"
+
+// lateness decides whether an answer is late: a packet that is on its way to the
+// peer cannot be answered yet. Half of the time that the answer may take after the
+// packet was put into the buffer, it notes how far the link is; when the packet was
+// still on its way then, the time starts when the peer's TCP has taken it, as long
+// as the line moves. It belongs to the keepalive goroutine.
+type lateness struct {
+	l *link
+
+	noted time.Time // whatever was in the buffer then is meant; zero: nothing yet
+	swaps uint64    // which of the writer's swaps comes behind it
+	end   uint64    // where it ends in the socket's queue, once known
+	ended bool      // end is known
+	there time.Time // when the peer was seen to have it, zero if it had it from the start
+	done  bool      // the peer has it
+
+	moved time.Time // when the line was last seen to move before that
+	taken uint64    // what the peer had taken then
+}
+
+// late reports whether the answer to a packet that was put into the buffer at
+// since is missing for longer than limit.
+func (d *lateness) late(since, now time.Time, limit time.Duration) bool {
+	if now.Sub(since) < limit/2 {
+		return false
+	}
+	if d.noted.Before(since) {
+		d.note(now)
+	} else if !d.done {
+		d.look(now)
+	}
+	from := since
+	for _, t := range [...]time.Time{d.moved, d.there} {
+		if t.After(from) {
+			from = t
+		}
+	}
+	return now.Sub(from) > limit
+}
+
+// note begins with what is in the buffer now.
+func (d *lateness) note(now time.Time) {
+	_, swaps := d.l.conn.out.swapsTo(d.l)
+	*d = lateness{l: d.l, noted: now, swaps: swaps}
+	d.look(now)
+	d.there, d.moved = time.Time{}, now // the line has yet to show whether it moves
+	if d.done {
+		d.moved = time.Time{}
+	}
+}
+
+// look sees how far the packet is, and whether what stands before it moves.
+func (d *lateness) look(now time.Time) {
+	swap, _ := d.l.conn.out.swapsTo(d.l)
+	var taken uint64
+	known := false
+	if d.l.queue != nil {
+		taken, known = d.l.queue.Taken()
+	}
+	if taken > d.taken {
+		d.taken, d.moved = taken, now
+	}
+	if swap < d.swaps { // not all of it is written
+		if sent := d.l.at(&d.l.sent); sent.After(d.moved) {
+			d.moved = sent
+		}
+		return
+	}
+	if known && !d.ended {
+		d.end, known = d.l.queue.End()
+		d.ended = known
+	}
+	if !known || taken >= d.end {
+		d.done, d.there = true, now
+	}
+}
+
+// swapsTo returns how often the writer of l has swapped buffers, and which of its
+// swaps comes when all that is there now is written.
+func (o *outbound) swapsTo(l *link) (now, then uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch n := uint64(len(l.more)); {
+	case !l.out.empty():
+		return l.swaps, l.swaps + n + 2
+	case l.idle:
+		return l.swaps, l.swaps
+	default:
+		return l.swaps, l.swaps + n + 1
+	}
+}
