@@ -26,7 +26,7 @@ func heap() uint64 {
 // B28, B11: what is published offline, more than memory is to hold, arrives in
 // order after a restart; no payload is in memory twice.
 func TestB28_Offline(t *testing.T) {
-	n := chance.Rounds(20_000, 200_000)
+	n := chance.Amount(20_000, 200_000)
 	const size = 256
 	synctest.Test(t, func(t *testing.T) {
 		network := &server.Network{}

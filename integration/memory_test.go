@@ -25,7 +25,7 @@ const buffers = 512 << 10
 // many topics once: heap and store are what they were.
 func TestB38_StateReleased(t *testing.T) {
 	inRestartVersions(t, func(t *testing.T, v mqtt.Version) {
-		messages, topics := chance.Rounds(40_000, 1_000_000), chance.Rounds(2_000, 100_000)
+		messages, topics := chance.Amount(40_000, 1_000_000), chance.Amount(2_000, 100_000)
 		// Below its own limit Mosquitto 2.0.11 ends links at QoS 2, and without one it
 		// sends more than a Receive Maximum of 1,024 allows.
 		b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: -1})
@@ -128,7 +128,7 @@ const (
 
 // TestB38_IdleConns holds many idle Conns in one process.
 func TestB38_IdleConns(t *testing.T) {
-	conns := chance.Rounds(500, 5_000)
+	conns := chance.Amount(500, 5_000)
 	url := idleServer(t)
 	goroutines, before := runtime.NumGoroutine(), heap()
 	var all []*mqtt.Conn

@@ -107,7 +107,7 @@ func offlineMessage(n int) mqtt.Message {
 // order, once. Beyond the budget payloads are on disk alone.
 func TestOfflinePublishesOutliveProcess(t *testing.T) {
 	inRestartVersions(t, func(t *testing.T, v mqtt.Version) {
-		messages := chance.Rounds(20_000, 200_000)
+		messages := chance.Amount(20_000, 200_000)
 		b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: -1})
 		// Mosquitto 2.0.11 sends more than a Receive Maximum of 1,024 allows, 2,419 have
 		// been seen under way, and a link on which it does ends [MQTT-3.3.4-9].

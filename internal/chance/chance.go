@@ -57,3 +57,12 @@ func Rounds(n, long int) int {
 	}
 	return n
 }
+
+// Amount is how much a test takes that measures something for it, memory for one: n
+// in CI, also under -short, long in the long tier.
+func Amount(n, long int) int {
+	if Long() {
+		return long
+	}
+	return n
+}

@@ -31,5 +31,8 @@ func TestRounds(t *testing.T) {
 		if n := chance.Rounds(3, 7); n != want {
 			t.Errorf("MILLRACE_LONG=%q: %d rounds", env, n)
 		}
+		if n := chance.Amount(few, 7); n != want {
+			t.Errorf("MILLRACE_LONG=%q: an amount of %d", env, n)
+		}
 	}
 }
