@@ -38,8 +38,8 @@ type pulseFacts struct {
 	pingSent time.Time // when the last PINGREQ was written; zero for never
 
 	// pingTaken is when the peer's TCP was seen to have taken the last PINGREQ, zero
-	// for never, and taken when it last took anything up to it. Where nobody can see
-	// that, they are pingSent and sent.
+	// for never, and taken when it last took anything up to it. Where the system does not
+	// say, they are pingSent and sent.
 	pingTaken time.Time
 	taken     time.Time
 

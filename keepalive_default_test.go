@@ -9,7 +9,7 @@ import (
 )
 
 // Without an option the keep alive that CONNECT announces, and that the link keeps
-// to, is that of the server's transport; one that is given is everybody's.
+// to, is that of the server's transport; one that is given is that of every server.
 func TestDefaultKeepAliveIsThatOfTheTransport(t *testing.T) {
 	for raw, byDefault := range map[string]time.Duration{
 		"mqtt://h": time.Minute, "mqtts://h": time.Minute, "unix:///run/s": time.Minute, "mqtt+srv://h": time.Minute,

@@ -14,7 +14,7 @@ type pulseSim struct {
 	pings []time.Duration // when, since the start
 	start time.Time
 	wrote bool // writes go through at once
-	seen  bool // the test says what the peer's TCP has taken; else nobody can see that
+	seen  bool // the test says what the peer's TCP has taken; else it is not known
 	peer  func(s *pulseSim, ping bool)
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/millrace/mqtt/internal/sendqueue"
 )
 
-// smallPiece is the most that one Write is given where nobody can see what the
-// peer has taken: there only a Write that returns shows that the line moves.
+// smallPiece is the most that one Write is given where the system does not say
+// what the peer has taken: there only a Write that returns shows that the line moves.
 const smallPiece = 32 << 10
 
 // watchSocket finds the socket at the bottom of the link, if there is one that

@@ -17,8 +17,8 @@ var errNotWriter = errors.New("transport: websocket: the peer broke the protocol
 // errLongAnswer fails a handshake whose answer has no end.
 var errLongAnswer = errors.New("the server's answer to the upgrade is too long")
 
-// smallPiece is the most that a socket is given at once of which nobody can see
-// what its peer has taken: then only a write that returns shows that it does.
+// smallPiece is the most that a socket is given at once when the system does not
+// say what the peer has taken of it: then only a write that returns shows that it does.
 const smallPiece = 32 << 10
 
 // gate keeps gorilla to our rules. Writes pass only while the writer or Close
