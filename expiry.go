@@ -24,12 +24,15 @@ func (h *expiries) add(r *record) {
 	}
 }
 
-// remove takes r out, if it is there.
+// remove takes r out, if it is there, which it rarely is.
 func (h *expiries) remove(r *record) {
-	at := r.place - 1
-	if at < 0 {
-		return
+	if r.place != 0 {
+		h.takeOut(r)
 	}
+}
+
+func (h *expiries) takeOut(r *record) {
+	at := r.place - 1
 	r.place = 0
 	all := *h
 	last := all[len(all)-1]

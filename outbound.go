@@ -172,15 +172,16 @@ func (o *outbound) submit(g *outgoing, wait bool) (*Future, waiter, error) {
 
 // refusal returns why g cannot be accepted, or nil.
 func (o *outbound) refusal(g *outgoing) error {
+	l := o.link
 	switch {
 	case o.closed != nil:
 		return o.closed
 	case g.key != "" && o.keyed[g.key] != nil:
 		return ErrKeyInUse
-	case g.qos == 0 && !o.cfg.keepQoS0 && (o.link == nil || o.link.closing):
+	case (l == nil || l.closing) && g.qos == 0 && !o.cfg.keepQoS0:
 		return ErrNotConnected
-	case o.link != nil:
-		return o.link.agreed.carries(g)
+	case l != nil:
+		return l.agreed.carries(g)
 	}
 	return nil
 }
@@ -237,7 +238,9 @@ func (o *outbound) send0(g *outgoing) *Future {
 	b := o.link.room()
 	p := codec.Publish{Retain: g.retain, Topic: g.topic, Payload: g.payload, Props: g.props}
 	b.publish(o.link.version, &p, g.keep)
-	o.tellTimeToLive(o.link.version, g.props)
+	if g.props != nil {
+		o.tellTimeToLive(o.link.version, g.props)
+	}
 	b.n0++
 	b.size0 += g.cost
 	if b.first0 == 0 {
@@ -265,7 +268,9 @@ func (o *outbound) encode(r *record, dup bool) {
 	p := codec.Publish{Dup: dup, QoS: byte(r.qos), Retain: r.retain, PacketID: r.id,
 		Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
 	l.out.publish(l.version, &p, r.keep)
-	o.tellTimeToLive(l.version, r.props)
+	if r.props != nil {
+		o.tellTimeToLive(l.version, r.props)
+	}
 	r.sentAt = o.tick
 	if l.probe {
 		l.lastSent = r.sentAt

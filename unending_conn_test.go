@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,11 +165,11 @@ func TestAttemptThroughConnWhoseCallsNeverReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		freed := make(chan struct{})
 		defer close(freed)
-		dials := 0
+		var dials atomic.Int32
 		conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithConnectTimeout(time.Second),
 			mqtt.WithFirstConnect(mqtt.FirstConnectBackground), mqtt.WithBackoff(steady(time.Second)),
 			mqtt.WithDialer(func(context.Context, string, string) (net.Conn, error) {
-				dials++
+				dials.Add(1)
 				nc, _ := server.Pipe(0)
 				return &tunnel{Conn: nc, stuck: true, tunnelShape: tunnelShape{hangs: true}, freed: freed}, nil
 			}))
@@ -176,8 +177,8 @@ func TestAttemptThroughConnWhoseCallsNeverReturn(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if dials < 3 {
-			t.Errorf("%d attempts in 10 s", dials)
+		if n := dials.Load(); n < 3 {
+			t.Errorf("%d attempts in 10 s", n)
 		}
 		within(t, time.Second, "Close", func() { conn.Close() })
 	})
