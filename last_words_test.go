@@ -86,12 +86,7 @@ func TestResetAfterDisconnectIsAnEndInOrder(t *testing.T) {
 // counted; the acknowledgement of an own publish counts.
 func TestWhatArrivesAfterDisconnect(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.QoS(2)))
-		w, _ := d.accept(connack(v, true))
-		w.ExpectPacket() // SUBSCRIBE
-		synctest.Wait()
-		sub := d.conn.Subscription("t")
-		ch := sub.C()
+		d, w, ch := dialSubscribed(t, v, mqtt.QoS(2))
 		acked := d.conn.Publish(t.Context(), mqtt.Message{Topic: "a", QoS: 1})
 		w.ExpectPacket()
 		before := d.conn.Stats()
@@ -150,11 +145,7 @@ func TestReconnectWaitsForTheServer(t *testing.T) {
 // the DISCONNECT; what it has not stays with the server.
 func TestCloseAcknowledgesWhatWasHandedOver(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.QoS(1), mqtt.WithBuffer(2)))
-		w, _ := d.accept(connack(v, true))
-		w.ExpectPacket() // SUBSCRIBE
-		synctest.Wait()
-		ch := d.conn.Subscription("t").C()
+		d, w, ch := dialSubscribed(t, v, mqtt.QoS(1), mqtt.WithBuffer(2))
 		for id := range uint16(4) {
 			w.SendBytes(rawPublish(v, 0x32, id+1, "t", "x"))
 		}
@@ -176,45 +167,37 @@ func TestCloseAcknowledgesWhatWasHandedOver(t *testing.T) {
 	})
 }
 
-// The server may finish a QoS 2 exchange before the DISCONNECT, so that nothing of
-// it is left in the session; one that does not is waited for half of the time.
-func TestCloseLetsQoS2ExchangesFinish(t *testing.T) {
-	for _, answers := range []bool{true, false} {
-		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-			d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.QoS(2)))
-			w, _ := d.accept(connack(v, true))
-			w.ExpectPacket() // SUBSCRIBE
-			synctest.Wait()
-			ch := d.conn.Subscription("t").C()
-			w.SendBytes(rawPublish(v, 0x34, 1, "t", "x"))
-			<-ch
-			start := time.Now()
-			go d.conn.Close()
-			w.ExpectBytes(rawAck(0x50, 1))
-			wait := 500 * time.Millisecond
-			if answers {
-				w.SendBytes(rawAck(0x62, 1))
-				w.ExpectBytes(rawAck(0x70, 1))
-				wait = 0
-			}
-			w.Expect("E0 00")
-			if took := time.Since(start); took != wait {
-				t.Errorf("DISCONNECT after %v, want %v", took, wait)
-			}
-			w.Close()
-			<-d.conn.Done()
-		})
+// The server may finish a QoS 2 exchange before the DISCONNECT of Close and of
+// Reconnect, so that nothing of it is left in the session; one that does not is
+// waited for half of the time.
+func TestQoS2ExchangesFinishBeforeDisconnect(t *testing.T) {
+	for _, end := range []func(c *mqtt.Conn) error{(*mqtt.Conn).Close, (*mqtt.Conn).Reconnect} {
+		for _, answers := range []bool{true, false} {
+			inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+				d, w, ch := dialSubscribed(t, v, mqtt.QoS(2))
+				w.SendBytes(rawPublish(v, 0x34, 1, "t", "x"))
+				<-ch
+				start := time.Now()
+				go end(d.conn)
+				w.ExpectBytes(rawAck(0x50, 1))
+				wait := 500 * time.Millisecond
+				if answers {
+					w.SendBytes(rawAck(0x62, 1))
+					w.ExpectBytes(rawAck(0x70, 1))
+					wait = 0
+				}
+				w.Expect("E0 00")
+				wantAfter(t, "DISCONNECT", start, wait)
+				w.Close()
+			})
+		}
 	}
 }
 
 // An Ack that cannot be sent any more says so.
 func TestAckAfterDisconnectIsErrClosed(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.QoS(1), mqtt.WithManualAck()))
-		w, _ := d.accept(connack(v, true))
-		w.ExpectPacket() // SUBSCRIBE
-		synctest.Wait()
-		ch := d.conn.Subscription("t").C()
+		d, w, ch := dialSubscribed(t, v, mqtt.QoS(1), mqtt.WithManualAck())
 		w.SendBytes(rawPublish(v, 0x32, 1, "t", "x"))
 		w.SendBytes(rawPublish(v, 0x32, 2, "t", "y"))
 		first, second := <-ch, <-ch

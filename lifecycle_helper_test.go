@@ -3,7 +3,9 @@ package mqtt_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +45,40 @@ func dialURL(t *testing.T, ctx context.Context, url string, opts ...mqtt.Connect
 	t.Cleanup(conn.Abort)
 	d.conn = conn
 	return d
+}
+
+// dialSubscribed dials with a session that is there, to a server that was sent the
+// SUBSCRIBE for "t"; ch has its messages.
+func dialSubscribed(t *testing.T, v mqtt.Version, opts ...mqtt.SubscribeOption) (d *dialed, w *server.Wire, ch <-chan mqtt.Message) {
+	t.Helper()
+	d = dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", opts...))
+	w = d.up(connack(v, true))
+	w.ExpectPacket() // SUBSCRIBE
+	return d, w, d.conn.Subscription("t").C()
+}
+
+// dialThrough is dial with connections that wrap has made of those to the peer; n
+// is their number, from 1.
+func dialThrough(t *testing.T, wrap func(n int, nc net.Conn) net.Conn, opts ...mqtt.ConnectOption) *dialed {
+	t.Helper()
+	network := &server.Network{}
+	peer := server.NewPeer(t, network)
+	d := dial(t, append(opts, mqtt.WithDialer(wrapped(network, wrap)))...)
+	d.Peer, d.net = peer, network
+	return d
+}
+
+// wrapped returns a dialer of network whose connections are what wrap has made of
+// them.
+func wrapped(network *server.Network, wrap func(n int, nc net.Conn) net.Conn) func(context.Context, string, string) (net.Conn, error) {
+	var n atomic.Int64
+	return func(ctx context.Context, proto, addr string) (net.Conn, error) {
+		nc, err := network.Dial(ctx, proto, addr)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(int(n.Add(1)), nc), nil
+	}
 }
 
 // accept takes the next connection, answers CONNECT by ack and returns both.
@@ -102,6 +138,36 @@ func within(t *testing.T, limit time.Duration, what string, f func()) {
 	if took := time.Since(began); took > limit {
 		t.Errorf("%s took %v, more than %v", what, took, limit)
 	}
+}
+
+// takes runs f and fails the test unless it takes want, no more and no less.
+func takes(t *testing.T, want time.Duration, what string, f func()) {
+	t.Helper()
+	began := time.Now()
+	f()
+	wantAfter(t, what, began, want)
+}
+
+// wantAfter fails the test unless it is want after began.
+func wantAfter(t *testing.T, what string, began time.Time, want time.Duration) {
+	t.Helper()
+	if took := time.Since(began); took != want {
+		t.Errorf("%s after %v, want %v", what, took, want)
+	}
+}
+
+// ended returns a context that has ended.
+func ended(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+// lasting returns a context that ends after limit.
+func lasting(t *testing.T, limit time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // wantErr fails the test unless err is want.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha1"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +22,7 @@ import (
 // webPeer is the server's end of a WebSocket in raw bytes.
 type webPeer struct {
 	net.Conn
+	t  *testing.T
 	in *bufio.Reader
 }
 
@@ -35,7 +37,7 @@ func serveWeb(t *testing.T, network *server.Network, play func(n int, p *webPeer
 			if err != nil {
 				return
 			}
-			p := &webPeer{Conn: nc, in: bufio.NewReader(nc)}
+			p := &webPeer{Conn: nc, t: t, in: bufio.NewReader(nc)}
 			if p.upgrade() == nil {
 				play(n, p)
 			}
@@ -55,15 +57,34 @@ func (p *webPeer) upgrade() error {
 	return err
 }
 
-// frame reads one frame of the client's and returns its first byte.
-func (p *webPeer) frame() byte {
+// frame reads one frame of the client's and returns its first byte and its payload;
+// 0 at the end of the connection.
+func (p *webPeer) frame() (first byte, payload []byte) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(p.in, head); err != nil {
-		return 0
+		return 0, nil
 	}
-	p.in.Discard(4 + int(head[1]&0x7F)) // none of these tests has a longer one
-	return head[0]
+	size := uint64(head[1] & 0x7F)
+	if extra := map[uint64]int{126: 2, 127: 8}[size]; extra > 0 {
+		long := make([]byte, 8)
+		io.ReadFull(p.in, long[8-extra:])
+		size = binary.BigEndian.Uint64(long)
+	}
+	masked := make([]byte, 4+size)
+	if _, err := io.ReadFull(p.in, masked); err != nil {
+		return 0, nil
+	}
+	mask, payload := masked[:4], masked[4:]
+	for i := range payload {
+		payload[i] ^= mask[i%4]
+	}
+	return head[0], payload
 }
+
+// send sends packets, given in hex, as one message of up to 125 bytes.
+func (p *webPeer) send(packets string) { p.sendBytes(server.Hex(packets)) }
+
+func (p *webPeer) sendBytes(b []byte) { p.Write(append([]byte{0x82, byte(len(b))}, b...)) }
 
 func (p *webPeer) close(payload string) {
 	p.Write(append([]byte{0x88, byte(len(payload))}, payload...))
@@ -128,7 +149,7 @@ func TestCloseFrameBeforeConnackLetsDowngrade(t *testing.T) {
 				p.close("\x03\xea") // 1002: protocol error
 				return
 			}
-			p.Write([]byte{0x82, 4, 0x20, 2, 0, 0})
+			p.send(server.Connack3)
 			io.Copy(io.Discard, p.in)
 		})
 		conn, err := mqtt.Connect(t.Context(), "ws://server", mqtt.WithDialer(network.Dial), mqtt.WithDowngradeOnClose())
@@ -151,7 +172,7 @@ func TestCloseFrameOnALiveLinkIsTheReason(t *testing.T) {
 				var network server.Network
 				serveWeb(t, &network, func(_ int, p *webPeer) {
 					p.frame()
-					p.Write([]byte{0x82, 5, 0x20, 3, 0, 0, 0})
+					p.send(server.Connack)
 					if busy {
 						p.frame()
 					}
