@@ -14,9 +14,7 @@ func (r *run) count(tb broker.TB) error {
 		c.Kills += p.killed
 		c.Left += p.left
 		c.Graceful += len(p.graceful)
-		wills, unmarked := r.wills.judge(p.settings.Role, p.graceful)
-		c.Wills += wills
-		c.Unmarked += unmarked
+		r.wills.judge(p.settings.Role, p.graceful, c)
 	}
 	if err := r.countRefused(); err != nil {
 		return err
@@ -31,7 +29,11 @@ func (r *run) count(tb broker.TB) error {
 		return r.countMochi(tb)
 	}
 	for lane := range lanes {
-		c.Lanes = append(c.Lanes, r.countLane(lane))
+		settled := notes{dir: r.config.Dir, kind: "settled", lane: lane, incarnation: 1}
+		if err := settled.follow(r.rec.latest()); err != nil {
+			return err
+		}
+		c.Lanes = append(c.Lanes, r.countLane(lane, settled.sights))
 	}
 	return nil
 }
@@ -48,17 +50,17 @@ func (r *run) countRefused() (err error) {
 
 // countLane counts a lane through a broker that keeps its word, but for what it
 // doubles.
-func (r *run) countLane(lane int) Lane {
+func (r *run) countLane(lane int, settled []sight) Lane {
 	promised := r.watch.promised[lane].sights
-	var anew, witnessed []sight
+	var anew, witnessed, released []sight
 	if lanes[lane] == 2 {
-		anew, witnessed = r.watch.anew.sights, r.witness.anew
+		anew, witnessed, released = r.watch.anew.sights, r.witness.anew, r.watch.released.sights
 	}
 	knew := nothing
 	if lanes[lane] == 2 {
 		knew = known(r.watch.answered.sights, r.watch.released.sights, anew)
 	}
-	got := judge(promised, r.watch.received[lane].sights, unless(anew), knew, settledBy(r.rec.graceful, r.witness.seen(lane)))
+	got := judge(promised, r.watch.received[lane].sights, unless(anew), knew, settledBy(settled, released, r.witness.seen(lane)))
 	seen := judge(promised, r.witness.seen(lane), unless(witnessed), nothing, nothing)
 	l := Lane{
 		QoS: lanes[lane], Promised: got.promised, Received: got.received, Failed: len(r.watch.failed[lane].sights),

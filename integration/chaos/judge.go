@@ -84,14 +84,21 @@ func unless(anew []sight) func(sight) bool {
 // nothing is what judge asks where later processes owe no knowledge.
 func nothing(sight) bool { return false }
 
-// settledBy returns what judge asks where processes ended gracefully. What the witness
-// got twice the broker had twice, from the publisher or by itself.
-func settledBy(graceful map[int]bool, witnessed []sight) func(sight) bool {
-	times := map[int]int{}
+// settledBy returns what judge asks where processes ended gracefully, settled is what
+// these had on their last link. What the witness got twice the broker had twice, from
+// the publisher or by itself, and what it had released it may begin anew.
+func settledBy(settled, released, witnessed []sight) func(sight) bool {
+	had, over, times := map[sight]bool{}, map[int]bool{}, map[int]int{}
+	for _, s := range settled {
+		had[s] = true
+	}
+	for _, s := range released {
+		over[s.n] = true
+	}
 	for _, s := range witnessed {
 		times[s.n]++
 	}
-	return func(s sight) bool { return graceful[s.incarnation] && times[s.n] < 2 }
+	return func(s sight) bool { return had[s] && !over[s.n] && times[s.n] < 2 }
 }
 
 // known returns what judge asks at QoS 2 about a message that a later process was

@@ -30,7 +30,7 @@ func TestJudge(t *testing.T) {
 		{"out of order over a kill", in(1, 1, 2), append(in(1, 2), in(2, 1)...), nil, 0, 0, 1, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := judge(c.promised, c.sights, unless(c.anew), nothing, settledBy(map[int]bool{2: true}, c.promised))
+			got := judge(c.promised, c.sights, unless(c.anew), nothing, settledBy(in(2, 1, 2), nil, c.promised))
 			if len(got.missing) != c.lost || got.doubled-got.byBroker != c.doubled || got.reorder != c.reorder || got.again != c.again || got.taken != c.taken {
 				t.Errorf("%+v", got)
 			}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,21 +58,64 @@ type departure struct {
 	watched  chan struct{} // closed when ended will not change any more
 
 	marked, sent, ended atomic.Uint32 // links: of the mark, of a DISCONNECT, and the last if this side ended it
+
+	mu      sync.Mutex
+	leaving bool                       // guarded by mu
+	came    [len(lanes)]map[int]uint32 // guarded by mu; by number: the link on which a message came last
 }
 
 func newDeparture(s *settings) *departure {
-	return &departure{settings: s, watched: make(chan struct{})}
+	d := &departure{settings: s, watched: make(chan struct{})}
+	for lane := range lanes {
+		d.came[lane] = map[int]uint32{}
+	}
+	return d
 }
 
 // see is for the packet hook.
 func (d *departure) see(p mqtt.PacketInfo) {
 	switch {
 	case !p.Sent:
+		if p.Type == codec.PUBLISH && p.QoS > 0 {
+			d.arrived(p)
+		}
 	case p.Type == codec.PUBLISH && p.QoS == 0:
 		d.marked.Store(p.Link)
 	case p.Type == codec.DISCONNECT:
 		d.sent.Store(p.Link)
 	}
+}
+
+// arrived notes a message that came before the process was told to leave.
+func (d *departure) arrived(p mqtt.PacketInfo) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n, sound := parse(p.Payload); sound && !d.leaving {
+		d.came[p.QoS-1][n] = p.Link
+	}
+}
+
+// noteSettled notes what came on the last link before the process was told to leave:
+// what of it was handed over the broker has an acknowledgement for. Of what came on an
+// earlier link it may have none.
+func (d *departure) noteSettled(link uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for lane := range lanes {
+		settled, err := createNote(d.settings.Dir, "settled", lane, d.settings.Incarnation)
+		if err != nil {
+			return err
+		}
+		for n, on := range d.came[lane] {
+			if on == link {
+				settled.write(n)
+			}
+		}
+		if err := settled.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watch follows the links of conn until its end.
@@ -92,6 +136,9 @@ func (d *departure) watch(conn *mqtt.Conn) {
 
 // leave ends conn in one of waysToLeave, and notes it if it was a graceful end.
 func (d *departure) leave(conn *mqtt.Conn, cancel context.CancelFunc, way string) error {
+	d.mu.Lock()
+	d.leaving = true
+	d.mu.Unlock()
 	ctx, stop := context.WithTimeout(context.Background(), leaveTime)
 	defer stop()
 	if err := conn.WaitConnected(ctx); err == nil {
@@ -117,6 +164,11 @@ func (d *departure) leave(conn *mqtt.Conn, cancel context.CancelFunc, way string
 	fmt.Fprintf(os.Stderr, "left by %s: %v; mark on link %d, DISCONNECT on %d, ended %d\n", way, err, link, d.sent.Load(), d.ended.Load())
 	if link == 0 || link != d.sent.Load() || link != d.ended.Load() {
 		return nil
+	}
+	if d.settings.Role == "receiver" {
+		if err := d.noteSettled(link); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(d.settings.gracePath(), []byte(way), 0o600)
 }
@@ -158,6 +210,7 @@ func (p *process) leave(way string, at *proxy) error {
 	switch _, err := os.Stat(p.settings.gracePath()); {
 	case err == nil:
 		p.graceful[p.settings.Incarnation] = true
+		p.wills.awaitMark(willTopic(p.settings.Role, p.settings.Incarnation))
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

@@ -26,6 +26,7 @@ type process struct {
 	killed   int          // processes that were killed as a fault
 	left     int          // processes that left when told to
 	graceful map[int]bool // those of them that ended gracefully, by number
+	wills    *willWatch
 }
 
 // latest returns the number of the newest process.

@@ -22,6 +22,7 @@ type Report struct {
 	Graceful int           // of these, ends that sent a DISCONNECT over a link that nothing disturbed
 	Wills    int           // of processes that ended so, published behind their last message
 	Unmarked int           // last messages of such processes that the broker did not get
+	Ends     []string      // the processes that Wills and Unmarked are about
 	Longest  time.Duration // the longest time without a message at the receiver
 	Records  int           // left in the stores
 	Owed     int           // messages that the broker still has for the receiver
@@ -44,7 +45,7 @@ type Lane struct {
 	ByBroker int      // of these, what the broker began anew, see exchanges and trial
 	Disorder int      // received for the first time after a later one
 	Again    int      // received again after an end of the receiver
-	Taken    int      // of these, what a receiver had that ended gracefully, and the broker once
+	Taken    int      // of these, what a receiver had settled before it ended gracefully
 	Relapsed int      // of these at QoS 2, what the killed one had answered by PUBREC
 
 	// What mochi did by itself as its tapes show, none of it counted above: promised
@@ -57,7 +58,7 @@ type Lane struct {
 }
 
 // OK reports whether every promise was kept, though links were disturbed and
-// processes killed.
+// processes killed. At a graceful end one message of a lane may be in hand.
 func (r *Report) OK() bool {
 	ok := r.Cuts+r.Stalls > 0 && r.Kills+r.Left > 0 && r.Wills == 0 && r.Unmarked == 0 && r.Granted == 0 && r.Records == 0 && r.Owed == 0 && r.Ended == 0 && len(r.Lanes) > 0
 	for _, l := range r.Lanes {
@@ -78,6 +79,7 @@ func (r *Report) Add(o Report) {
 	r.Graceful += o.Graceful
 	r.Wills += o.Wills
 	r.Unmarked += o.Unmarked
+	r.Ends = append(r.Ends, o.Ends...)
 	r.Refused += o.Refused
 	r.Undecided += o.Undecided
 	r.Granted += o.Granted
@@ -124,6 +126,9 @@ func (r *Report) String() string {
 	fmt.Fprintf(&text, "links cut %d, stalled %d, slowed %d; lines slow %d times; broker restarts %d; process kills %d; longest recovery %v; left in the stores %d, at the broker %d\n",
 		r.Cuts, r.Stalls, r.Slowed, r.Slow, r.Restarts, r.Kills, r.Longest.Round(time.Millisecond), r.Records, r.Owed)
 	fmt.Fprintf(&text, "ends under traffic %d, graceful %d, with a will %d, last message lost %d\n", r.Left, r.Graceful, r.Wills, r.Unmarked)
+	for _, end := range r.Ends {
+		fmt.Fprintln(&text, end)
+	}
 	if r.Refused+r.Undecided+r.Granted > 0 {
 		fmt.Fprintf(&text, "subscriptions that the broker cuts at: given up %d, not decided %d, granted %d\n", r.Refused, r.Undecided, r.Granted)
 	}

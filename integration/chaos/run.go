@@ -90,7 +90,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		if r.proxies[i], err = startProxy(role, url, r.config.Dir, r.rng(uint64(i))); err != nil {
 			return err
 		}
-		processes[i] = &process{graceful: map[int]bool{}, settings: settings{
+		processes[i] = &process{graceful: map[int]bool{}, wills: r.wills, settings: settings{
 			Role: role, Version: r.config.Version, URL: r.proxies[i].url(url), Dir: r.config.Dir,
 			Refused: r.config.Refused && r.config.Broker == Mosquitto,
 		}}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -58,24 +59,45 @@ func (w *willWatch) see(m mqtt.Message) {
 	}
 }
 
+// awaitMark waits a while for the mark of a process that ended gracefully. The broker
+// passes it on at QoS 0, so a restart just then would lose it on the way here.
+func (w *willWatch) awaitMark(topic string) {
+	ctx, cancel := context.WithTimeout(context.Background(), markTime)
+	defer cancel()
+	for !w.hasMark(topic) && pause(ctx, pollEvery) {
+	}
+}
+
+// markTime is far more than the broker needs for a mark that it got.
+const markTime = 2 * time.Second
+
+func (w *willWatch) hasMark(topic string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.marked[topic]
+}
+
 // ready waits until the watcher has a link that the broker answers on: what is
 // published at QoS 0 before does not come to it.
 func (w *willWatch) ready(ctx context.Context) error {
 	return w.conn.Publish(ctx, mqtt.Message{Topic: "chaos/none", QoS: 1}).Wait(ctx)
 }
 
-// judge returns what came of the processes in a role that ended gracefully.
-func (w *willWatch) judge(role string, graceful map[int]bool) (wills, unmarked int) {
+// judge counts what came of the processes in a role that ended gracefully.
+func (w *willWatch) judge(role string, graceful map[int]bool, r *Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for incarnation := range graceful {
 		topic := willTopic(role, incarnation)
-		wills += w.behind[topic]
+		if n := w.behind[topic]; n > 0 {
+			r.Wills += n
+			r.Ends = append(r.Ends, fmt.Sprintf("%s %d had a will", role, incarnation))
+		}
 		if !w.marked[topic] {
-			unmarked++
+			r.Unmarked++
+			r.Ends = append(r.Ends, fmt.Sprintf("the last message of %s %d is lost", role, incarnation))
 		}
 	}
-	return wills, unmarked
 }
 
 func (w *willWatch) close() {
