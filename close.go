@@ -251,14 +251,16 @@ func (c *Conn) goodbye(ctx, wait context.Context, l *link, d codec.Disconnect) e
 	if l.version != V5 {
 		d = codec.Disconnect{}
 	}
-	c.endInOrder(l, &d, c.limitEnd(lastBy(ctx)))
+	if !c.endInOrder(l, &d, c.limitEnd(lastBy(ctx))) && err == nil && d.Code != codec.Success {
+		err = ErrNotConnected // the link was ending already: the server was not told the reason
+	}
 	return err
 }
 
 // endInOrder ends l, the last link, by the time by: it stops the hand-over of
 // messages, sends the acknowledgements that are due for those handed over, and
-// sends DISCONNECT.
-func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) {
+// sends DISCONNECT. It reports whether that is d.
+func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	half, cancel := context.WithDeadline(c.aborted, time.Now().Add(time.Until(by)/2))
 	defer cancel()
 	c.mu.Lock()
@@ -273,8 +275,9 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) {
 		c.out.flushStore(time.Until(end))
 	}
 	l.awaitReleases(half)
-	l.disconnect(d, c.limitEnd(by))
+	sent := l.disconnect(d, c.limitEnd(by))
 	<-l.dead // also when a DISCONNECT was there already
+	return sent
 }
 
 // stopHandOver makes every subscription keep what it has not handed over yet,

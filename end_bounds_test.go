@@ -162,3 +162,24 @@ func TestStalledServerDoesNotExtendTheEnd(t *testing.T) {
 		takes(t, 400*time.Millisecond, "Disconnect", func() { d.conn.Disconnect(lasting(t, 400*time.Millisecond)) })
 	})
 }
+
+// A Disconnect behind a Reconnect keeps to its own time, and says when the server
+// could not be told its reason.
+func TestDisconnectBehindReconnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t, mqtt.WithVersions(mqtt.V5))
+		w := d.up(server.Connack) // never closes
+		if err := d.conn.Reconnect(); err != nil {
+			t.Fatal(err)
+		}
+		w.Expect("E0 00")
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		wantErr(t, "Disconnect", d.conn.Disconnect(ctx, mqtt.WithReason(codec.DisconnectWithWill)), mqtt.ErrNotConnected)
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		w.ExpectEOF()
+	})
+}

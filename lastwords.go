@@ -57,14 +57,16 @@ func lastBy(ctx context.Context) time.Time {
 
 // disconnect puts a DISCONNECT behind everything in the buffer. The link ends when
 // the server has closed the connection behind it, or at the time by; at once when
-// the server takes no packet of that size. Of several calls the first counts.
-func (l *link) disconnect(d *codec.Disconnect, by time.Time) {
+// the server takes no packet of that size. Of several calls the first sets the
+// packet, which is what the result reports, and the earliest the time.
+func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 	l.startLeaving()
 	o := l.conn.out
 	o.mu.Lock()
 	defer o.unlock()
 	if l.closing || l.killed() {
-		return
+		l.endEarlierLocked(by)
+		return false
 	}
 	last := l.last()
 	at := len(last.buf)
@@ -76,11 +78,12 @@ func (l *link) disconnect(d *codec.Disconnect, by time.Time) {
 	}
 	if !fits(b, err) {
 		l.kill(errLocalClose) // there is no other way [MQTT-3.2.2-15]
-		return
+		return false
 	}
 	last.buf, l.closing, l.closeBy = b, true, by
 	l.notify()
 	l.closeTimer = time.AfterFunc(time.Until(by), func() { l.kill(errLocalClose) })
+	return true
 }
 
 // endEarlier has the socket of a link whose DISCONNECT is in the buffer closed at
@@ -89,6 +92,10 @@ func (l *link) endEarlier(by time.Time) {
 	o := l.conn.out
 	o.mu.Lock()
 	defer o.unlock()
+	l.endEarlierLocked(by)
+}
+
+func (l *link) endEarlierLocked(by time.Time) {
 	if l.closeTimer != nil && by.Before(l.closeBy) {
 		l.closeBy = by
 		l.closeTimer.Reset(time.Until(by))
@@ -292,10 +299,30 @@ func (l *link) discardRest() {
 // endUnused ends a connection that no link runs, number no in the hooks: it says
 // DISCONNECT with code, reads on until the server has closed, shuts the sending
 // side after half of the time until by, and closes the socket at by, or when ctx
-// ends before.
+// ends before. Calls of the socket that never return are left behind.
 func (c *Conn) endUnused(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
+	done := make(chan struct{})
+	var err error
+	go func() { // waited for here, but for one that is left behind
+		defer close(done)
+		err = c.writeDisconnect(ctx, nc, v, code, no, by)
+	}()
+	select {
+	case <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if waitUntil(time.Now().Add(killTime), done) {
+		return err
+	}
+	c.stats.leftBehind.Add(1)
+	return context.Cause(ctx)
+}
+
+// writeDisconnect is endUnused in a goroutine of its own.
+func (c *Conn) writeDisconnect(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	b, err := codec.AppendDisconnect(nil, v, &codec.Disconnect{Code: code})

@@ -316,7 +316,8 @@ func (s *supervisor) run(l *link) error {
 			// The server has accepted the connection, and the will with it.
 			_ = c.endUnused(c.aborted, l.nc, l.version, codec.Success, l.no, c.unusedBy())
 		}
-		l.nc.Close()
+		l.closeSocket()
+		waitUntil(time.Now().Add(killTime), l.shutDone)
 		return context.Cause(c.ctx)
 	}
 	if probe {

@@ -266,3 +266,29 @@ func TestConnOfATypeThatCannotBeCompared(t *testing.T) {
 		w.ExpectEOF()
 	})
 }
+
+// The connection that makes a 3.x server forget a session is left behind too.
+func TestFreshStartThroughConnWhoseCallsNeverReturn(t *testing.T) {
+	for _, shape := range []tunnelShape{{}, {hangs: true}, {lying: true, hangs: true}} {
+		synctest.Test(t, func(t *testing.T) {
+			freed := make(chan struct{})
+			defer close(freed)
+			network := &server.Network{}
+			first := make(chan *tunnel, 100)
+			d := dial(t, mqtt.WithVersions(mqtt.V311), mqtt.WithSession(time.Hour), mqtt.WithFreshStart(),
+				mqtt.WithConnectTimeout(3*time.Second), mqtt.WithDialer(func(ctx context.Context, netw, addr string) (net.Conn, error) {
+					nc, err := network.Dial(ctx, netw, addr)
+					c := &tunnel{Conn: nc, tunnelShape: shape, freed: freed}
+					first <- c
+					return c, err
+				}))
+			d.Peer = server.NewPeer(t, network)
+			w := d.Accept(t.Context())
+			w.ExpectPacket()
+			(<-first).stick() // from now on its calls do not return
+			w.Send(server.Connack3)
+			d.Accept(t.Context()) // the next attempt
+			within(t, time.Second, "Close", func() { d.conn.Close() })
+		})
+	}
+}

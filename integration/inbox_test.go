@@ -74,6 +74,7 @@ func (i *inboxTask) run() error {
 		_ = conn.Drain(context.Background()) // the Conn's error tells
 	}()
 	work.Wait()
+	<-conn.Done() // the subscriptions end before the Conn has written what is to be stored
 	if errors.Is(conn.Err(), mqtt.ErrClosed) {
 		return sessions.Close()
 	}
