@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
@@ -79,6 +80,25 @@ func TestResetAfterDisconnectIsAnEndInOrder(t *testing.T) {
 		if err := await[mqtt.Disconnected](t, events).Err; errors.Is(err, mqtt.ErrClosed) {
 			t.Errorf("Disconnected.Err: %v, want the error of the network", err)
 		}
+	})
+}
+
+// A DISCONNECT of the server with an error is its own end of the link, also when it
+// comes behind ours: the server had not read that.
+func TestServersDisconnectBehindOursIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t)
+		w := d.up(server.Connack)
+		events := d.conn.Watch(t.Context())
+		go d.conn.Close()
+		w.Expect("E0 00")
+		w.Send("E0 01 81")
+		w.Close()
+		err := await[mqtt.Disconnected](t, events).Err
+		if e, ok := errors.AsType[*mqtt.ReasonError](err); !ok || e.Code != codec.MalformedPacket {
+			t.Errorf("Disconnected.Err: %v", err)
+		}
+		wantErr(t, "Err", d.conn.Err(), mqtt.ErrClosed)
 	})
 }
 

@@ -176,9 +176,11 @@ func (l *link) afterDisconnect(by time.Time) {
 }
 
 // endedBy returns what the link ends with when reading ended with err. Once the
-// DISCONNECT is written whole, that is the end that was asked for.
+// DISCONNECT is written whole, EOF and reset are the end that was asked for. A
+// DISCONNECT of the server with an error is not: the server had ended the link, and
+// its session, before it could read ours.
 func (l *link) endedBy(err error) error {
-	if !l.conn.out.disconnecting(l) {
+	if e, ok := errors.AsType[*ReasonError](err); ok && e.Code.IsError() || !l.conn.out.disconnecting(l) {
 		return err
 	}
 	if !closed(l.disconnectDone) {

@@ -17,8 +17,12 @@ import (
 var refusedFilter = strings.Repeat("deep/", 250) + "#"
 
 const (
-	// refusedEvery is the time between subscriptions to refusedFilter.
-	refusedEvery = 4 * time.Second
+	// refusedFirst is when the first subscription to refusedFilter is made, refusedEvery
+	// the time between later ones. Each costs six links, on each of which the broker
+	// sends what is in flight again: more often, a process that lives long falls so far
+	// behind that Mosquitto gives packet identifiers to two messages at once.
+	refusedFirst = 4 * time.Second
+	refusedEvery = 40 * time.Second
 	// refusedTime is how long one may take. The client needs some links to tell, and
 	// faults cut these.
 	refusedTime = 45 * time.Second
@@ -45,7 +49,9 @@ func (s *settings) subscribeRefused(conn *mqtt.Conn) error {
 		case <-scope.Done():
 		}
 	}()
-	for n := 1; pause(scope, refusedEvery); n++ {
+	wait := refusedFirst
+	for n := 1; pause(scope, wait); n++ {
+		wait = refusedEvery
 		ctx, done := context.WithTimeout(scope, refusedTime)
 		_, err := conn.Subscribe(ctx, refusedFilter)
 		switch {
