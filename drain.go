@@ -41,12 +41,15 @@ func (s *Subscription) Drain(ctx context.Context) error {
 	} else if name := s.busy(); name != "" {
 		err = &CallbackError{Function: name, Err: err}
 	}
+	if ended, _ := s.ending(); err == nil && !ended {
+		s.drainDone.Store(true)
+	}
 	s.conn.routes.endDrain(s)
 	if err != nil && s.isChannel() {
 		s.withdraw() // so that what a pump has in hand counts
 	}
 	before := s.dropped.Load()
-	if !s.conn.retire(s, ErrUnsubscribed, leaveAcked) && err == nil {
+	if !s.conn.retire(s, ErrUnsubscribed, leaveAcked) && err == nil && !s.drainDone.Load() {
 		return s.Err()
 	}
 	if n := s.dropped.Load() - before; n > 0 && err != nil {
@@ -139,7 +142,7 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	if !s.routed {
 		return nil
 	}
-	s.draining = true
+	s.draining, s.refused = true, nil
 	var alone []string
 	for _, f := range s.filters {
 		switch r := t.filters[f.Filter]; {

@@ -683,3 +683,21 @@ func TestSubscriptionDrainRaces(t *testing.T) {
 		t.Errorf("the server still has %q", held(srv))
 	}
 }
+
+// Two Drains of one subscription at once end together, both well.
+func TestTwoSubscriptionDrainsAtOnce(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{})
+		s := subscribe(t, conn, "a")
+		publish(t, srv, "a", 1, "1", "2")
+		synctest.Wait()
+		done := []<-chan error{draining(t, s), draining(t, s)}
+		expect(t, s.C(), "1", "2")
+		for _, d := range done {
+			finished(t, d, nil)
+		}
+		if err := s.Err(); !errors.Is(err, mqtt.ErrUnsubscribed) {
+			t.Errorf("the subscription ended with %v", err)
+		}
+	})
+}

@@ -209,6 +209,7 @@ func TestServerThatCutsAtAnUnsubscribeKeepsTheFilter(t *testing.T) {
 			publish(t, c.srv, "stays/1", 1, "x")
 			publish(t, c.srv, "good", 1, "y")
 			expect(t, good.C(), "y")
+			synctest.Wait() // until both are acknowledged
 			if st := conn.Stats(); st.Unmatched != 1 || st.Held != 0 || st.AcksOwed != 0 {
 				t.Errorf("%+v", st)
 			}
@@ -505,4 +506,158 @@ func TestInnocentTrafficOutlivesAFilterThatIsCutAt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// resubscribedAtTheCut has a server that cuts the link 300 ms after each packet of typ,
+// the sixth of which sets filter "f" aside, and calls meanwhile 100 ms before that one.
+func resubscribedAtTheCut(t *testing.T, v mqtt.Version, typ codec.Type, meanwhile func(*mqtt.Conn)) (*mqtt.Conn, *server.Server, *atomic.Bool) {
+	t.Helper()
+	on := new(atomic.Bool)
+	var packets atomic.Int32
+	conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
+	srv.Change(func(cfg *server.Config) {
+		cfg.OnPacket = func(id string, p server.Packet) bool {
+			if p.Type != typ || !on.Load() || packets.Load() == 6 {
+				return false
+			}
+			last := packets.Add(1) == 6
+			go func() {
+				time.Sleep(200 * time.Millisecond)
+				if last {
+					meanwhile(conn)
+				}
+				time.Sleep(100 * time.Millisecond)
+				srv.Cut(id)
+			}()
+			return true
+		}
+	})
+	return conn, srv, on
+}
+
+// A filter that is subscribed anew while its UNSUBSCRIBE is set aside stays with the
+// newer subscription, and Drain of that one has nothing to do with the older one.
+func TestUnsubscribeSetAsideSparesANewerSubscription(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		newer := make(chan *mqtt.Subscription, 1)
+		conn, srv, on := resubscribedAtTheCut(t, v, codec.UNSUBSCRIBE, func(c *mqtt.Conn) {
+			s, _ := c.Subscribe(context.Background(), "f", mqtt.WithoutWaiting())
+			newer <- s
+		})
+		s := subscribe(t, conn, "f")
+		time.Sleep(time.Minute)
+		on.Store(true)
+		go s.Unsubscribe(t.Context())
+		time.Sleep(time.Minute)
+		on.Store(false)
+		again := take(t, newer)
+		if got := held(srv); !slices.Equal(got, []string{"f"}) {
+			t.Errorf("the server has %v", got)
+		}
+		publish(t, srv, "f", 1, "1")
+		expect(t, again.C(), "1")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := again.Drain(ctx); err != nil {
+			t.Errorf("Drain: %v", err)
+		}
+		if got := held(srv); len(got) > 0 {
+			t.Errorf("the server has %v after Drain", got)
+		}
+	})
+}
+
+// A filter that is unsubscribed and subscribed anew while its SUBSCRIBE is set aside is
+// asked for anew.
+func TestSubscribeSetAsideSparesANewerSubscription(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		newer := make(chan *mqtt.Subscription, 1)
+		conn, srv, on := resubscribedAtTheCut(t, v, codec.SUBSCRIBE, func(c *mqtt.Conn) {
+			over, cancel := context.WithCancel(context.Background())
+			cancel()
+			c.Unsubscribe(over, "f")
+			s, _ := c.Subscribe(context.Background(), "f", mqtt.WithoutWaiting())
+			newer <- s
+		})
+		time.Sleep(time.Minute)
+		on.Store(true)
+		go conn.Subscribe(t.Context(), "f")
+		time.Sleep(time.Minute)
+		again := take(t, newer)
+		if err := again.Err(); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, srv, "f", 1, "1")
+		expect(t, again.C(), "1")
+	})
+}
+
+// A SUBSCRIBE that is never answered on a link that probes holds publishes of each QoS
+// and further SUBSCRIBEs up once, not again for each packet.
+func TestMuteSubscribeHoldsAProbingLinkUpOnce(t *testing.T) {
+	for qos := range mqtt.QoS(3) {
+		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+			conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
+			time.Sleep(time.Minute)
+			srv.Change(func(cfg *server.Config) {
+				cfg.OnPacket = func(id string, p server.Packet) bool {
+					if p.Type == codec.PUBLISH && conn.Stats().Links <= 3 {
+						srv.Cut(id)
+						return true
+					}
+					return p.Type == codec.SUBSCRIBE && bytes.Contains(p.Body, []byte("mute"))
+				}
+			})
+			var futs []*mqtt.Future
+			for range 20 {
+				futs = append(futs, conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: max(qos, 1)}))
+			}
+			if qos == 0 {
+				time.Sleep(time.Second)
+				futs = append(futs, conn.Publish(t.Context(), mqtt.Message{Topic: "t"}))
+			}
+			began := time.Now()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go conn.Subscribe(ctx, "mute/#")
+			for i := range 5 {
+				go conn.Subscribe(ctx, fmt.Sprintf("good/%d", i))
+			}
+			for _, f := range futs {
+				<-f.Done()
+			}
+			eventually(t, "the others are subscribed", func() bool { return len(held(srv)) == 5 })
+			if took := time.Since(began); took > 15*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// A server that dies of a PUBREL, some time after the link began, accuses no SUBSCRIBE
+// that is unanswered meanwhile.
+func TestUnansweredPubrelAccusesNoFilter(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour))
+		w := d.up(connack(v, false))
+		go d.conn.Subscribe(t.Context(), "innocent")
+		w.ExpectPacket()
+		d.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
+		p := w.ExpectPacket()
+		w.SendBytes(rawAck(0x50, binary.BigEndian.Uint16(p[5:]))) // PUBREC; the SUBSCRIBE is unanswered
+		time.Sleep(500 * time.Millisecond)
+		w.Cut()
+		for i := range 8 {
+			w = d.up(connack(v, true))
+			life := 500 * time.Millisecond
+			if i > 0 {
+				life = 1300 * time.Millisecond // it takes longer by then
+			}
+			time.Sleep(life)
+			w.Cut()
+		}
+		if evs := told[mqtt.FilterSetAside](d.conn); len(evs) > 0 {
+			t.Errorf("set aside: %+v", evs)
+		}
+	})
 }

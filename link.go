@@ -43,7 +43,8 @@ type link struct {
 	quiet      bool        // no packet yet: would the link die without?
 	suspects   uint64      // acceptance number of the newest publish that may be the one
 	window     int         // the limit of the window when nothing is suspected
-	lastSent   time.Time   // when the last packet that is to be answered was sent; while it probes
+	lastSent   time.Time   // when the last publish was sent; while it probes
+	newestCtl  *control    // the newest SUBSCRIBE or UNSUBSCRIBE, until it is answered
 	proceed    *time.Timer // looks after an answer that is late; nil when none was
 	unanswered suspect     // set when the link is down
 

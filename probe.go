@@ -36,12 +36,20 @@ func (o *outbound) probesLink() bool {
 // awaitsTurnLocked reports whether the next SUBSCRIBE or UNSUBSCRIBE has to wait on a
 // link that probes.
 func (o *outbound) awaitsTurnLocked() bool {
-	l := o.link
-	if !l.probe {
-		return false
+	return o.link.probe && (o.link.quiet || o.lateInLocked(o.link, true) > 0)
+}
+
+// lateInLocked returns how long l, which probes, still waits for the answer to its
+// newest SUBSCRIBE or UNSUBSCRIBE, and to a publish when publishes is set: 0 or less
+// when there is none to wait for.
+func (o *outbound) lateInLocked(l *link, publishes bool) (late time.Duration) {
+	if l.newestCtl != nil {
+		late = probeWait - time.Since(l.newestCtl.sent)
 	}
-	unanswered := o.win.controls > 0 || o.win.quota < o.win.limit
-	return l.quiet || unanswered && time.Since(l.lastSent) < probeWait
+	if publishes && o.win.quota < o.win.limit {
+		late = max(late, probeWait-time.Since(l.lastSent))
+	}
+	return late
 }
 
 // holdPublishesLocked decides whether publishes have to wait on l, which probes, and
@@ -49,9 +57,9 @@ func (o *outbound) awaitsTurnLocked() bool {
 // SUBSCRIBE that needs a packet identifier of theirs.
 func (o *outbound) holdPublishesLocked(l *link) {
 	waits := len(o.ctlWait) > 0 && o.win.freeID()
-	late := probeWait - time.Since(l.lastSent)
-	o.win.hold = l.quiet || waits || o.win.controls > 0 && late > 0
-	if l.quiet || !waits && o.win.controls == 0 || late <= 0 {
+	late := o.lateInLocked(l, waits)
+	o.win.hold = l.quiet || waits || late > 0
+	if l.quiet || !o.win.hold {
 		return
 	}
 	if l.proceed == nil {
@@ -94,8 +102,14 @@ func (o *outbound) suspectsPassed() bool {
 }
 
 // unansweredLocked returns the packet that alone is unanswered on the current link,
-// which has died, none when there are several or it was sent too long ago.
+// which has died, none when there are several or it was sent too long ago. A PUBREL
+// makes several of any, and is none itself.
 func (o *outbound) unansweredLocked() suspect {
+	for r := o.win.released.head; r != nil; r = r.next {
+		if r.wire == o.win.link && !r.unsaved() {
+			return suspect{}
+		}
+	}
 	var only *record
 	n := 0
 	for r := o.win.order.head; r != nil && n < 2; r = r.next {

@@ -176,6 +176,9 @@ func (o *outbound) takeAnswer(l *link, f *ackFact, answers []controlAnswer) []co
 		o.stats.ignoredAcks++ // it ends with the link
 	case r != nil && r.state == recControl && f.typ == r.ctl.answer():
 		o.win.answered(f.id)
+		if l.newestCtl == r.ctl {
+			l.newestCtl = nil
+		}
 		answers = append(answers, controlAnswer{ctl: r.ctl, fact: *f})
 		o.recycle(r)
 	case r != nil && r.state == recControl:

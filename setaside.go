@@ -53,8 +53,8 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.filters[filter]
-	if r == nil {
-		return nil, nil // the application has unsubscribed it since
+	if r == nil || r.ctl == nil || t.conn.out.sentAt(r.ctl).IsZero() {
+		return nil, nil // unsubscribed since, or to be asked for anew
 	}
 	settled, lost = t.conclude(r, codec.UnspecifiedError, err)
 	t.changed()
@@ -66,6 +66,9 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 func (t *routes) giveUpUnsubscribe(filter string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if _, open := t.removed[filter]; !open {
+		return // subscribed again since
+	}
 	delete(t.removed, filter)
 	t.leftBehind[filter] = true
 	t.refuseDrain(filter, err)

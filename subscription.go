@@ -82,6 +82,7 @@ type Subscription struct {
 	quiet     chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
+	drainDone          atomic.Bool // a Drain got everything handed over
 	decoding           atomic.Bool // the codec of a typed channel runs
 	share              inboxShare
 }
