@@ -16,7 +16,7 @@ import (
 // once. A server whose addresses all refuse the version refuses it.
 type addressOrder struct {
 	failed  []string // those that had a share and failed, the longest ago first
-	refused []string // those that answered last that they do not speak the version
+	refused []string // those that answered last, since the last link, that they do not speak the version
 }
 
 // arrange returns found with those that failed at the end. Addresses that are not
@@ -48,6 +48,9 @@ func (o *addressOrder) learn(tried []outcome) {
 		refuses, fine := errors.Is(t.err, ErrUnsupportedVersion), answered(t.err)
 		if refuses {
 			o.refused = append(o.refused, t.address)
+		}
+		if t.err == nil {
+			o.refused = nil // what others said before this link may be out of date
 		}
 		behind := refuses || !fine && (i == 0 || answered(tried[len(tried)-1].err))
 		if fine || behind {

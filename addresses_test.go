@@ -300,3 +300,51 @@ func TestEveryAddressRefusesOrIsUnanswered(t *testing.T) {
 		})
 	}
 }
+
+// An address that refused the version before the last link, and speaks it again, does not count
+// when another one refuses now: the Conn goes on, and finds the first.
+func TestVersionRefusedBeforeTheLastLinkDoesNotEndTheConn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNamed(t, map[string]string{addrA: server.Connack + " E0 02 8B 00", addrB: server.Connack})
+		conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithVersions(mqtt.V5), lookup(addrA, addrB),
+			mqtt.WithDialer(n.dial), mqtt.WithBackoff(steady(time.Second)), mqtt.WithKeepAlive(10*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Abort()
+		n.now(addrA, server.ConnackVersion5)
+		time.Sleep(5 * time.Second) // B has the link, whose server is silent
+		n.now(addrA, server.Connack)
+		n.now(addrB, server.ConnackVersion5)
+		time.Sleep(time.Minute)
+		if err := conn.Err(); err != nil {
+			t.Errorf("the Conn has ended: %v; dialed %s", err, n.taken())
+		}
+	})
+}
+
+// A dialer that does not look at its context, as ssh.Client.Dial, and is stuck at one address does
+// not hold up the connection that another one has accepted.
+func TestDialerStuckAtOneAddressDoesNotHoldUpAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNamed(t, map[string]string{addrB: server.Connack})
+		freed := make(chan struct{})
+		defer close(freed)
+		began := time.Now()
+		conn, err := mqtt.Connect(t.Context(), "mqtt://server", lookup(addrA, addrB), mqtt.WithKeepAlive(-1),
+			mqtt.WithDialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+				if address == addrA+":1883" {
+					<-freed
+					return nil, net.ErrClosed
+				}
+				return n.dial(ctx, network, address)
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Abort()
+		if took := time.Since(began); took != 250*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}

@@ -25,12 +25,17 @@ type bootID [16]byte
 var systemClock = clock{uptime: uptime, wall: time.Now, boot: currentBoot}
 
 // uptime is the monotonic clock with the time added that the machine slept.
-func uptime() time.Duration { return startUptime + time.Since(startTime) + asleep() }
+func uptime() time.Duration {
+	now := time.Now()
+	return startUptime + now.Sub(startTime) + asleep(now)
+}
 
 var (
 	startTime   = time.Now()
 	startUptime = monotonicSinceBoot()
 	sleptSoFar  atomic.Int64 // nanoseconds, as asleep counted them last
+	countedAt   atomic.Int64 // when that was, as nanoseconds since startTime and one
+	countedGap  atomic.Int64 // the gap between the wall clock and the monotonic one then
 )
 
 // sleepStep is the shortest sleep that counts. Two clocks cannot be read at one
@@ -38,11 +43,28 @@ var (
 const sleepStep = time.Second
 
 // asleep returns for how long the machine has slept since it booted, or where the
-// system does not tell that, since the process began.
-func asleep() time.Duration {
+// system does not tell that, since the process began. To ask the system costs more than
+// time.Now, so it is asked when a sleepStep has passed, or the wall clock has moved
+// against the monotonic one, as it does when the machine sleeps.
+func asleep(now time.Time) time.Duration {
+	awake := now.Sub(startTime)
+	moved := now.Round(0).Sub(startTime.Round(0)) - awake
+	since := awake + 1 - time.Duration(countedAt.Load())
+	step := moved - time.Duration(countedGap.Load())
+	if countedAt.Load() != 0 && since >= 0 && since < sleepStep && step.Abs() < sleepStep/2 {
+		return time.Duration(sleptSoFar.Load())
+	}
+	slept := countSleep(now)
+	countedGap.Store(int64(moved)) // last, for a reader that finds them finds what was counted
+	countedAt.Store(int64(awake) + 1)
+	return slept
+}
+
+// countSleep asks the system for how long the machine has slept; now is for one that
+// does not tell.
+func countSleep(now time.Time) time.Duration {
 	gap, ok := sleepGap()
 	if !ok {
-		now := time.Now()
 		gap = wallGap(startTime.Round(0), now.Round(0), now.Sub(startTime))
 	}
 	for {

@@ -72,3 +72,30 @@ func TestWallClockStandsForSleep(t *testing.T) {
 		}
 	}
 }
+
+// What is counted of sleep is not lost between two looks at the system's clocks, and the
+// wall clock's step, as that of a sleep, makes the next reading look.
+func TestSleepIsLookedAtOnceASecondOrWhenTheWallClockMoved(t *testing.T) {
+	now := time.Now()
+	asleep(now)
+	at := countedAt.Load()
+	if asleep(now.Add(sleepStep / 2)); countedAt.Load() != at {
+		t.Error("looked again within a step")
+	}
+	if asleep(now.Add(2 * sleepStep)); countedAt.Load() == at {
+		t.Error("did not look after two steps")
+	}
+	asleep(now)
+	gap := countedGap.Load()
+	countedGap.Store(gap - int64(time.Hour)) // as if the wall clock had gone an hour ahead since
+	if asleep(now); countedGap.Load() != gap {
+		t.Error("did not look though the wall clock moved")
+	}
+}
+
+// A message with Expiry reads the clock twice.
+func BenchmarkUptime(b *testing.B) {
+	for b.Loop() {
+		_ = uptime()
+	}
+}

@@ -166,7 +166,7 @@ func (c *config) validate() {
 	if c.keepAlive > 65535*time.Second {
 		bad("keep alive", "must be at most 65,535 s")
 	}
-	for _, d := range []time.Duration{c.pingTimeout, c.connectTimeout, c.closeTimeout, c.subscribeWait, c.stableAfter, c.ackOverdue, c.stuckAfter} {
+	for _, d := range []time.Duration{c.pingTimeout, c.connectTimeout, c.closeTimeout, c.subscribeWait, c.stableAfter, c.ackTimeout, c.ackOverdue, c.stuckAfter} {
 		if d < 0 {
 			bad("duration", "must not be negative")
 		}

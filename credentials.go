@@ -13,7 +13,7 @@ import (
 type Credentials struct {
 	Username *string     // nil: absent
 	Password []byte      // nil: absent
-	URL      string      // another server URL
+	URL      string      // another server URL, of a domain (mqtt+srv) too
 	Header   http.Header // in place of WithHeader
 	TLS      *tls.Config // in place of WithTLS
 }

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -54,4 +55,46 @@ func listen(t *testing.T, n *server.Network, addr string) net.Listener {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// A credentials function may name a domain: its servers are tried in the order of the records,
+// within one connect timeout, also when the first is silent.
+func TestCredentialsFunctionNamesADomain(t *testing.T) {
+	for _, first := range []string{"mute", "refused"} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNamed(t, map[string]string{addrA: first, addrB: server.Connack})
+			asked := 0
+			conn, err := mqtt.Connect(t.Context(), "mqtt://elsewhere", mqtt.WithDialer(n.dial), mqtt.WithKeepAlive(-1),
+				mqtt.WithCredentialsFunc(func(context.Context) (mqtt.Credentials, error) {
+					asked++
+					return mqtt.Credentials{URL: "mqtt+srv://example.com"}, nil
+				}),
+				mqtt.WithSRVLookup(func(context.Context, string, string, string) (string, []*net.SRV, error) {
+					return "", []*net.SRV{{Target: addrA, Port: 1883}, {Target: addrB, Port: 1883}}, nil
+				}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Abort()
+			if got := n.taken(); got != addrA+" "+addrB || asked != 1 {
+				t.Errorf("%s: dialed %s, asked %d times", first, got, asked)
+			}
+		})
+	}
+}
+
+// A domain of the credentials function that is not found is a failure of its look-up.
+func TestCredentialsFunctionNamesADomainThatIsNotFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, err := mqtt.Connect(t.Context(), "mqtt://elsewhere",
+			mqtt.WithCredentialsFunc(func(context.Context) (mqtt.Credentials, error) {
+				return mqtt.Credentials{URL: "mqtt+srv://example.com"}, nil
+			}),
+			mqtt.WithSRVLookup(func(context.Context, string, string, string) (string, []*net.SRV, error) {
+				return "", nil, &net.DNSError{Err: "no such host", Name: "example.com", IsNotFound: true}
+			}))
+		if e, ok := errors.AsType[*mqtt.ConnectError](err); !ok || e.Step != "resolve" || e.Server != "mqtt+srv://example.com" {
+			t.Errorf("got %v", err)
+		}
+	})
 }

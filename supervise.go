@@ -219,6 +219,40 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 			return nil, &ConnectError{Server: "(of the credentials function)", Step: "credentials", Err: err}
 		}
 	}
+	if u.SRV() {
+		return s.domainOfCredentials(ctx, u, creds)
+	}
+	return s.host(ctx, u, creds)
+}
+
+// domainOfCredentials tries the servers of a domain that the credentials function
+// named, each with an even share of what is left of the attempt.
+func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
+	targets, err := s.c.targets(ctx, u)
+	if err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
+	}
+	s.asked += len(targets) - 1
+	var errs []error
+	for i, t := range targets {
+		deadline, _ := ctx.Deadline()
+		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(targets)-i))
+		l, err := s.host(share, t, creds)
+		cancel()
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// host tries the host of u, at one of its addresses after the other.
+func (s *supervisor) host(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
+	c := s.c
 	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
 	addresses, err := c.addresses(ctx, u)
 	if err != nil {

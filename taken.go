@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"net"
 	"time"
 
 	"github.com/millrace/mqtt/internal/sendqueue"
@@ -8,6 +9,7 @@ import (
 
 // smallPiece is the most that one Write is given where the system does not say
 // what the peer has taken: there only a Write that returns shows that the line moves.
+// A unix socket has no line that could be slow.
 const smallPiece = 32 << 10
 
 // watchSocket finds the socket at the bottom of the link, if there is one that
@@ -16,7 +18,7 @@ func (l *link) watchSocket() {
 	l.queue, l.piece = sendqueue.Of(l.nc), writePiece
 	if b, ok := l.nc.(batchWriter); ok {
 		b.SetWriteProgress(l.progress) // which comes for pieces small enough
-	} else if l.queue == nil {
+	} else if _, local := l.socket().(*net.UnixConn); l.queue == nil && !local {
 		l.piece = smallPiece
 	}
 }

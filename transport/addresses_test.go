@@ -288,6 +288,36 @@ func TestLateConnectIsClosed(t *testing.T) {
 		if err := roundTrip(t.Context(), &d, mustParse(t, "mqtt://broker.test")); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
+		if got := n.addresses(); len(got) != 2 {
+			t.Errorf("dialled %v", got)
+		}
+		n.mustAllBeClosed()
+	})
+}
+
+// A connect that does not look at its context holds up nothing once another address has accepted,
+// and what it opens in the end is closed.
+func TestConnectThatIgnoresItsContextDoesNotHoldUpTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNet(t)
+		n.handlers["192.0.2.1:1883"], n.handlers["192.0.2.2:1883"] = echo, echo
+		freed := make(chan struct{})
+		d := Dialer{LookupHost: hosts("192.0.2.1", "192.0.2.2"), DialFunc: func(_ context.Context, network, address string) (net.Conn, error) {
+			if address == "192.0.2.1:1883" {
+				<-freed
+			}
+			return n.dial(context.Background(), network, address)
+		}}
+		began := time.Now()
+		if err := roundTrip(t.Context(), &d, mustParse(t, "mqtt://broker.test")); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != connectionAttemptDelay {
+			t.Errorf("took %v", took)
+		}
+		close(freed)
+		synctest.Wait()
 		if got := n.addresses(); len(got) != 2 {
 			t.Errorf("dialled %v", got)
 		}

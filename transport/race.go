@@ -28,8 +28,10 @@ type raced struct {
 // first connection and the index of its address. The others are given up. When
 // none accepts i is -1 and errs has an error for each address.
 //
-// Each connect runs in a goroutine of its own that ends with the connect; race
-// waits for all of them.
+// Each connect runs in a goroutine of its own that ends with the connect. race waits
+// for all of them when none accepts. Those that are given up for the first connection
+// do not hold it up: what they open, as a DialFunc that does not look at its context
+// may do late, is closed when it comes.
 func (d *Dialer) race(ctx context.Context, network string, addresses []string) (conn net.Conn, i int, errs []error) {
 	errs = make([]error, len(addresses))
 	if len(addresses) == 1 {
@@ -66,7 +68,7 @@ func (d *Dialer) race(ctx context.Context, network string, addresses []string) (
 			ended++
 			if r.err == nil {
 				cancel()
-				closeRest(results, begun-ended)
+				go closeRest(results, begun-ended) // ends with the last connect that is given up; not waited for
 				return r.conn, r.i, nil
 			}
 			errs[r.i] = r.err
