@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/mqtt"
@@ -27,6 +28,9 @@ type settings struct {
 	CAFile      string // PEM; "" without TLS
 	Dir         string
 	Refused     bool // the receiver subscribes to what Mosquitto refuses, now and then
+
+	asking  atomic.Bool // it does so now
+	leaving atomic.Bool // it does so no more
 }
 
 // Serve is the child's half of Run: in a process started for that it publishes

@@ -139,6 +139,10 @@ func (d *departure) leave(conn *mqtt.Conn, cancel context.CancelFunc, way string
 	d.mu.Lock()
 	d.leaving = true
 	d.mu.Unlock()
+	d.settings.leaving.Store(true)
+	// On 3.1.1 nothing tells a cut by which the broker refused a filter from its close
+	// behind our DISCONNECT: what was said last may be lost then.
+	refused := d.settings.asking.Load()
 	ctx, stop := context.WithTimeout(context.Background(), leaveTime)
 	defer stop()
 	if err := conn.WaitConnected(ctx); err == nil {
@@ -162,7 +166,7 @@ func (d *departure) leave(conn *mqtt.Conn, cancel context.CancelFunc, way string
 	<-d.watched
 	link := d.marked.Load()
 	fmt.Fprintf(os.Stderr, "left by %s: %v; mark on link %d, DISCONNECT on %d, ended %d\n", way, err, link, d.sent.Load(), d.ended.Load())
-	if link == 0 || link != d.sent.Load() || link != d.ended.Load() {
+	if refused || link == 0 || link != d.sent.Load() || link != d.ended.Load() {
 		return nil
 	}
 	if d.settings.Role == "receiver" {

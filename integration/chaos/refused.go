@@ -52,6 +52,10 @@ func (s *settings) subscribeRefused(conn *mqtt.Conn) error {
 	wait := refusedFirst
 	for n := 1; pause(scope, wait); n++ {
 		wait = refusedEvery
+		s.asking.Store(true)
+		if s.leaving.Load() {
+			return nil
+		}
 		ctx, done := context.WithTimeout(scope, refusedTime)
 		_, err := conn.Subscribe(ctx, refusedFilter)
 		switch {
@@ -63,6 +67,7 @@ func (s *settings) subscribeRefused(conn *mqtt.Conn) error {
 			notes["refused"].write(n)
 		}
 		done()
+		s.asking.Store(false)
 	}
 	return nil
 }
