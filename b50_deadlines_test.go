@@ -20,15 +20,19 @@ func TestB50_EachServerHasItsOwnDeadline(t *testing.T) {
 	for _, tt := range stalls {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := dialList(t, tt.url, tt.opts...)
-				if tt.play == nil {
-					d.net.OnDial(func(_ int, addr string) error {
+				network := &server.Network{}
+				if tt.play == nil { // before the first dial
+					network.OnDial(func(_ int, addr string) error {
 						if strings.HasPrefix(addr, "up:") {
 							return nil
 						}
 						return server.ErrUnanswered
 					})
-				} else {
+				}
+				peer := server.NewPeer(t, network)
+				d := dialList(t, tt.url, append(slices.Clone(tt.opts), mqtt.WithDialer(network.Dial))...)
+				d.Peer = peer
+				if tt.play != nil {
 					tt.play(d.Accept(t.Context()))
 					tt.play(d.Accept(t.Context()))
 				}
