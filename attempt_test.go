@@ -127,11 +127,15 @@ func TestB17_EndStopsTrying(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
-					d := dialURL(t, ctx, tt.url, append(tt.opts, mqtt.WithQueueQoS0())...)
+					network := &server.Network{}
+					if tt.play == nil { // before the first dial
+						network.OnDial(func(int, string) error { return server.ErrUnanswered })
+					}
+					peer := server.NewPeer(t, network)
+					d := dialURL(t, ctx, tt.url, append(slices.Clone(tt.opts), mqtt.WithQueueQoS0(), mqtt.WithDialer(network.Dial))...)
+					d.Peer, d.net = peer, network
 					var w *server.Wire
-					if tt.play == nil {
-						d.net.OnDial(func(int, string) error { return server.ErrUnanswered })
-					} else {
+					if tt.play != nil {
 						w = d.Accept(t.Context())
 						tt.play(w)
 					}
