@@ -98,6 +98,7 @@ func TestServersDisconnectBehindOursIsReported(t *testing.T) {
 		if e, ok := errors.AsType[*mqtt.ReasonError](err); !ok || e.Code != codec.MalformedPacket {
 			t.Errorf("Disconnected.Err: %v", err)
 		}
+		<-d.conn.Done()
 		wantErr(t, "Err", d.conn.Err(), mqtt.ErrClosed)
 	})
 }
