@@ -95,13 +95,17 @@ func (s *Subscription) drainRounds(ctx context.Context) (refused, err error) {
 }
 
 // tally returns how many messages s had so far, and whether it is finished with all
-// of them, so that their acknowledgements stand before what is sent next.
+// of them, so that their acknowledgements stand before what is sent next. The messages
+// are counted before the ledger is asked: one that comes in between is still owed then,
+// whereas counted after it would pass for acknowledged.
 func (s *Subscription) tally() (arrived uint64, quiet bool) {
+	s.mu.Lock()
+	arrived = s.delivered.Load() + s.dropped.Load()
+	waiting := s.box.len() + s.hands
+	s.mu.Unlock()
 	owes := s.conn.ledger.owes(s)
 	s.conn.ledger.settle()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.delivered.Load() + s.dropped.Load(), !owes && s.box.len()+s.hands == 0
+	return arrived, !owes && waiting == 0
 }
 
 // askDrain sends UNSUBSCRIBE for what s alone has, and waits until the server has
