@@ -33,12 +33,12 @@ func TestAllocsPublish(t *testing.T) {
 						facts[0].typ = codec.PUBREC
 						facts = append(facts, ackFact{typ: codec.PUBCOMP, id: f.PacketID()})
 					}
-					o.acks(l, facts)
+					o.acks(&l.sender, facts)
 					w.turn(o)
 				}
 			}
-			b := o.swap(l, spare)
-			o.wrote(l, b, nil)
+			b := o.swap(&l.sender, spare)
+			o.wrote(&l.sender, b, nil)
 			b.reset()
 			spare = b
 		}

@@ -32,7 +32,7 @@ func TestB27_NothingOvertakesTheQueue(t *testing.T) {
 			}
 			b, got := takeBuffer(o, l)
 			want = append(want, one())
-			o.wrote(l, b, nil)
+			o.wrote(&l.sender, b, nil)
 			turnAll(o)
 			got = append(got, writeAll(o, l)...)
 			sent := payloads(got)

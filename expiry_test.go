@@ -93,7 +93,7 @@ func TestOnlyWhatWaitsExpires(t *testing.T) {
 		if len(o.expiring) != 3 || !errors.Is(first.Err(), ErrDropped) {
 			t.Errorf("%d wait, want 3; the first: %v", len(o.expiring), first.Err())
 		}
-		o.down(l, errors.New("cut"))
+		o.down(&l.sender, errors.New("cut"))
 		o.shutdown(ErrClosed)
 		if len(o.expiring) != 0 {
 			t.Errorf("%d wait at the end", len(o.expiring))
@@ -115,7 +115,7 @@ func TestNothingLooksWhenNothingExpires(t *testing.T) {
 		if err := sent.Err(); err != ErrPending {
 			t.Error(err)
 		}
-		o.down(l, errors.New("cut"))
+		o.down(&l.sender, errors.New("cut"))
 		o.shutdown(ErrClosed)
 		<-o.ended
 	})

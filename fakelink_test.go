@@ -21,14 +21,16 @@ func (deadConn) Close() error                     { return nil }
 // Maximum of quota.
 func newFakeLink(o *outbound, no uint32, v Version, quota int) *link {
 	l := &link{
-		conn: &Conn{out: o}, no: no, nc: deadConn{}, version: v,
-		agreed:    agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
-		sendQueue: sendQueue{out: new(outbuf)},
-		idle:      true,
-		piece:     writePiece,
-		began:     time.Now(),
+		conn: &Conn{out: o}, nc: deadConn{},
+		sender: sender{
+			no: no, version: v, agreed: agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
+			sendQueue: sendQueue{out: new(outbuf)},
+			idle:      true,
+		},
+		piece: writePiece,
+		began: time.Now(),
 	}
-	l.makeChannels()
+	l.prepare(o)
 	return l
 }
 
@@ -102,7 +104,7 @@ func parseSent(v Version, b []byte) []sentPacket {
 // takeBuffer takes the next buffer as the writer does, nil when there is nothing to
 // write, and cuts it into packets. The buffer is in the writer's hands until wrote.
 func takeBuffer(o *outbound, l *link) (*outbuf, []sentPacket) {
-	b := o.swap(l, new(outbuf))
+	b := o.swap(&l.sender, new(outbuf))
 	if b == nil {
 		return nil, nil
 	}
@@ -125,7 +127,7 @@ func writeAll(o *outbound, l *link) []sentPacket {
 			return all
 		}
 		all = append(all, packets...)
-		o.wrote(l, b, nil)
+		o.wrote(&l.sender, b, nil)
 	}
 }
 
@@ -139,7 +141,7 @@ func turnAll(o *outbound) {
 
 // ackOne brings one acknowledgement and has it carried out.
 func ackOne(o *outbound, l *link, t codec.Type, id uint16, code codec.ReasonCode) {
-	o.acks(l, []ackFact{{typ: t, id: id, code: code}})
+	o.acks(&l.sender, []ackFact{{typ: t, id: id, code: code}})
 	turnAll(o)
 }
 

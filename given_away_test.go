@@ -27,7 +27,7 @@ func TestGivenAwayPayloadIsNotCopied(t *testing.T) {
 				l := newFakeLink(o, 1, V5, 10)
 				l.foreign = foreign
 				l.nc = seeingConn{saw: func(p []byte) { same = same || unsafe.SliceData(p) == unsafe.SliceData(payload) }}
-				o.up(l, false, 0, func() {})
+				o.up(&l.sender, false, 0, func() {})
 				m := Message{Topic: "t", Payload: payload, QoS: qos}
 				if given {
 					m = m.GiveAway()
@@ -35,7 +35,7 @@ func TestGivenAwayPayloadIsNotCopied(t *testing.T) {
 				o.publish(context.Background(), &m, false)
 				l.writes.enter()
 				var w bulk
-				if err := w.write(l, o.swap(l, new(outbuf))); err != nil {
+				if err := w.write(l, o.swap(&l.sender, new(outbuf))); err != nil {
 					t.Fatal(err)
 				}
 				if want := given && !foreign; same != want {

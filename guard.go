@@ -38,7 +38,7 @@ const (
 func (s *supervisor) learn(l *link, err error) {
 	s.learnInbound(err)
 	answer := mayBeAnswer(err)
-	switch v := s.c.out.weigh(l, answer, flapLimit); {
+	switch v := s.c.out.weigh(&l.sender, answer, flapLimit); {
 	case v.aside:
 		s.flaps = flapProbe // the next link probes the rest
 		s.c.setAside(&v, err)
@@ -108,7 +108,7 @@ type suspicion struct {
 // weigh says what the death of l, which is down, tells about the packet that was
 // alone unanswered, and sets a publish aside when it killed limit probing links in a
 // row. answer is whether the server may have ended l for it.
-func (o *outbound) weigh(l *link, answer bool, limit uint8) (v suspicion) {
+func (o *outbound) weigh(l *sender, answer bool, limit uint8) (v suspicion) {
 	o.mu.Lock()
 	defer o.unlock()
 	if !l.probe {

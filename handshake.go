@@ -379,13 +379,12 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 // newLink makes the link that the CONNACK grants.
 func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
 	l := &link{
-		conn: a.c, nc: nc, server: a.server.String(), address: a.address(), version: a.version,
+		conn: a.c, nc: nc, server: a.server.String(), address: a.address(),
 		framer: f, connack: *ack, began: time.Now(),
-		sendQueue: sendQueue{out: &outbuf{}},
+		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &outbuf{}}},
 	}
-	l.makeChannels()
+	l.prepare(a.c.out)
 	l.foreign = !ofSystem(nc)
-	l.agreed = a.agree(ack)
 	return l
 }
 

@@ -45,7 +45,7 @@ func (l *link) hookSent(b *outbuf) {
 	returned := false
 	defer func() {
 		if !returned {
-			l.conn.out.wrote(l, b, &CallbackError{Function: packetHook, Exited: true})
+			l.conn.out.wrote(&l.sender, b, &CallbackError{Function: packetHook, Exited: true})
 		}
 	}()
 	for at, refs := 0, b.refs; at < len(b.buf); {

@@ -13,7 +13,7 @@ func hookedLink(v Version, hook func(PacketInfo), payload bool) *link {
 	o := newTestOutbound(testQueue(100))
 	l := newFakeLink(o, 1, v, 100)
 	l.conn.cfg = &config{hook: hook, hookPayload: payload}
-	o.up(l, true, 0, func() {})
+	o.up(&l.sender, true, 0, func() {})
 	return l
 }
 
@@ -31,7 +31,7 @@ func TestB43_HookPayload(t *testing.T) {
 			for i, payload := range []string{"small", big, "", copied, big} {
 				publish(o, QoS(1+i%2), payload)
 			}
-			o.append(l, codec.AppendPingreq)
+			o.append(&l.sender, codec.AppendPingreq)
 			b, _ := takeBuffer(o, l)
 			l.hookSent(b)
 			want := []string{"PUBLISH 1 small", "PUBLISH 2 " + big, "PUBLISH 3 ", "PUBLISH 4 " + copied, "PUBLISH 5 " + big, "PINGREQ 0 "}

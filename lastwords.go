@@ -55,51 +55,11 @@ func lastBy(ctx context.Context) time.Time {
 	return by
 }
 
-// disconnect puts a DISCONNECT behind everything in the buffer. The link ends when
-// the server has closed the connection behind it, or at the time by; at once when
-// the server takes no packet of that size. Of several calls the first sets the
-// packet, which is what the result reports, and the earliest the time.
+// disconnect ends the link in order: what the reader receives from now on is left to
+// the server, and a DISCONNECT is sent; see [sender.appendDisconnect].
 func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 	l.startLeaving()
-	o := l.conn.out
-	o.mu.Lock()
-	defer o.unlock()
-	if l.closing || l.killed() {
-		l.endEarlierLocked(by)
-		return false
-	}
-	last := l.last()
-	at := len(last.buf)
-	fits := func(b []byte, err error) bool { return err == nil && len(b)-at <= l.agreed.maximumPacket }
-	b, err := codec.AppendDisconnect(last.buf, l.version, d)
-	if !fits(b, err) {
-		// The text is left out if it does not fit [MQTT-3.14.2-3].
-		b, err = codec.AppendDisconnect(last.buf[:at], l.version, &codec.Disconnect{Code: d.Code})
-	}
-	if !fits(b, err) {
-		l.kill(errLocalClose) // there is no other way [MQTT-3.2.2-15]
-		return false
-	}
-	last.buf, l.closing, l.closeBy = b, true, by
-	l.notify()
-	l.closeTimer = time.AfterFunc(time.Until(by), func() { l.kill(errLocalClose) })
-	return true
-}
-
-// endEarlier has the socket of a link whose DISCONNECT is in the buffer closed at
-// the time by, if that is earlier.
-func (l *link) endEarlier(by time.Time) {
-	o := l.conn.out
-	o.mu.Lock()
-	defer o.unlock()
-	l.endEarlierLocked(by)
-}
-
-func (l *link) endEarlierLocked(by time.Time) {
-	if l.closeTimer != nil && by.Before(l.closeBy) {
-		l.closeBy = by
-		l.closeTimer.Reset(time.Until(by))
-	}
+	return l.appendDisconnect(d, by)
 }
 
 // endLater asks the keepalive goroutine to end the link in order.
@@ -151,22 +111,6 @@ func (l *link) awaitReleases(ctx context.Context) {
 	}
 }
 
-// disconnectWritten reports whether the DISCONNECT was written whole: nothing may
-// follow it [MQTT-3.14.4-1].
-func (o *outbound) disconnectWritten(l *link) (by time.Time, written bool) {
-	o.mu.Lock()
-	defer o.unlock()
-	return l.closeBy, l.closing && l.empty()
-}
-
-// disconnecting reports whether the DISCONNECT that ends the link in order is in the
-// buffer, or was written.
-func (o *outbound) disconnecting(l *link) bool {
-	o.mu.Lock()
-	defer o.unlock()
-	return l.closing
-}
-
 // afterDisconnect is the writer's end of a link whose DISCONNECT is written.
 func (l *link) afterDisconnect(by time.Time) {
 	l.disconnectSent = true
@@ -180,7 +124,7 @@ func (l *link) afterDisconnect(by time.Time) {
 // DISCONNECT of the server with an error is not: the server had ended the link, and
 // its session, before it could read ours.
 func (l *link) endedBy(err error) error {
-	if e, ok := errors.AsType[*ReasonError](err); ok && e.Code.IsError() || !l.conn.out.disconnecting(l) {
+	if e, ok := errors.AsType[*ReasonError](err); ok && e.Code.IsError() || !l.disconnecting() {
 		return err
 	}
 	if !closed(l.disconnectDone) {
@@ -253,7 +197,7 @@ func (l *link) faultPacket() []byte {
 // reportFault is the writer's end of a link that ends because of what the server did.
 // On 3.x, where no packet can say so, the sending side is shut at once.
 func (l *link) reportFault() {
-	if !blamesServer(l.cause) || !l.conn.claimDisconnect(l) {
+	if !blamesServer(l.cause) || !l.claimDisconnect() {
 		return
 	}
 	defer context.AfterFunc(l.conn.aborted, l.closeSocket)()
@@ -276,16 +220,6 @@ func (l *link) reportFault() {
 func blamesServer(cause error) bool {
 	_, ok := errors.AsType[*ProtocolError](cause)
 	return ok
-}
-
-// claimDisconnect reports whether a DISCONNECT may still be sent, and makes it the
-// last packet.
-func (c *Conn) claimDisconnect(l *link) bool {
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	said := l.closing
-	l.closing = true
-	return !said
 }
 
 // skim is the reader's end of a link: behind the DISCONNECT that says what the

@@ -43,7 +43,7 @@ func (d *lateness) late(since, now time.Time, limit time.Duration) bool {
 
 // note begins with what is in the buffer now.
 func (d *lateness) note(now time.Time) {
-	_, swaps := d.l.conn.out.swapsTo(d.l)
+	_, swaps := d.l.swapsTo()
 	*d = lateness{l: d.l, noted: now, swaps: swaps}
 	d.look(now)
 	d.there, d.moved = time.Time{}, now // the line has yet to show whether it moves
@@ -54,7 +54,7 @@ func (d *lateness) note(now time.Time) {
 
 // look sees how far the packet is, and whether what stands before it moves.
 func (d *lateness) look(now time.Time) {
-	swap, _ := d.l.conn.out.swapsTo(d.l)
+	swap, _ := d.l.swapsTo()
 	var taken uint64
 	known := false
 	if d.l.queue != nil {
@@ -75,20 +75,5 @@ func (d *lateness) look(now time.Time) {
 	}
 	if !known || taken >= d.end {
 		d.done, d.there = true, now
-	}
-}
-
-// swapsTo returns how often the writer of l has swapped buffers, and which of its
-// swaps comes when all that is there now is written.
-func (o *outbound) swapsTo(l *link) (now, then uint64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch n := uint64(len(l.more)); {
-	case !l.out.empty():
-		return l.swaps, l.swaps + n + 2
-	case l.idle:
-		return l.swaps, l.swaps
-	default:
-		return l.swaps, l.swaps + n + 1
 	}
 }

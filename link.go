@@ -19,34 +19,14 @@ import (
 type link struct {
 	// Immutable.
 	conn    *Conn
-	no      uint32
 	nc      net.Conn
 	server  string
 	address string // of the server's host, empty when that was not looked up
-	version Version
-	agreed  agreed
 	connack codec.Connack
 	began   time.Time
 	framer  *codec.Framer // the reader's, with what came behind the CONNACK
-	wake    chan struct{} // wakes an idle writer
 
-	// Guarded by outbound.mu.
-	sendQueue
-	idle       bool        // the writer waits for wake
-	swaps      uint64      // how often the writer took a buffer, or found none
-	inWrite    *outbuf     // what the writer is writing
-	closing    bool        // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
-	closeBy    time.Time   // with closing: when the socket is closed, whatever the server does
-	closeTimer *time.Timer // and what does so
-	writing0   uint64      // acceptance number of the first QoS 0 message being written
-	probe      bool        // one packet at a time, to find the one that kills links
-	quiet      bool        // no packet yet: would the link die without?
-	suspects   uint64      // acceptance number of the newest publish that may be the one
-	window     int         // the limit of the window when nothing is suspected
-	lastSent   time.Time   // when the last publish was sent; while it probes
-	newestCtl  *control    // the newest SUBSCRIBE or UNSUBSCRIBE, until it is answered
-	proceed    *time.Timer // looks after an answer that is late; nil when none was
-	unanswered suspect     // set when the link is down
+	sender
 
 	received atomic.Int64 // time of the last byte, as nanoseconds since began
 	sent     atomic.Int64 // time of the last write that went through
@@ -66,8 +46,7 @@ type link struct {
 	disconnectDone chan struct{} // closed by the writer: it has written the DISCONNECT, or cannot
 
 	end   sync.Once
-	cause error         // why the link ended; set before dead is closed
-	dead  chan struct{} // closed by kill
+	cause error // why the link ended; set before dead is closed
 
 	reads, writes                 socketCalls
 	foreign                       bool          // the socket is of a dialer of the application: its calls may never return
@@ -98,7 +77,9 @@ type batchWriter interface {
 	WriteBatch([][]byte) error
 }
 
-func (l *link) makeChannels() {
+// prepare ties the link to its sender, which out guards.
+func (l *link) prepare(out *outbound) {
+	l.sender.mu, l.sender.kill = &out.mu, l.kill
 	l.wake = make(chan struct{}, 1)
 	for _, c := range []*chan struct{}{&l.left, &l.leave, &l.endAsked, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
 		*c = make(chan struct{})
@@ -166,31 +147,6 @@ func (l *link) kill(cause error) {
 // long a call of the socket when that was closed.
 const killTime = 250 * time.Millisecond
 
-// killed reports whether the link has ended.
-func (l *link) killed() bool {
-	select {
-	case <-l.dead:
-		return true
-	default:
-		return false
-	}
-}
-
-// signal wakes the writer when it is idle. outbound.mu is held.
-func (l *link) signal() {
-	if l.idle {
-		l.idle = false
-		l.notify()
-	}
-}
-
-func (l *link) notify() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
 // keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
@@ -206,7 +162,7 @@ func (l *link) keepalive() {
 		action, delay := p.look(f)
 		switch action {
 		case pulseDead:
-			if l.conn.out.disconnecting(l) {
+			if l.disconnecting() {
 				<-l.dead // closeTimer's
 				return
 			}
@@ -249,7 +205,7 @@ func (l *link) ping() {
 		l.kill(noRoom(codec.PINGREQ, pingSize, limit))
 		return
 	}
-	if o.append(l, codec.AppendPingreq) {
+	if o.append(&l.sender, codec.AppendPingreq) {
 		l.out.ping = len(l.out.buf)
 	}
 }
@@ -287,7 +243,7 @@ func (l *link) newWatch() *watchdog {
 // look checks what may be late and returns when to look again.
 func (w *watchdog) look(now time.Time) time.Duration {
 	c := w.l.conn
-	if c.out.disconnecting(w.l) {
+	if w.l.disconnecting() {
 		return w.interval // closeTimer ends the link
 	}
 	if old, owed, ok := c.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= c.cfg.ackOverdue {

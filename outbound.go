@@ -32,7 +32,7 @@ type outbound struct {
 	numbered recordList
 	waiters  recordList // not accepted yet, first come first served
 	ending   recordList // acknowledged, while the writer still reads their payload
-	link     *link      // live: its session state is settled; nil while offline
+	link     *sender    // live: its session state is settled; nil while offline
 	closed   error      // why publishes are refused; nil while they are not
 	final    bool       // nothing can come any more: the goroutine may end
 	gaveUp   bool       // the end of the Conn failed messages that were accepted
@@ -475,7 +475,7 @@ func (o *outbound) nudge() {
 // append adds a packet that the protocol owes (ack, ping, control) to the
 // buffer of l, or reports that it cannot: l is not the current link any more, or
 // its DISCONNECT is in the buffer [MQTT-3.14.4-1]. The caller holds the lock.
-func (o *outbound) append(l *link, add func([]byte) []byte) bool {
+func (o *outbound) append(l *sender, add func([]byte) []byte) bool {
 	if o.link != l || l.closing {
 		return false
 	}

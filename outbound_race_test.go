@@ -14,7 +14,7 @@ import (
 func fakeWriter(o *outbound, l *link) {
 	spare := new(outbuf)
 	for !l.killed() {
-		b := o.swap(l, spare)
+		b := o.swap(&l.sender, spare)
 		if b == nil {
 			select {
 			case <-l.wake:
@@ -38,8 +38,8 @@ func fakeWriter(o *outbound, l *link) {
 			}
 		}
 		// An acknowledgement may come before Write has returned.
-		o.acks(l, acks)
-		o.wrote(l, b, nil)
+		o.acks(&l.sender, acks)
+		o.wrote(&l.sender, b, nil)
 		b.reset()
 		spare = b
 	}
@@ -68,7 +68,7 @@ func TestOutboundConcurrently(t *testing.T) {
 			}
 			l.kill(errors.New("cut"))
 			writer.Wait()
-			o.down(l, errors.New("cut"))
+			o.down(&l.sender, errors.New("cut"))
 			if last {
 				return
 			}
@@ -145,19 +145,19 @@ func FuzzAcks(f *testing.F) {
 			typ := codec.Type(script[0] & 15)
 			switch typ {
 			case codec.PUBACK, codec.PUBREC, codec.PUBCOMP, codec.SUBACK, codec.UNSUBACK:
-				o.acks(l, []ackFact{{typ: typ, id: uint16(script[1]&15) + 1, code: codec.ReasonCode(script[2])}})
+				o.acks(&l.sender, []ackFact{{typ: typ, id: uint16(script[1]&15) + 1, code: codec.ReasonCode(script[2])}})
 				turnAll(o)
 			default:
-				o.down(l, errors.New("cut"))
+				o.down(&l.sender, errors.New("cut"))
 				l = newFakeLink(o, no, v, 1+int(script[1]&7))
-				o.up(l, script[2]&1 == 0, 0, func() {})
+				o.up(&l.sender, script[2]&1 == 0, 0, func() {})
 				no++
 			}
 			if w := &o.win; w.quota < 0 || w.quota > w.limit || w.ids.n > int(w.maxID) {
 				t.Fatalf("quota %d of %d, %d identifiers", w.quota, w.limit, w.ids.n)
 			}
 		}
-		o.down(l, errors.New("cut"))
+		o.down(&l.sender, errors.New("cut"))
 		o.shutdown(ErrClosed)
 		turnAll(o)
 		for i, f := range futures {

@@ -20,7 +20,7 @@ func publish(o *outbound, qos QoS, payload string) *Future {
 // upLink brings a fake link up with a session that goes on.
 func upLink(o *outbound, no uint32, v Version, quota int) *link {
 	l := newFakeLink(o, no, v, quota)
-	o.up(l, true, 0, func() {})
+	o.up(&l.sender, true, 0, func() {})
 	return l
 }
 
@@ -121,7 +121,7 @@ func TestB11_WaitForRoom(t *testing.T) {
 			t.Errorf("a publish whose context ended: %v", err)
 		}
 		id := writeAll(o, l)[0].id
-		o.acks(l, []ackFact{{typ: codec.PUBACK, id: id}})
+		o.acks(&l.sender, []ackFact{{typ: codec.PUBACK, id: id}})
 		f := <-waits
 		synctest.Wait()
 		if got := payloads(writeAll(o, l)); !slices.Equal(got, []string{"second"}) {
@@ -130,7 +130,7 @@ func TestB11_WaitForRoom(t *testing.T) {
 		if f.Stage() != StageSent {
 			t.Errorf("stage %v", f.Stage())
 		}
-		o.down(l, errors.New("end"))
+		o.down(&l.sender, errors.New("end"))
 		o.shutdown(ErrClosed)
 		<-o.ended
 	})
@@ -150,8 +150,8 @@ func TestWaitersAreAcceptedOffline(t *testing.T) {
 		t.Fatal(err, "did not wait")
 	}
 	l.probe = true
-	o.down(l, errors.New("cut"))
-	if v := o.weigh(l, true, 1); !v.aside {
+	o.down(&l.sender, errors.New("cut"))
+	if v := o.weigh(&l.sender, true, 1); !v.aside {
 		t.Fatal("nothing was set aside")
 	}
 	turnAll(o)
@@ -190,7 +190,7 @@ func TestB11_WhatWasSentIsNotTakenBack(t *testing.T) {
 	l := upLink(o, 1, V311, 10)
 	sent := o.publish(context.Background(), &Message{Topic: "t", QoS: 1, Properties: nil, Payload: []byte("sent")}, false)
 	writeAll(o, l)
-	o.down(l, errors.New("cut"))
+	o.down(&l.sender, errors.New("cut"))
 	l = newFakeLink(o, 2, V311, 10)
 	l.probe = true
 	o.mu.Lock()
@@ -207,8 +207,8 @@ func TestB11_WhatWasSentIsNotTakenBack(t *testing.T) {
 	if sent.Err() != ErrPending || !errors.Is(first.Err(), ErrDropped) || second.Err() != ErrPending {
 		t.Errorf("sent %v, first %v, second %v", sent.Err(), first.Err(), second.Err())
 	}
-	o.up(l, true, 0, func() {})
-	o.endQuiet(l)
+	o.up(&l.sender, true, 0, func() {})
+	o.endQuiet(&l.sender)
 	if got := writeAll(o, l); got[0].payload != "sent" || got[0].dup {
 		t.Errorf("wrote %v", got)
 	}
@@ -226,9 +226,9 @@ func TestB11_Expiry(t *testing.T) {
 		sent, queued := msg("sent"), msg("queued")
 		writeAll(o, l)
 		time.Sleep(6 * time.Second)
-		o.down(l, errors.New("cut"))
+		o.down(&l.sender, errors.New("cut"))
 		l = newFakeLink(o, 2, V5, 10)
-		o.up(l, false, 0, func() {})
+		o.up(&l.sender, false, 0, func() {})
 		turnAll(o)
 		if !errors.Is(queued.Err(), ErrExpired) {
 			t.Errorf("queued: %v, want ErrExpired", queued.Err())
@@ -250,7 +250,7 @@ func TestB03_MayHaveArrived(t *testing.T) {
 	sent := writeAll(o, l)
 	ackOne(o, l, codec.PUBACK, sent[0].id, codec.NotAuthorized)
 	unsent := publish(o, 0, "unsent")
-	o.down(l, errors.New("cut"))
+	o.down(&l.sender, errors.New("cut"))
 	l = upLink(o, 2, V5, 10)
 	sent = writeAll(o, l)
 	ackOne(o, l, codec.PUBACK, sent[0].id, codec.NotAuthorized)
@@ -289,7 +289,7 @@ func TestFlushWaitsForWhatIsInHand(t *testing.T) {
 	if closed() {
 		t.Fatal("Flush did not wait for the writer")
 	}
-	o.wrote(l, b, nil)
+	o.wrote(&l.sender, b, nil)
 	if closed() {
 		t.Fatal("Flush did not wait for the goroutine")
 	}
@@ -315,11 +315,11 @@ func TestFlushWaitsForWhatIsInHand(t *testing.T) {
 func TestB37_FloodOfReplies(t *testing.T) {
 	for name, cause := range map[string]func(o *outbound, l *link){
 		"PUBREC unknown": func(o *outbound, l *link) {
-			o.acks(l, slices.Repeat([]ackFact{{typ: codec.PUBREC, id: 777}}, 100))
+			o.acks(&l.sender, slices.Repeat([]ackFact{{typ: codec.PUBREC, id: 777}}, 100))
 			turnAll(o)
 		},
 		"PUBREC repeated": func(o *outbound, l *link) {
-			o.acks(l, slices.Repeat([]ackFact{{typ: codec.PUBREC, id: 1}}, 100))
+			o.acks(&l.sender, slices.Repeat([]ackFact{{typ: codec.PUBREC, id: 1}}, 100))
 			turnAll(o)
 		},
 		"PUBLISH": func(o *outbound, l *link) {
@@ -354,7 +354,7 @@ func TestB37_FloodOfReplies(t *testing.T) {
 		if n := len(l.out.buf); n > floodLimit+1000 {
 			t.Errorf("%s: %d bytes in the buffer", name, n)
 		}
-		o.wrote(l, b, nil)
+		o.wrote(&l.sender, b, nil)
 	}
 }
 
@@ -440,7 +440,7 @@ func TestB09_PureMix(t *testing.T) {
 				delete(open, a.id)
 			}
 		}
-		o.acks(l, acks[:n])
+		o.acks(&l.sender, acks[:n])
 		acks = acks[n:]
 		turnAll(o)
 	}

@@ -42,7 +42,7 @@ func (o *outbound) awaitsTurnLocked() bool {
 // lateInLocked returns how long l, which probes, still waits for the answer to its
 // newest SUBSCRIBE or UNSUBSCRIBE, and to a publish when publishes is set: 0 or less
 // when there is none to wait for.
-func (o *outbound) lateInLocked(l *link, publishes bool) (late time.Duration) {
+func (o *outbound) lateInLocked(l *sender, publishes bool) (late time.Duration) {
 	if l.newestCtl != nil {
 		late = probeWait - time.Since(l.newestCtl.sent)
 	}
@@ -55,7 +55,7 @@ func (o *outbound) lateInLocked(l *link, publishes bool) (late time.Duration) {
 // holdPublishesLocked decides whether publishes have to wait on l, which probes, and
 // looks again when the answer that they wait for is late. They do not wait for a
 // SUBSCRIBE that needs a packet identifier of theirs.
-func (o *outbound) holdPublishesLocked(l *link) {
+func (o *outbound) holdPublishesLocked(l *sender) {
 	waits := len(o.ctlWait) > 0 && o.win.freeID()
 	late := o.lateInLocked(l, waits)
 	o.win.hold = l.quiet || waits || late > 0
@@ -70,7 +70,7 @@ func (o *outbound) holdPublishesLocked(l *link) {
 }
 
 // proceed sends what waited for an answer that is late.
-func (o *outbound) proceed(l *link) {
+func (o *outbound) proceed(l *sender) {
 	o.mu.Lock()
 	defer o.unlock()
 	if o.link == l {
@@ -79,7 +79,7 @@ func (o *outbound) proceed(l *link) {
 }
 
 // endQuiet lets l, which has shown that it lives, send its first packet.
-func (o *outbound) endQuiet(l *link) {
+func (o *outbound) endQuiet(l *sender) {
 	o.mu.Lock()
 	defer o.unlock()
 	if o.link != l || !l.quiet {

@@ -102,12 +102,12 @@ func TestB10_TheLastSuspectIsProbed(t *testing.T) {
 	}
 	l := newFakeLink(o, 1, V5, 10)
 	l.probe = true
-	o.up(l, true, 0, func() {})
+	o.up(&l.sender, true, 0, func() {})
 	publish(o, 1, "new") // no suspect
 	if sent := writeAll(o, l); len(sent) > 0 {
 		t.Fatalf("sent %v in the quiet", payloads(sent))
 	}
-	o.endQuiet(l)
+	o.endQuiet(&l.sender)
 	for _, want := range [][]string{{"0000"}, {"0001"}, {"0002"}, {"new"}} {
 		sent := writeAll(o, l)
 		if got := payloads(sent); !slices.Equal(got, want) {
@@ -115,7 +115,7 @@ func TestB10_TheLastSuspectIsProbed(t *testing.T) {
 		}
 		ackOne(o, l, codec.PUBACK, sent[0].id, 0)
 	}
-	o.down(l, errors.New("end"))
+	o.down(&l.sender, errors.New("end"))
 }
 
 // Flush waits for QoS 0 that stands behind a buffer full of acknowledgements.
@@ -132,7 +132,7 @@ func TestFlushWaitsBehindAcknowledgements(t *testing.T) {
 		default:
 		}
 		b, packets := takeBuffer(o, l)
-		o.wrote(l, b, nil)
+		o.wrote(&l.sender, b, nil)
 		written = slices.Contains(payloads(packets), "behind")
 	}
 	select {

@@ -57,7 +57,7 @@ func (l *link) read() error {
 // unread takes err, which ends reading before the socket has ended. Behind our
 // DISCONNECT the rest is thrown away, whatever it is.
 func (r *reader) unread(err error) error {
-	if r.l.conn.out.disconnecting(r.l) && r.l.reads.enter() {
+	if r.l.disconnecting() && r.l.reads.enter() {
 		_, _ = io.Copy(io.Discard, r.l.socket())
 		r.l.reads.leave()
 	}
@@ -105,7 +105,7 @@ func (r *reader) packets() error {
 // settle hands on the acknowledgements that the batch gathered, either way.
 func (r *reader) settle() {
 	if len(r.acks) > 0 {
-		r.l.conn.out.acks(r.l, r.acks)
+		r.l.conn.out.acks(&r.l.sender, r.acks)
 		clear(r.acks)
 		r.acks = r.acks[:0]
 	}
@@ -126,7 +126,7 @@ func protocolFault(err error) error {
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
 	r.l.hookReceived(f)
-	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.conn.out.disconnecting(r.l)) {
+	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.disconnecting()) {
 		return nil // the server keeps it: our DISCONNECT is on its way
 	}
 	switch f.Type {

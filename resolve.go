@@ -47,7 +47,7 @@ type controlAnswer struct {
 }
 
 // acks hands the acknowledgements of one read to the window's goroutine.
-func (o *outbound) acks(l *link, facts []ackFact) {
+func (o *outbound) acks(l *sender, facts []ackFact) {
 	o.mu.Lock()
 	if o.inboxNo != l.no {
 		o.inbox, o.inboxNo = o.inbox[:0], l.no
@@ -113,7 +113,7 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	}
 	for i := range w.answers {
 		a := &w.answers[i]
-		if err := a.take(no); err != nil && l != nil && !o.disconnecting(l) {
+		if err := a.take(no); err != nil && l != nil && !l.disconnecting() {
 			l.kill(err)
 		}
 	}
@@ -149,7 +149,7 @@ func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswe
 
 // takeLast is take for what l received last before it ended: an acknowledgement
 // counts however soon the link ended behind it. Control exchanges start anew.
-func (o *outbound) takeLast(l *link) {
+func (o *outbound) takeLast(l *sender) {
 	if o.inboxNo == l.no {
 		for i := range o.inbox {
 			f := &o.inbox[i]
@@ -164,12 +164,12 @@ func (o *outbound) takeLast(l *link) {
 	o.inbox = o.inbox[:0]
 }
 
-func (o *outbound) takeAck(l *link, f *ackFact) {
+func (o *outbound) takeAck(l *sender, f *ackFact) {
 	r, v := o.win.ack(l.version, f.typ, f.id, f.code)
 	o.carryOut(l, f, r, v)
 }
 
-func (o *outbound) takeAnswer(l *link, f *ackFact, answers []controlAnswer) []controlAnswer {
+func (o *outbound) takeAnswer(l *sender, f *ackFact, answers []controlAnswer) []controlAnswer {
 	r := o.win.ids.get(f.id)
 	switch {
 	case r != nil && r.state == recControl && r.misanswered:
@@ -194,7 +194,7 @@ func (o *outbound) takeAnswer(l *link, f *ackFact, answers []controlAnswer) []co
 }
 
 // carryOut does what the window decided about f.
-func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
+func (o *outbound) carryOut(l *sender, f *ackFact, r *record, v verdict) {
 	switch v {
 	case ackIgnored:
 		o.stats.ignoredAcks++
@@ -232,7 +232,7 @@ func (o *outbound) carryOut(l *link, f *ackFact, r *record, v verdict) {
 }
 
 // concluded resolves r by the acknowledgement that ended its exchange.
-func (o *outbound) concluded(l *link, f *ackFact, r *record) {
+func (o *outbound) concluded(l *sender, f *ackFact, r *record) {
 	switch {
 	case f.typ == codec.PUBCOMP && f.code == codec.PacketIdentifierNotFound && r.resent:
 		// The server had finished before the link was cut.
@@ -294,7 +294,7 @@ const floodLimit = 1 << 20
 
 // owe appends acknowledgements to the buffer of l, or reports that l takes no
 // more. It ends l when the peer causes too many and reads none.
-func (o *outbound) owe(l *link, packets []byte) bool {
+func (o *outbound) owe(l *sender, packets []byte) bool {
 	if o.link != l || l.closing {
 		return false
 	}
@@ -326,7 +326,7 @@ func (o *outbound) pay(no uint32, packets []byte) bool {
 
 // wrote tells that the writer of l has written b (err nil) or failed to. It
 // resolves the QoS 0 Futures of b; first, so that Flush waits for them.
-func (o *outbound) wrote(l *link, b *outbuf, err error) {
+func (o *outbound) wrote(l *sender, b *outbuf, err error) {
 	var fail error
 	if err != nil && b.n0 > 0 {
 		fail = &PublishError{MayHaveArrived: true, Err: linkLost(err)}
@@ -353,7 +353,7 @@ func (o *outbound) release(b *outbuf) {
 
 // swap gives the writer of l the buffer to write next, taking spare in its
 // place, or nil when there is nothing to write; the writer is then idle.
-func (o *outbound) swap(l *link, spare *outbuf) *outbuf {
+func (o *outbound) swap(l *sender, spare *outbuf) *outbuf {
 	o.mu.Lock()
 	defer o.unlock()
 	o.tick = time.Now()

@@ -23,7 +23,7 @@ const (
 // up makes l the current link: subscribe appends the SUBSCRIBE and UNSUBSCRIBE
 // packets that are due, then comes what is to be sent again, then the queue.
 // Before that the window is told whether the server still has the session.
-func (o *outbound) up(l *link, sessionPresent bool, randomID uint16, subscribe func()) {
+func (o *outbound) up(l *sender, sessionPresent bool, randomID uint16, subscribe func()) {
 	o.mu.Lock()
 	defer o.unlock()
 	if !sessionPresent {
@@ -97,7 +97,7 @@ func (o *outbound) publishAnew(r *record) bool {
 
 // down ends l as the current link. Nothing is appended to its buffer from here
 // on; QoS 0 messages still in it fail.
-func (o *outbound) down(l *link, cause error) {
+func (o *outbound) down(l *sender, cause error) {
 	o.mu.Lock()
 	defer o.unlock()
 	if o.link != l {

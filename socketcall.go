@@ -113,7 +113,9 @@ func (l *link) awaitGoroutines(ended <-chan struct{}) {
 	left := 0
 	if l.writes.abandon() {
 		left++
-		l.conn.out.writeLeft(l)
+		if b := l.takeInWrite(); b != nil {
+			l.conn.out.wrote(&l.sender, b, l.cause)
+		}
 	} else {
 		<-l.writerEnd
 	}
@@ -136,18 +138,6 @@ func closed(c <-chan struct{}) bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// writeLeft takes over the buffer that the writer of l is writing a copy of and
-// will not come back with.
-func (o *outbound) writeLeft(l *link) {
-	o.mu.Lock()
-	b := l.inWrite
-	l.inWrite = nil
-	o.mu.Unlock()
-	if b != nil {
-		o.wrote(l, b, l.cause)
 	}
 }
 

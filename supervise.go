@@ -356,7 +356,7 @@ func (s *supervisor) run(l *link) error {
 	}
 	if probe {
 		// Not by later, which Close stops: what is pending has to go out before it.
-		quiet := time.AfterFunc(flapTime, func() { c.out.endQuiet(l) })
+		quiet := time.AfterFunc(flapTime, func() { c.out.endQuiet(&l.sender) })
 		defer quiet.Stop()
 	}
 	select {
@@ -399,7 +399,7 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 	var settled []*Subscription
 	var lost []lostRoute
 	t.mu.Lock()
-	c.out.up(l, l.agreed.sessionPresent, random, func() {
+	c.out.up(&l.sender, l.agreed.sessionPresent, random, func() {
 		settled, lost = t.up(&l.agreed, c.cfg.always, l.probe, c.out.sendControl)
 	})
 	grace := t.beginBacklog(l.no, l.agreed.sessionPresent)
@@ -454,7 +454,7 @@ func (c *Conn) linkDown(l *link, cause error) {
 	if errors.Is(cause, errLocalClose) {
 		told = ErrClosed
 	}
-	c.out.down(l, told)
+	c.out.down(&l.sender, told)
 	c.routes.down()
 	c.setState(StateWaiting)
 	c.emit(Disconnected{Err: told, Up: time.Since(l.began)})

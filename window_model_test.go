@@ -372,7 +372,7 @@ func (m *outModel) done(err error) {
 	}
 	b := m.writing
 	m.writing, m.reading = nil, nil
-	m.o.wrote(m.l, b, err)
+	m.o.wrote(&m.l.sender, b, err)
 	b.reset()
 }
 
@@ -533,7 +533,7 @@ func (m *outModel) hand(a modelAck) {
 		pub.acked = !a.fact.code.IsError() || a.fact.typ == codec.PUBCOMP
 		pub.nacked = !pub.acked
 	}
-	m.o.acks(m.l, []ackFact{a.fact})
+	m.o.acks(&m.l.sender, []ackFact{a.fact})
 }
 
 // wrongAck hands over an acknowledgement that answers nothing, or not this.
@@ -580,7 +580,7 @@ func (m *outModel) wrongAck() {
 		return
 	}
 	m.logf("wrong ack %v %d", f.typ, f.id)
-	m.o.acks(m.l, []ackFact{f})
+	m.o.acks(&m.l.sender, []ackFact{f})
 	m.turn()
 }
 
@@ -718,13 +718,13 @@ func (m *outModel) up(present bool) {
 	clear(m.strangers)
 	m.last12, m.lastRec, m.asleep = -1, 0, false
 	m.logf("up %d present %v limit %d probe %v", m.no, present, m.limit, m.l.probe)
-	m.o.up(m.l, present, 0, func() {
+	m.o.up(&m.l.sender, present, 0, func() {
 		for range m.rng.IntN(3) {
 			m.controls++
 			m.o.sendControl(testControl(&m.answered, &m.ctlDropped))
 		}
 	})
-	m.o.endQuiet(m.l)
+	m.o.endQuiet(&m.l.sender)
 }
 
 func (m *outModel) cut() {
@@ -738,13 +738,13 @@ func (m *outModel) cut() {
 	m.logf("cut")
 	m.closedForWrongAcks()
 	l := m.l
-	m.o.down(l, errors.New("cut"))
+	m.o.down(&l.sender, errors.New("cut"))
 	m.l = nil
 	m.pending = m.pending[:0]
 	m.cutControls()
 	if m.rng.IntN(4) == 0 && !m.calm {
 		l.probe = true
-		if v := m.o.weigh(l, true, 1); v.aside {
+		if v := m.o.weigh(&l.sender, true, 1); v.aside {
 			m.logf("set aside %d", v.id)
 		}
 	}

@@ -25,14 +25,14 @@ func (l *link) writer() {
 	var w bulk
 	intact := true // a packet may follow what was written
 	for intact && !l.killed() {
-		b := o.swap(l, spare)
+		b := o.swap(&l.sender, spare)
 		if b == nil {
 			l.awaitWork()
 			continue
 		}
 		if intact = l.send(&w, b); intact {
 			spare = b
-			if by, written := o.disconnectWritten(l); written {
+			if by, written := l.disconnectWritten(); written {
 				l.afterDisconnect(by)
 			}
 		}
@@ -41,7 +41,7 @@ func (l *link) writer() {
 	l.overdue.Stop()
 	if intact && exceededMaximum(l.cause) {
 		// The acknowledgements that are due are how the server gets on next time.
-		if b := o.swap(l, spare); b != nil {
+		if b := o.swap(&l.sender, spare); b != nil {
 			t := time.AfterFunc(killTime, l.closeSocket)
 			intact = l.send(&w, b)
 			t.Stop()
@@ -81,7 +81,7 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 			return false // writeLeft has b
 		}
 	}
-	o.wrote(l, b, err)
+	o.wrote(&l.sender, b, err)
 	if err != nil {
 		l.writeFailed(err)
 		return false
