@@ -240,19 +240,19 @@ type lostRoute struct {
 }
 
 // tellSubscribed carries out what the answers to SUBSCRIBEs came to.
-func (c *Conn) tellSubscribed(settled []*Subscription, lost []lostRoute) {
+func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 	for _, l := range lost {
-		c.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
+		s.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
 		if l.end {
-			c.lose(l.sub, c.routes.refusals(l.sub))
+			s.lose(l.sub, s.routes.refusals(l.sub))
 		}
 	}
-	for _, s := range settled {
-		if err := c.routes.verdict(s); err != nil {
-			c.lose(s, err)
+	for _, sub := range settled {
+		if err := s.routes.verdict(sub); err != nil {
+			s.lose(sub, err)
 			continue
 		}
-		c.routes.markReady(s)
+		s.routes.markReady(sub)
 	}
 }
 

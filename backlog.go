@@ -121,17 +121,17 @@ func (t *routes) held() (n int) {
 func (s *Subscription) isBacklog() bool { return s.holder && len(s.filters) == 0 }
 
 // endBacklog gives up what nobody claimed in the grace that link began.
-func (c *Conn) endBacklog(link uint32) {
-	if c.draining.Load() {
+func (s *session) endBacklog(link uint32) {
+	if s.draining.Load() {
 		return // the server sends it again
 	}
-	s, over := c.routes.takeBacklog(link)
-	if s != nil {
-		rest, _ := s.shut(nil, leaveAcked)
-		c.unclaimed(rest)
+	sub, over := s.routes.takeBacklog(link)
+	if sub != nil {
+		rest, _ := sub.shut(nil, leaveAcked)
+		s.unclaimed(rest)
 	}
-	if over && c.inbox != nil {
-		c.inbox.unpark()
+	if over && s.inbox != nil {
+		s.inbox.unpark()
 	}
 }
 
@@ -141,11 +141,11 @@ const maxTold = 16
 
 // unclaimed counts messages that nobody subscribed to, tells of them by topic,
 // and acknowledges them.
-func (c *Conn) unclaimed(msgs []Message) {
+func (s *session) unclaimed(msgs []Message) {
 	if len(msgs) == 0 {
 		return
 	}
-	total := c.stats.unmatched.Add(uint64(len(msgs)))
+	total := s.stats.unmatched.Add(uint64(len(msgs)))
 	counts := map[string]int{}
 	var topics []string
 	for i := range msgs {
@@ -155,7 +155,7 @@ func (c *Conn) unclaimed(msgs []Message) {
 		}
 	}
 	for _, topic := range topics[:min(len(topics), maxTold)] {
-		c.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
+		s.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
 	}
-	c.finished(msgs...)
+	s.finished(msgs...)
 }

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -94,19 +93,6 @@ func apart[T any](stop <-chan struct{}, name string, f func() (T, error)) (T, er
 	close(left)
 	var none T
 	return none, &CallbackError{Function: name}
-}
-
-// inform is apart for a function without an answer. It waits until the Conn closes.
-func (c *Conn) inform(name string, f func()) {
-	apart(c.ending, name, func() (struct{}, error) { f(); return struct{}{}, nil })
-}
-
-// record logs msg. The record is with the handler when it returns.
-func (c *Conn) record(level slog.Level, msg string, args ...any) {
-	if c.log.Handler() == slog.DiscardHandler {
-		return
-	}
-	c.inform(logHandler, func() { c.log.Log(context.Background(), level, "mqtt: "+msg, args...) })
 }
 
 // callMark shows whether the packet hook, which runs on a goroutine that the Conn waits

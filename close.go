@@ -140,12 +140,8 @@ func (c *Conn) beginClose() bool {
 	c.mu.Lock()
 	first := !c.closing
 	c.closing = true
-	timers := c.timers
-	c.timers = map[*time.Timer]struct{}{}
 	c.mu.Unlock()
-	for t := range timers {
-		t.Stop()
-	}
+	c.timers.stop()
 	if first {
 		close(c.ending)
 		c.setState(StateClosing)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -36,50 +34,28 @@ func (s State) String() string {
 // links that it makes: publishes under way, subscriptions and their channels
 // carry on over reconnects. All methods may be called from any goroutine.
 type Conn struct {
-	cfg    *config
-	out    *outbound
-	ledger *ledger
-	routes *routes
-	events *events
-	log    *slog.Logger
-	seed   maphash.Seed
-	subs   atomic.Uint64   // subscriptions made
-	pumps  sync.WaitGroup  // goroutines that hand messages over, those in user code left out
-	scope  context.Context // the one given to Connect
+	session
+	scope    context.Context          // the one given to Connect
+	declared map[string]*Subscription // by the filters of WithSubscription
+	restored bool                     // the session store knew the session before
 
-	restored bool   // the session store knew the session before
-	inbox    *inbox // nil without one
-
-	declared map[string]*Subscription
-	aborted  context.Context    // ended by Abort: no DISCONNECT
-	abort    context.CancelFunc // and what ends it
-	draining atomic.Bool        // what arrives is the server's to keep
-	passed   map[faultKey]bool  // faulty messages to pass over; the reader's while a link is up, else the supervisor's
-
-	ctx    context.Context // ends when the Conn must not make or keep a link
+	abort  context.CancelFunc // ends aborted
+	ctx    context.Context    // ends when the Conn must not make or keep a link
 	cancel context.CancelCauseFunc
-	done   chan struct{}
-	lift   chan struct{} // closed when nothing may hold the reader back any more
 	hurry  chan struct{} // closed when pending publishes have been waited for long enough
 	nudge  chan struct{} // ends a wait for the next attempt
-	ending chan struct{} // closed when the Conn begins to close
-	hooks  hookMarks
 
-	mu       sync.Mutex // guards the rest; nothing that blocks happens under it
-	state    State
-	link     *link
-	err      error // why it ended
-	closing  bool
-	lifted   bool
-	hurried  bool
-	endBy    time.Time          // by when the last connection is to be closed, as the least patient caller wants it
-	endHalf  context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
-	clientID string
-	changed  chan struct{} // closed and made anew at every change of state
-	stopCtx  func() bool
-	timers   map[*time.Timer]struct{}
-
-	stats connStats
+	mu      sync.Mutex // guards the rest; nothing that blocks happens under it
+	state   State
+	link    *link
+	err     error // why it ended
+	closing bool
+	lifted  bool
+	hurried bool
+	endBy   time.Time          // by when the last connection is to be closed, as the least patient caller wants it
+	endHalf context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
+	changed chan struct{}      // closed and made anew at every change of state
+	stopCtx func() bool
 }
 
 // Connect makes a Conn to the server at url and keeps it until ctx ends or
@@ -133,20 +109,18 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 
 func newConn(ctx context.Context, cfg *config) *Conn {
 	c := &Conn{
-		cfg:      cfg,
+		session: session{
+			reporter: newReporter(cfg.logger, cfg.clientID),
+			cfg:      cfg,
+			seed:     maphash.MakeSeed(),
+			lift:     make(chan struct{}),
+			done:     make(chan struct{}),
+		},
 		scope:    ctx,
 		declared: map[string]*Subscription{},
-		log:      cfg.logger,
-		seed:     maphash.MakeSeed(),
-		events:   newEvents(),
-		done:     make(chan struct{}),
-		lift:     make(chan struct{}),
 		hurry:    make(chan struct{}),
 		nudge:    make(chan struct{}, 1),
-		ending:   make(chan struct{}),
 		changed:  make(chan struct{}),
-		clientID: cfg.clientID,
-		timers:   map[*time.Timer]struct{}{},
 		stopCtx:  func() bool { return true },
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -167,15 +141,6 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		c.routes.openCatchAll(*cfg.catchAll)
 	}
 	return c
-}
-
-// emit hands an event to the listeners.
-func (c *Conn) emit(ev Event) { c.events.emit(ev) }
-
-// info logs msg with the client identifier and the number of the link, the last
-// one when none is up.
-func (c *Conn) info(msg string, args ...any) {
-	c.record(slog.LevelInfo, msg, append([]any{"client", c.ClientID(), "link", c.events.linkNo()}, args...)...)
 }
 
 // Events returns the channel of events, the same on every call. Nothing waits
@@ -208,11 +173,7 @@ func (c *Conn) State() State {
 
 // ClientID returns the client identifier in use: given, generated, or assigned
 // by the server.
-func (c *Conn) ClientID() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.clientID
-}
+func (c *Conn) ClientID() string { return *c.clientID.Load() }
 
 // Version returns the protocol version of the current link, 0 without one.
 func (c *Conn) Version() Version {
@@ -338,49 +299,3 @@ func (e *scopeError) Unwrap() error { return e.cause }
 
 // Is makes it an ErrClosed too.
 func (e *scopeError) Is(target error) bool { return target == ErrClosed }
-
-// finished notes that the application is done with messages.
-func (c *Conn) finished(msgs ...Message) {
-	if c.ledger.doneAll(msgs) {
-		c.ledger.settle()
-	}
-}
-
-// unmatched counts a message without a subscription.
-func (c *Conn) unmatched(topic string) {
-	n := c.stats.unmatched.Add(1)
-	c.emit(MessageUnmatched{Topic: topic, Count: 1, Total: n})
-}
-
-// tooLarge counts a message above our limit on 3.x.
-func (c *Conn) tooLarge(topic string, size int) {
-	n := c.stats.oversize.Add(1)
-	c.emit(MessageDropped{Topic: topic, Size: size, Total: n, Err: &PacketTooLargeError{Size: size, Max: c.cfg.inboundLimit}})
-}
-
-// evict ends a subscription that does not take its messages.
-func (c *Conn) evict(s *Subscription) {
-	c.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Evicted: true})
-	c.lose(s, ErrSlowConsumer)
-}
-
-// later runs f after d, unless the Conn ends before.
-func (c *Conn) later(d time.Duration, f func()) *time.Timer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		return time.NewTimer(0)
-	}
-	var t *time.Timer
-	t = time.AfterFunc(d, func() {
-		c.mu.Lock()
-		_, live := c.timers[t]
-		delete(c.timers, t)
-		c.mu.Unlock()
-		if live {
-			f()
-		}
-	})
-	c.timers[t] = struct{}{}
-	return t
-}

@@ -15,9 +15,9 @@ type PacketInfo struct {
 }
 
 // hookHandshake shows the hook a packet that begins or ends a link.
-func (c *Conn) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
-	if hook := c.cfg.hook; hook != nil {
-		c.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
+func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
+	if hook := s.cfg.hook; hook != nil {
+		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
 	}
 }
 

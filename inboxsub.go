@@ -169,13 +169,3 @@ func (s *Subscription) crammed() bool {
 	messages, most := s.part()
 	return n > 0 && (n >= messages || bytes >= most) || s.laden()
 }
-
-// hasEnded reports whether the Conn has.
-func (c *Conn) hasEnded() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}

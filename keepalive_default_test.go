@@ -32,7 +32,7 @@ func TestDefaultKeepAliveIsThatOfTheTransport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := &attempt{c: &Conn{cfg: cfg, clientID: "c"}, server: u, version: V311, clean: true}
+			a := &attempt{c: &Conn{session: session{cfg: cfg, reporter: newReporter(cfg.logger, "c")}}, server: u, version: V311, clean: true}
 			packet, err := a.connect()
 			if err != nil {
 				t.Fatal(err)

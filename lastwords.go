@@ -291,19 +291,3 @@ func (c *Conn) unusedBy() time.Time {
 	}
 	return by
 }
-
-// ackedTooLate reports whether the acknowledgement of m, which the application
-// has just given, cannot be sent any more because the Conn is ending.
-func (c *Conn) ackedTooLate(m Message) bool {
-	if c.inbox != nil {
-		return false // the inbox has it, whatever becomes of the link
-	}
-	c.out.mu.Lock()
-	l, ending := c.out.link, c.out.closed != nil
-	said := l != nil && l.closing
-	c.out.mu.Unlock()
-	if !ending {
-		return false
-	}
-	return l == nil || l.killed() || said && c.ledger.unpaid(m.ref>>refShift, m.id)
-}

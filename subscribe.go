@@ -110,45 +110,6 @@ func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 	}
 }
 
-// drop ends s with err because the application wants it no more, and removes it
-// from the server.
-func (c *Conn) drop(s *Subscription, err error) {
-	c.routes.remove(s)
-	c.retire(s, err, leaveAcked)
-}
-
-// lose ends s with err for another reason, and removes it from the server. What is
-// in the inbox for it stays there.
-func (c *Conn) lose(s *Subscription, err error) {
-	c.routes.remove(s)
-	c.retire(s, err, leaveInbox)
-}
-
-// retire ends s, which is out of the routes, and lets go of who waits for it. What
-// the application was given and does not acknowledge within a grace is
-// acknowledged for it, since it would hold up everything behind it; but not at the
-// end of the Conn, nor with an inbox, where it holds up nothing. It reports whether s
-// had not ended before.
-func (c *Conn) retire(s *Subscription, err error, leave leaving) bool {
-	if !s.end(err, leave) {
-		return false
-	}
-	c.routes.markReady(s)
-	if n := s.dropped.Load(); s.holder && n > 0 && leave != leaveServer {
-		c.emit(MessageDropped{Topic: s.name(), Err: err, Total: n}) // nobody else can tell
-	}
-	if leave == leaveServer || c.inbox != nil || !c.ledger.owes(s) {
-		return true
-	}
-	c.later(c.cfg.ackGrace, func() {
-		if n := c.ledger.abandon(s); n > 0 {
-			c.emit(MessageDropped{Topic: s.name(), Err: ErrStale, Total: uint64(n)})
-			c.ledger.settle()
-		}
-	})
-	return true
-}
-
 // verdict returns why s as a whole failed, nil when it did not. A filter that
 // the application took from it meanwhile is missing, not refused.
 func (t *routes) verdict(s *Subscription) error {

@@ -382,10 +382,9 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 		c.mu.Unlock()
 		return false
 	}
-	if id := l.agreed.assignedID; id != "" && c.clientID == "" {
-		c.clientID = id
+	if id := l.agreed.assignedID; id != "" && c.ClientID() == "" {
+		c.clientID.Store(&id)
 	}
-	id := c.clientID
 	c.link = l
 	c.mu.Unlock()
 
@@ -408,7 +407,7 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 		c.later(c.cfg.backlogGrace, func() { c.endBacklog(l.no) })
 	}
 	c.setState(StateConnected)
-	c.emit(connectedEvent(l, id))
+	c.emit(connectedEvent(l, c.ClientID()))
 	c.info("connected", "server", l.server, "version", l.version.String(), "session", l.agreed.sessionPresent)
 	if foreign {
 		c.emit(SessionResumed{})
