@@ -28,7 +28,7 @@ func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 		}
 	}
 	if t.routes > 1 {
-		r.l.conn.stats.suspected.Add(1)
+		r.l.session.stats.suspected.Add(1)
 	}
 }
 
@@ -55,7 +55,7 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 			r.pick(tg, p)
 		}
 	}
-	if found && p.SubIDs > 1 && r.l.conn.routes.stranger(p) {
+	if found && p.SubIDs > 1 && r.l.session.routes.stranger(p) {
 		for i := range t.targets {
 			if tg := &t.targets[i]; tg.single && !slices.Contains(r.chosen, tg.sub) {
 				r.pick(tg, p)
@@ -117,7 +117,7 @@ func (r *reader) pick(tg *target, p *codec.PublishView) {
 // spare chooses the catch-all subscription or the backlog, for what matches no
 // filter.
 func (r *reader) spare(t *topicEntry, p *codec.PublishView) {
-	s := r.l.conn.routes.spare(t.topic, QoS(p.QoS))
+	s := r.l.session.routes.spare(t.topic, QoS(p.QoS))
 	if s == nil {
 		return
 	}

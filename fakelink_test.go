@@ -21,7 +21,7 @@ func (deadConn) Close() error                     { return nil }
 // Maximum of quota.
 func newFakeLink(o *outbound, no uint32, v Version, quota int) *link {
 	l := &link{
-		conn: &Conn{session: session{out: o}}, nc: deadConn{},
+		session: &session{out: o}, nc: deadConn{},
 		sender: sender{
 			no: no, version: v, agreed: agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
 			sendQueue: sendQueue{out: new(outbuf)},

@@ -63,7 +63,7 @@ func (r *reader) faultyPublish(f *codec.Frame, err error) error {
 		return err
 	}
 	key := faultKey{p.Detail, maphash.String(r.topics.seed, topic)}
-	if !r.l.conn.passed[key] {
+	if !r.l.session.passed[key] {
 		p.Err = &messageFault{key, p.Err}
 		return p
 	}
@@ -76,21 +76,21 @@ func (r *reader) faultyPublish(f *codec.Frame, err error) error {
 
 // passOver drops m, which breaks the protocol by fault, and owes its acknowledgement.
 func (r *reader) passOver(m *Message, hash uint64, fault *ProtocolError) error {
-	c := r.l.conn
-	if c.draining.Load() {
+	s := r.l.session
+	if s.draining.Load() {
 		return nil // the server keeps it
 	}
 	if err := r.flush(); err != nil {
 		return err // acknowledgements are owed in the order of arrival
 	}
 	if m.QoS > 0 {
-		a, _ := c.ledger.arrive(m, hash, r.now, nil)
+		a, _ := s.ledger.arrive(m, hash, r.now, nil)
 		r.owes = true
 		if a != arrivedNew {
 			return r.count(a)
 		}
 	}
-	n := c.stats.faulty.Add(1)
-	c.emit(FaultyMessage{Topic: quoteBytes([]byte(m.Topic)), PacketID: m.id, QoS: m.QoS, Err: fault, Total: n})
+	n := s.stats.faulty.Add(1)
+	s.emit(FaultyMessage{Topic: quoteBytes([]byte(m.Topic)), PacketID: m.id, QoS: m.QoS, Err: fault, Total: n})
 	return nil
 }

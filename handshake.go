@@ -379,7 +379,7 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 // newLink makes the link that the CONNACK grants.
 func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
 	l := &link{
-		conn: a.c, nc: nc, server: a.server.String(), address: a.address(),
+		session: &a.c.session, nc: nc, server: a.server.String(), address: a.address(),
 		framer: f, connack: *ack, began: time.Now(),
 		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &outbuf{}}},
 	}

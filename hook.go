@@ -23,7 +23,7 @@ func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) 
 
 // hookReceived shows the hook a packet before it is handled.
 func (l *link) hookReceived(f *codec.Frame) {
-	cfg := l.conn.cfg
+	cfg := l.session.cfg
 	if cfg.hook == nil {
 		return
 	}
@@ -32,20 +32,20 @@ func (l *link) hookReceived(f *codec.Frame) {
 	if cfg.hookPayload && !f.Oversize {
 		info.Payload = payloadOf(l.version, f.Type, f.Flags, f.Body)
 	}
-	l.conn.hooks.reader.call(cfg.hook, info)
+	l.session.hooks.reader.call(cfg.hook, info)
 }
 
 // hookSent shows the hook the packets of b. A hook that ends the writer's goroutine
 // leaves b unwritten.
 func (l *link) hookSent(b *outbuf) {
-	cfg := l.conn.cfg
+	cfg := l.session.cfg
 	if cfg.hook == nil {
 		return
 	}
 	returned := false
 	defer func() {
 		if !returned {
-			l.conn.out.wrote(&l.sender, b, &CallbackError{Function: packetHook, Exited: true})
+			l.session.out.wrote(&l.sender, b, &CallbackError{Function: packetHook, Exited: true})
 		}
 	}()
 	for at, refs := 0, b.refs; at < len(b.buf); {
@@ -68,7 +68,7 @@ func (l *link) hookSent(b *outbuf) {
 			at -= len(refs[0].payload) // which is not in buf
 			refs = refs[1:]
 		}
-		l.conn.hooks.writer.call(cfg.hook, info)
+		l.session.hooks.writer.call(cfg.hook, info)
 	}
 	returned = true
 }
@@ -77,7 +77,7 @@ func (l *link) hookSent(b *outbuf) {
 // goroutines. A goroutine that returns has killed the link before.
 func (l *link) exited() {
 	name := packetHook
-	if l.conn.cfg.hook == nil {
+	if l.session.cfg.hook == nil {
 		name = dialedConn
 	}
 	l.kill(&CallbackError{Function: name, Exited: true})

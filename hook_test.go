@@ -12,7 +12,7 @@ import (
 func hookedLink(v Version, hook func(PacketInfo), payload bool) *link {
 	o := newTestOutbound(testQueue(100))
 	l := newFakeLink(o, 1, v, 100)
-	l.conn.cfg = &config{hook: hook, hookPayload: payload}
+	l.session.cfg = &config{hook: hook, hookPayload: payload}
 	o.up(&l.sender, true, 0, func() {})
 	return l
 }
@@ -27,7 +27,7 @@ func TestB43_HookPayload(t *testing.T) {
 			l := hookedLink(v, func(p PacketInfo) {
 				got = append(got, fmt.Sprintf("%v %d %s", p.Type, p.PacketID, p.Payload))
 			}, asked)
-			o := l.conn.out
+			o := l.session.out
 			for i, payload := range []string{"small", big, "", copied, big} {
 				publish(o, QoS(1+i%2), payload)
 			}
@@ -63,7 +63,7 @@ func TestAllocsHook(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		n := 0
 		l := hookedLink(V5, func(p PacketInfo) { n += len(p.Payload) }, asked)
-		o := l.conn.out
+		o := l.session.out
 		publish(o, 1, "small")
 		publish(o, 1, strings.Repeat("x", 2*refSize))
 		b, _ := takeBuffer(o, l)

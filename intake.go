@@ -10,9 +10,9 @@ import (
 // intake takes a QoS 1 or 2 message into the durable inbox. Who gets it is decided
 // here, as without an inbox; that they get it waits for the store.
 func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
-	c := r.l.conn
+	s := r.l.session
 	r.choose(t, p)
-	if len(r.chosen) == 0 && (len(t.targets) > 0 || !c.routes.parks(t.topic)) {
+	if len(r.chosen) == 0 && (len(t.targets) > 0 || !s.routes.parks(t.topic)) {
 		return r.pass(t, p)
 	}
 	who := r.claim(t)
@@ -29,7 +29,7 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 		}
 		msgs = []Message{m} // for nobody yet
 	}
-	a, err := c.ledger.stash(msgs, who, r.hash(t, p), r.now)
+	a, err := s.ledger.stash(msgs, who, r.hash(t, p), r.now)
 	if err != nil {
 		return err
 	}
@@ -39,9 +39,9 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 // pass notes a message that nobody gets: its acknowledgement is owed at once.
 func (r *reader) pass(t *topicEntry, p *codec.PublishView) error {
 	m := r.message(t, p)
-	a, _ := r.l.conn.ledger.arrive(&m, r.hash(t, p), r.now, nil)
+	a, _ := r.l.session.ledger.arrive(&m, r.hash(t, p), r.now, nil)
 	if a == arrivedNew && len(t.targets) == 0 {
-		r.l.conn.unmatched(t.topic)
+		r.l.session.unmatched(t.topic)
 	}
 	return r.count(a)
 }
@@ -68,9 +68,9 @@ func (r *reader) hash(t *topicEntry, p *codec.PublishView) uint64 {
 func (r *reader) count(a arrival) error {
 	switch a {
 	case arrivedNew:
-		r.l.conn.stats.received.Add(1)
+		r.l.session.stats.received.Add(1)
 	case arrivedAgain:
-		r.l.conn.stats.duplicates.Add(1)
+		r.l.session.stats.duplicates.Add(1)
 	case arrivedOver:
 		return overReceiveMaximum()
 	}
@@ -124,7 +124,7 @@ func (r *reader) awaitRoom(parked bool) error {
 	if !parked {
 		return nil
 	}
-	return r.awaitRoomOf(r.l.conn.ledger.parking())
+	return r.awaitRoomOf(r.l.session.ledger.parking())
 }
 
 func (r *reader) awaitRoomOf(s *Subscription) error {

@@ -71,10 +71,10 @@ func (l *link) endLater() {
 // endAsAsked ends the link in order, so that the next one can be made.
 func (l *link) endAsAsked() {
 	by := time.Now().Add(lastWords)
-	half, cancel := context.WithDeadline(l.conn.aborted, time.Now().Add(lastWords/2))
+	half, cancel := context.WithDeadline(l.session.aborted, time.Now().Add(lastWords/2))
 	defer cancel()
 	l.stopReader(half)
-	l.conn.ledger.settle()
+	l.session.ledger.settle()
 	l.awaitReleases(half)
 	l.disconnect(&codec.Disconnect{}, by)
 }
@@ -105,7 +105,7 @@ func (l *link) stopReader(ctx context.Context) {
 // some begin them anew on the next connection.
 func (l *link) awaitReleases(ctx context.Context) {
 	select {
-	case <-l.conn.ledger.awaitReleases():
+	case <-l.session.ledger.awaitReleases():
 	case <-l.dead:
 	case <-ctx.Done():
 	}
@@ -200,13 +200,13 @@ func (l *link) reportFault() {
 	if !blamesServer(l.cause) || !l.claimDisconnect() {
 		return
 	}
-	defer context.AfterFunc(l.conn.aborted, l.closeSocket)()
+	defer context.AfterFunc(l.session.aborted, l.closeSocket)()
 	by := time.Now().Add(faultTime)
 	if b := l.faultPacket(); b != nil {
 		l.nc.SetWriteDeadline(by)
 		l.guard(by, func() {
 			if _, err := l.nc.Write(b); err == nil {
-				l.conn.hookHandshake(true, codec.DISCONNECT, len(b), l.no)
+				l.session.hookHandshake(true, codec.DISCONNECT, len(b), l.no)
 			}
 		})
 		l.awaitServer(by, l.readerEnd)
@@ -236,14 +236,14 @@ func (l *link) discardRest() {
 // DISCONNECT with code, reads on until the server has closed, shuts the sending
 // side after half of the time until by, and closes the socket at by, or when ctx
 // ends before. Calls of the socket that never return are left behind.
-func (c *Conn) endUnused(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
+func (s *session) endUnused(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
 	done := make(chan struct{})
 	var err error
 	go func() { // waited for here, but for one that is left behind
 		defer close(done)
-		err = c.writeDisconnect(ctx, nc, v, code, no, by)
+		err = s.writeDisconnect(ctx, nc, v, code, no, by)
 	}()
 	select {
 	case <-done:
@@ -253,12 +253,12 @@ func (c *Conn) endUnused(ctx context.Context, nc net.Conn, v Version, code codec
 	if waitUntil(time.Now().Add(killTime), done) {
 		return err
 	}
-	c.stats.leftBehind.Add(1)
+	s.stats.leftBehind.Add(1)
 	return context.Cause(ctx)
 }
 
 // writeDisconnect is endUnused in a goroutine of its own.
-func (c *Conn) writeDisconnect(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
+func (s *session) writeDisconnect(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	b, err := codec.AppendDisconnect(nil, v, &codec.Disconnect{Code: code})
@@ -270,7 +270,7 @@ func (c *Conn) writeDisconnect(ctx context.Context, nc net.Conn, v Version, code
 	if _, err := nc.Write(b); err != nil {
 		return err
 	}
-	c.hookHandshake(true, codec.DISCONNECT, len(b), no)
+	s.hookHandshake(true, codec.DISCONNECT, len(b), no)
 	endMessages(nc)
 	defer time.AfterFunc(time.Until(by)/2, func() { shutSending(nc) }).Stop()
 	under, _ := bottom(nc)

@@ -18,7 +18,7 @@ import (
 // link.
 type link struct {
 	// Immutable.
-	conn    *Conn
+	session *session
 	nc      net.Conn
 	server  string
 	address string // of the server's host, empty when that was not looked up
@@ -150,7 +150,7 @@ const killTime = 250 * time.Millisecond
 // keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
-	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.conn.cfg.pingTimeout}
+	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.session.cfg.pingTimeout}
 	taking := taking{l: l}
 	watch := l.newWatch()
 	timer := time.NewTimer(time.Hour)
@@ -189,7 +189,7 @@ func (l *link) keepalive() {
 func (l *link) at(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
 
 func (l *link) facts(now time.Time) pulseFacts {
-	f := pulseFacts{now: now, wall: time.Time{}.Add(l.conn.cfg.clock.uptime()), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
+	f := pulseFacts{now: now, wall: time.Time{}.Add(l.session.cfg.clock.uptime()), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
 	if l.pinged.Load() != 0 {
 		f.pingSent = l.at(&l.pinged)
 	}
@@ -198,7 +198,7 @@ func (l *link) facts(now time.Time) pulseFacts {
 
 // ping hands a PINGREQ to the writer.
 func (l *link) ping() {
-	o := l.conn.out
+	o := l.session.out
 	o.mu.Lock()
 	defer o.unlock()
 	if limit := l.agreed.maximumPacket; limit < pingSize {
@@ -218,7 +218,7 @@ const pingSize = 2
 func (l *link) pong() {
 	if sent := l.pinged.Load(); sent != l.ponged {
 		l.ponged = sent
-		l.conn.stats.rtt.Store(l.since() - sent)
+		l.session.stats.rtt.Store(l.since() - sent)
 	}
 }
 
@@ -231,7 +231,7 @@ type watchdog struct {
 }
 
 func (l *link) newWatch() *watchdog {
-	cfg := l.conn.cfg
+	cfg := l.session.cfg
 	w := &watchdog{l: l, lateness: lateness{l: l}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
 	if cfg.ackTimeout > 0 {
 		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
@@ -242,21 +242,21 @@ func (l *link) newWatch() *watchdog {
 
 // look checks what may be late and returns when to look again.
 func (w *watchdog) look(now time.Time) time.Duration {
-	c := w.l.conn
+	s := w.l.session
 	if w.l.disconnecting() {
 		return w.interval // closeTimer ends the link
 	}
-	if old, owed, ok := c.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= c.cfg.ackOverdue {
+	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= s.cfg.ackOverdue {
 		w.told = old.gen
-		c.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
+		s.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
-	if c.cfg.ackTimeout > 0 && !w.l.deaf(now, c.cfg.ackTimeout) {
-		if since, ok := c.out.oldestSent(); ok && w.lateness.late(since, now, c.cfg.ackTimeout) {
-			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + c.cfg.ackTimeout.String()})
+	if s.cfg.ackTimeout > 0 && !w.l.deaf(now, s.cfg.ackTimeout) {
+		if since, ok := s.out.oldestSent(); ok && w.lateness.late(since, now, s.cfg.ackTimeout) {
+			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + s.cfg.ackTimeout.String()})
 		}
 	}
-	if filter, waited := c.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, c.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, c.cfg.subscribeWait) {
-		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + c.cfg.subscribeWait.String()})
+	if filter, waited := s.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, s.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, s.cfg.subscribeWait) {
+		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + s.cfg.subscribeWait.String()})
 	}
 	return w.interval
 }

@@ -28,7 +28,7 @@ type reader struct {
 // writer, the window or a user, but for the one exception of "decided" 10. It
 // ends when the socket does, and returns why.
 func (l *link) read() error {
-	r := &reader{l: l, topics: topicTable{seed: l.conn.seed}}
+	r := &reader{l: l, topics: topicTable{seed: l.session.seed}}
 	for {
 		if err := r.batch(); err != nil {
 			return l.endedBy(r.unread(err))
@@ -105,13 +105,13 @@ func (r *reader) packets() error {
 // settle hands on the acknowledgements that the batch gathered, either way.
 func (r *reader) settle() {
 	if len(r.acks) > 0 {
-		r.l.conn.out.acks(&r.l.sender, r.acks)
+		r.l.session.out.acks(&r.l.sender, r.acks)
 		clear(r.acks)
 		r.acks = r.acks[:0]
 	}
 	if r.owes {
 		r.owes = false
-		r.l.conn.ledger.settle()
+		r.l.session.ledger.settle()
 	}
 }
 
@@ -166,11 +166,11 @@ func (r *reader) publish(f *codec.Frame) error {
 		}
 		t = r.topics.put(p.Topic)
 	}
-	if r.l.conn.draining.Load() {
+	if r.l.session.draining.Load() {
 		return nil // the server keeps it, or sends it again
 	}
-	t.refresh(r.l.conn.routes)
-	if p.QoS > 0 && r.l.conn.inbox != nil {
+	t.refresh(r.l.session.routes)
+	if p.QoS > 0 && r.l.session.inbox != nil {
 		return r.intake(t, &p)
 	}
 	if len(t.targets) == 1 && !p.Retain {
@@ -207,13 +207,13 @@ func quoteBytes(b []byte) string {
 // oversize acknowledges a 3.x message above our limit, or it would come back
 // for ever; it was read past without being kept (CLAUSES.md Part B).
 func (r *reader) oversize(f *codec.Frame) error {
-	c := r.l.conn
+	s := r.l.session
 	topic, id, ok := publishHead(f)
 	qos := QoS(f.Flags >> 1 & 3)
 	if !ok || qos > 2 || qos > 0 && id == 0 {
 		return &ProtocolError{Code: codec.MalformedPacket, Detail: "PUBLISH that ends inside its topic or packet identifier, or has a bad one"}
 	}
-	if c.draining.Load() {
+	if s.draining.Load() {
 		return nil // the server keeps it
 	}
 	if err := r.flush(); err != nil {
@@ -224,10 +224,10 @@ func (r *reader) oversize(f *codec.Frame) error {
 		if f.Flags&8 != 0 {
 			m.ref = flagDup
 		}
-		c.ledger.arrive(&m, 0, r.now, nil)
+		s.ledger.arrive(&m, 0, r.now, nil)
 		r.owes = true
 	}
-	c.tooLarge(topic, f.Size)
+	s.tooLarge(topic, f.Size)
 	return nil
 }
 
@@ -262,7 +262,7 @@ func (r *reader) ack(f *codec.Frame) error {
 			return err
 		}
 		r.settle() // PUBRECs that are due leave first
-		r.l.conn.ledger.released(a.PacketID)
+		r.l.session.ledger.released(a.PacketID)
 		return nil
 	}
 	fact := ackFact{typ: f.Type, id: a.PacketID, code: a.Code}

@@ -98,7 +98,7 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 		return err
 	}
 	if len(t.targets)+len(r.chosen) == 0 {
-		r.l.conn.unmatched(t.topic) // else its subscription has or gets a copy by another filter
+		r.l.session.unmatched(t.topic) // else its subscription has or gets a copy by another filter
 	}
 	m := msgs[0]
 	for i, s := range r.chosen {
@@ -117,20 +117,20 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 // enter records the run, which subs have to finish with, in ledger and counters,
 // and returns what of it is to be delivered: not what came before.
 func (r *reader) enter(subs []*Subscription) ([]Message, error) {
-	c := r.l.conn
+	s := r.l.session
 	msgs := r.run.msgs
 	var err error
 	if r.run.owes {
 		var again int
 		var over bool
-		msgs, again, over = c.ledger.arriveAll(msgs, r.run.hashes, r.now, subs)
+		msgs, again, over = s.ledger.arriveAll(msgs, r.run.hashes, r.now, subs)
 		r.owes = true
-		c.stats.duplicates.Add(uint64(again))
+		s.stats.duplicates.Add(uint64(again))
 		if over {
 			err = overReceiveMaximum()
 		}
 	}
-	c.stats.received.Add(uint64(len(msgs)))
+	s.stats.received.Add(uint64(len(msgs)))
 	return msgs, err
 }
 
@@ -148,9 +148,9 @@ func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 		msgs = msgs[n:]
 		switch {
 		case f == fateGone && some[0].sub.isBacklog():
-			r.l.conn.unclaimed(some)
+			r.l.session.unclaimed(some)
 		case f == fateGone, f == fateHanded && !some[0].sub.opts.manual:
-			if r.l.conn.ledger.doneAll(some) {
+			if r.l.session.ledger.doneAll(some) {
 				r.owes = true // a pause within the batch settled what was due by then
 			}
 		case f == fateOver && err == nil:
@@ -182,58 +182,58 @@ const readSlab = 8 << 10
 // backPressure does what "decided" 10 says when a subscription is above its
 // limit: it is evicted, or the link is not read until it made room, lost its
 // patience, or the link ends. What is held for a Subscribe to come is given up
-// by its grace alone. For an intake the limit is that of what s has in the inbox.
-func (r *reader) backPressure(s *Subscription, intake bool) error {
+// by its grace alone. For an intake the limit is that of what sub has in the inbox.
+func (r *reader) backPressure(sub *Subscription, intake bool) error {
 	l := r.l
-	c := l.conn
-	if s.awaited() {
+	s := l.session
+	if sub.awaited() {
 		return nil // SUBACK may stand behind this message
 	}
-	if s.opts.slow == SlowEvict && !s.holder && (!intake || s.crammed()) {
-		c.evict(s)
+	if sub.opts.slow == SlowEvict && !sub.holder && (!intake || sub.crammed()) {
+		s.evict(sub)
 		return nil
 	}
 	select {
-	case <-c.lift:
+	case <-s.lift:
 		return nil
 	default:
 	}
 	r.settle()
-	c.events.emit(SlowConsumer{Filter: s.name(), Pending: s.Stats().Pending, Dropped: s.dropped.Load(), Started: true, Paused: true})
+	s.events.emit(SlowConsumer{Filter: sub.name(), Pending: sub.Stats().Pending, Dropped: sub.dropped.Load(), Started: true, Paused: true})
 	l.paused.Store(true)
 	defer func() {
 		l.resumed.Store(l.since())
 		l.paused.Store(false)
 	}()
-	timer := time.NewTimer(c.cfg.stuckAfter)
+	timer := time.NewTimer(s.cfg.stuckAfter)
 	defer timer.Stop()
-	_, last := s.roomFor(intake)
+	_, last := sub.roomFor(intake)
 	for {
-		room, moves := s.roomFor(intake)
+		room, moves := sub.roomFor(intake)
 		select {
 		case <-room:
 			l.received.Store(l.since())
 			return nil
 		case <-timer.C:
-		case <-c.lift:
+		case <-s.lift:
 			return nil
 		case <-l.leave:
 			return nil
 		case <-l.dead:
 			return l.cause
 		}
-		room, now := s.roomFor(intake)
+		room, now := sub.roomFor(intake)
 		select {
 		case <-room: // it came at the same time
 			l.received.Store(l.since())
 			return nil
 		default:
 		}
-		if now == last && s.opts.slow != SlowBlock && !s.holder && (!intake || s.stuck()) {
-			c.evict(s)
+		if now == last && sub.opts.slow != SlowBlock && !sub.holder && (!intake || sub.stuck()) {
+			s.evict(sub)
 			return nil
 		}
 		last = moves
-		timer.Reset(c.cfg.stuckAfter)
+		timer.Reset(s.cfg.stuckAfter)
 	}
 }

@@ -114,7 +114,7 @@ func (l *link) awaitGoroutines(ended <-chan struct{}) {
 	if l.writes.abandon() {
 		left++
 		if b := l.takeInWrite(); b != nil {
-			l.conn.out.wrote(&l.sender, b, l.cause)
+			l.session.out.wrote(&l.sender, b, l.cause)
 		}
 	} else {
 		<-l.writerEnd
@@ -128,7 +128,7 @@ func (l *link) awaitGoroutines(ended <-chan struct{}) {
 	if !closed(l.shutDone) {
 		left++
 	}
-	l.conn.stats.leftBehind.Add(uint64(left))
+	l.session.stats.leftBehind.Add(uint64(left))
 }
 
 // closed reports whether c is closed.

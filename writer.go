@@ -20,7 +20,7 @@ const (
 // the publishers and writes until there is nothing left, then waits for wake.
 // It ends with the link, and has the socket closed as its last act.
 func (l *link) writer() {
-	o := l.conn.out
+	o := l.session.out
 	spare := &outbuf{}
 	var w bulk
 	intact := true // a packet may follow what was written
@@ -72,7 +72,7 @@ func (l *link) awaitWork() {
 
 // send writes b, and reports whether another packet may follow.
 func (l *link) send(w *bulk, b *outbuf) bool {
-	o := l.conn.out
+	o := l.session.out
 	l.hookSent(b) // before the answers can come
 	err := net.ErrClosed
 	if l.writes.enter() {
