@@ -25,7 +25,7 @@ func TestExpiriesAreInOrder(t *testing.T) {
 				in = slices.Delete(in, i, i+1)
 				continue
 			}
-			r := &record{expires: time.Duration(1 + rng.IntN(50))}
+			r := &record{exchange: exchange{expires: time.Duration(1 + rng.IntN(50))}}
 			h.add(r)
 			h.add(r)
 			in = append(in, r)

@@ -40,8 +40,7 @@ func (s Stage) String() string {
 //
 // The Futures of QoS 0 messages written together may be one object.
 type Future struct {
-	out *outbound // for Cancel; nil on a Future that was made resolved
-	rec *record   // what it stands for while it can be canceled; guarded by out.mu
+	message canceler // its message; immutable, nil on a Future that was made resolved
 
 	mu     sync.Mutex    // guards the rest
 	done   chan struct{} // made on demand
@@ -52,6 +51,13 @@ type Future struct {
 	code   codec.ReasonCode
 	stage  Stage
 	kept   bool // the session store has it, or had it
+}
+
+// canceler is the message of a Future, as far as Cancel knows it.
+type canceler interface {
+	// cancel takes the message back if it is still f's and still queued, and
+	// reports whether it did.
+	cancel(f *Future) bool
 }
 
 // answer is the rare part of an acknowledgement.
@@ -215,10 +221,7 @@ func (f *Future) PacketID() uint16 {
 // there too. A process that dies before that leaves the message to the next one,
 // as [PublishError.Kept] says when the store does not let go of it.
 func (f *Future) Cancel() bool {
-	if f.out == nil {
-		return false
-	}
-	return f.out.cancel(f)
+	return f.message != nil && f.message.cancel(f)
 }
 
 // advance notes that the message was sent or received.

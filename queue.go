@@ -321,12 +321,11 @@ func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
 	}
 }
 
-// cancel takes the message of f out of the queue, if it is still there and was
-// never sent.
-func (o *outbound) cancel(f *Future) bool {
+// cancel takes the message of f out of the queue, if r is still that message, is
+// still queued and was never sent.
+func (o *outbound) cancel(r *record, f *Future) bool {
 	o.mu.Lock()
 	defer o.unlock()
-	r := f.rec
 	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.numbered || r.wire != 0 {
 		return false
 	}

@@ -19,9 +19,25 @@ const (
 )
 
 // record is one outgoing message from acceptance to resolution, or a control
-// exchange that holds a packet identifier. Records are reused: nothing outside
-// outbound keeps one. All fields are guarded by outbound.mu.
+// exchange that holds a packet identifier. Records are reused: of what is outside
+// outbound only a Future keeps one, which may be another message's by then.
 type record struct {
+	queue recordQueue // set when the record is made; Cancel reads it without a lock
+	exchange
+}
+
+// recordQueue is where records wait. A record knows it by this alone.
+type recordQueue interface {
+	// cancel takes r out if it is still queued for f, and reports whether it did.
+	cancel(r *record, f *Future) bool
+}
+
+// cancel takes the message of f back.
+func (r *record) cancel(f *Future) bool { return r.queue.cancel(r, f) }
+
+// exchange is what a record says of one message; the next use of the record
+// clears it. All fields are guarded by outbound.mu.
+type exchange struct {
 	next, prev *record       // in the queue or in the window's order
 	list       *recordList   // the one it is in, if any
 	ready      chan struct{} // closed when a waiting publisher is accepted
@@ -129,7 +145,7 @@ func (l *recordList) remove(r *record) {
 // newRecord makes the record of g, with a Future and a payload of its own.
 func (o *outbound) newRecord(g *outgoing) *record {
 	r := o.blank()
-	*r = record{
+	r.exchange = exchange{
 		fut: o.newFuture(), topic: g.topic, payload: g.payload, props: g.props,
 		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size, cost: g.cost,
 		seq: o.seq, since: o.tick, appKey: g.key,
@@ -143,7 +159,7 @@ func (o *outbound) newRecord(g *outgoing) *record {
 	if g.expiry > 0 {
 		r.expires = o.uptime() + g.expiry
 	}
-	r.fut.out, r.fut.rec = o, r
+	r.fut.message = r
 	return r
 }
 
@@ -151,7 +167,7 @@ func (o *outbound) newRecord(g *outgoing) *record {
 func (o *outbound) blank() *record {
 	r := o.free
 	if r == nil {
-		return new(record)
+		return &record{queue: o}
 	}
 	o.free = r.next
 	o.nfree--
@@ -161,7 +177,7 @@ func (o *outbound) blank() *record {
 // recycle lets go of r and keeps it for reuse.
 func (o *outbound) recycle(r *record) {
 	o.expiring.remove(r)
-	*r = record{}
+	r.exchange = exchange{}
 	if o.nfree < maxFreeRecords {
 		r.next, o.free = o.free, r
 		o.nfree++

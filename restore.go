@@ -212,11 +212,11 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 	}
 	m.topic = r.topic(m.topic)
 	size := len(m.topic) + len(m.payload) + codec.PropertiesSize(m.props)
-	rec := &record{
+	rec := &record{exchange: exchange{
 		topic: m.topic, props: m.props, qos: m.qos, retain: m.retain,
 		expires: r.expires(&m), appKey: m.key, key: e.Key.Seq, size: size, cost: len(e.Value), keep: true,
 		since: time.Now(), staged: durMessage, saved: durMessage, restored: true,
-	}
+	}}
 	switch n := len(m.payload); {
 	case n == 0:
 	case r.bytes+n > r.budget:
@@ -318,7 +318,7 @@ func (r *restored) giveUp(rec *record, why error) {
 // the packet identifier stays taken all the same, and of what the server owns
 // nothing more than that is needed.
 func (r *restored) orphan(x *storedExchange, key uint64) *record {
-	rec := &record{key: key, qos: x.qos, restored: true}
+	rec := &record{exchange: exchange{key: key, qos: x.qos, restored: true}}
 	r.orphans = append(r.orphans, rec)
 	if x.state == exchangeSent {
 		k := store.Key{Kind: store.Exchange, Seq: key}
@@ -387,6 +387,7 @@ func (o *outbound) restore(r *restored) {
 // adopt takes in one record; the released ones go to their list afterwards.
 func (o *outbound) adopt(rec *record) {
 	w := &o.win
+	rec.queue = o
 	if rec.id != 0 {
 		w.ids.set(rec.id, rec)
 		w.lastID = rec.id // the newest last
@@ -400,7 +401,7 @@ func (o *outbound) adopt(rec *record) {
 	o.accepted++
 	o.bytes += rec.cost
 	rec.fut = o.newFuture()
-	rec.fut.out, rec.fut.rec = o, rec
+	rec.fut.message = rec
 	rec.fut.stage, rec.fut.kept, rec.fut.id = StageStored, true, rec.id
 	if rec.appKey != "" {
 		o.key(rec)

@@ -269,7 +269,7 @@ func (o *outbound) waitingControls() {
 func (o *outbound) putControl(c *control) {
 	l := o.link
 	r := o.blank()
-	*r = record{ctl: c, qos: 1, sentAt: time.Now()}
+	r.exchange = exchange{ctl: c, qos: 1, sentAt: time.Now()}
 	c.sent, l.newestCtl = r.sentAt, c
 	o.win.take(r)
 	l.out.buf = c.encode(l.out.buf, l.version, r.id)
