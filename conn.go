@@ -96,7 +96,7 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 	c.stopCtx = context.AfterFunc(ctx, func() { c.scopeEnded(ctx) })
 	c.mu.Unlock()
 	go c.out.resolve()
-	go c.supervise(first)
+	go newSupervisor(c, first).supervise()
 	if cfg.firstConnect != FirstConnectBackground {
 		if err := <-first; err != nil {
 			<-c.done

@@ -41,7 +41,7 @@ func (s *supervisor) learn(l *link, err error) {
 	switch v := s.c.out.weigh(&l.sender, answer, flapLimit); {
 	case v.aside:
 		s.flaps = flapProbe // the next link probes the rest
-		s.c.setAside(&v, err)
+		s.setAside(&v, err)
 	case v.suspected: // the next link probes too
 	case v.cleared, !answer, time.Since(l.began) > flapTime:
 		s.flaps = 0
@@ -51,9 +51,10 @@ func (s *supervisor) learn(l *link, err error) {
 }
 
 // setAside carries out that the packet of v is not sent any more, and tells of it.
-func (c *Conn) setAside(v *suspicion, err error) {
+func (s *supervisor) setAside(v *suspicion, err error) {
+	c := s.c
 	if v.packet != codec.PUBLISH {
-		c.setFilterAside(v.suspect, err)
+		s.setFilterAside(v.suspect, err)
 		return
 	}
 	c.emit(PublishSetAside{Topic: v.topic, Key: v.key, PacketID: v.id, Err: err})

@@ -14,13 +14,13 @@ import (
 // It waits for them until the Conn has to end, and no longer.
 
 // askPolicy asks the error policy about err. Without an answer the library decides.
-func (c *Conn) askPolicy(err error) Decision {
-	policy := c.cfg.onError
+func (s *supervisor) askPolicy(err error) Decision {
+	policy := s.c.cfg.onError
 	if policy == nil {
 		return DecideDefault
 	}
-	d, e := apart(c.ctx.Done(), errorPolicy, func() (Decision, error) { return policy(err), nil })
-	c.exited(e)
+	d, e := apart(s.c.ctx.Done(), errorPolicy, func() (Decision, error) { return policy(err), nil })
+	s.logExit(e)
 	return d
 }
 
@@ -32,7 +32,8 @@ type backoffAnswer struct {
 
 // askBackoff asks the backoff policy, unless the Conn has to end. Without an answer the
 // default policy counts.
-func (c *Conn) askBackoff(a backoff.Attempt) (time.Duration, bool) {
+func (s *supervisor) askBackoff(a backoff.Attempt) (time.Duration, bool) {
+	c := s.c
 	if c.ctx.Err() != nil {
 		return 0, false
 	}
@@ -41,16 +42,16 @@ func (c *Conn) askBackoff(a backoff.Attempt) (time.Duration, bool) {
 		return r, nil
 	})
 	if err != nil {
-		c.exited(err)
+		s.logExit(err)
 		return backoff.Exponential{}.Delay(a)
 	}
 	return r.delay, r.goOn
 }
 
-// exited logs that a function whose answer was not needed ended its goroutine.
-func (c *Conn) exited(err error) {
+// logExit logs that a function whose answer was not needed ended its goroutine.
+func (s *supervisor) logExit(err error) {
 	if e, ok := errors.AsType[*CallbackError](err); ok && e.Exited {
-		c.record(slog.LevelWarn, "a function ended its goroutine", "client", c.ClientID(), "function", e.Function)
+		s.c.record(slog.LevelWarn, "a function ended its goroutine", "client", s.c.ClientID(), "function", e.Function)
 	}
 }
 
@@ -64,13 +65,13 @@ func ask[T any](ctx context.Context, name string, f func() (T, error)) (T, error
 }
 
 // targets looks up the servers of u.
-func (c *Conn) targets(ctx context.Context, u *transport.URL) ([]*transport.URL, error) {
-	return ask(ctx, srvLookup, func() ([]*transport.URL, error) { return c.cfg.dialer.Targets(ctx, u) })
+func (s *supervisor) targets(ctx context.Context, u *transport.URL) ([]*transport.URL, error) {
+	return ask(ctx, srvLookup, func() ([]*transport.URL, error) { return s.c.cfg.dialer.Targets(ctx, u) })
 }
 
 // addresses looks up the addresses of u.
-func (c *Conn) addresses(ctx context.Context, u *transport.URL) ([]string, error) {
-	return ask(ctx, hostLookup, func() ([]string, error) { return c.cfg.dialer.Addresses(ctx, u) })
+func (s *supervisor) addresses(ctx context.Context, u *transport.URL) ([]string, error) {
+	return ask(ctx, hostLookup, func() ([]string, error) { return s.c.cfg.dialer.Addresses(ctx, u) })
 }
 
 // exited ends the Conn of a supervisor whose goroutine ended, as a method of a net.Conn

@@ -16,7 +16,8 @@ const (
 // rest waits for delay before the next attempt, or until it is asked for, and
 // returns how long the machine slept meanwhile. Sleep counts towards the delay, and a
 // long sleep ends it. It returns an error when the Conn is to end.
-func (c *Conn) rest(delay time.Duration) (slept time.Duration, err error) {
+func (s *supervisor) rest(delay time.Duration) (slept time.Duration, err error) {
+	c := s.c
 	began, up := time.Now(), c.cfg.clock.uptime()
 	timer := time.NewTimer(min(delay, restLook))
 	defer timer.Stop()

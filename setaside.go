@@ -35,15 +35,16 @@ func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
 
 // setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
 // tells of it. No link is up.
-func (c *Conn) setFilterAside(s suspect, cause error) {
-	err := &SetAsideError{Packet: s.packet, Filter: s.filter, Err: cause}
-	c.emit(FilterSetAside{Packet: s.packet, Filter: s.filter, Err: cause})
-	c.record(slog.LevelWarn, "filter set aside", "client", c.ClientID(), "packet", s.packet.String(), "filter", s.filter, "error", cause)
-	if s.packet == codec.UNSUBSCRIBE {
-		c.routes.giveUpUnsubscribe(s.filter, err)
+func (s *supervisor) setFilterAside(p suspect, cause error) {
+	c := s.c
+	err := &SetAsideError{Packet: p.packet, Filter: p.filter, Err: cause}
+	c.emit(FilterSetAside{Packet: p.packet, Filter: p.filter, Err: cause})
+	c.record(slog.LevelWarn, "filter set aside", "client", c.ClientID(), "packet", p.packet.String(), "filter", p.filter, "error", cause)
+	if p.packet == codec.UNSUBSCRIBE {
+		c.routes.giveUpUnsubscribe(p.filter, err)
 		return
 	}
-	settled, lost := c.routes.giveUpSubscribe(s.filter, err)
+	settled, lost := c.routes.giveUpSubscribe(p.filter, err)
 	c.tellSubscribed(settled, lost)
 }
 

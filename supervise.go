@@ -35,12 +35,15 @@ type supervisor struct {
 	ended    bool
 }
 
-// supervise is the Conn's supervising goroutine: it makes one link after the
-// other until the Conn closes or gives up, and is the last but one to end.
-func (c *Conn) supervise(first chan<- error) {
-	s := &supervisor{
+func newSupervisor(c *Conn, first chan<- error) *supervisor {
+	return &supervisor{
 		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, overran: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
 	}
+}
+
+// supervise is the Conn's supervising goroutine: it makes one link after the
+// other until the Conn closes or gives up, and is the last but one to end.
+func (s *supervisor) supervise() {
 	defer s.exited()
 	s.end(s.loop())
 }
@@ -86,7 +89,7 @@ func (s *supervisor) stops(err error) bool {
 	if errors.Is(err, errLocalClose) {
 		return false // Reconnect was asked for
 	}
-	switch s.c.askPolicy(err) {
+	switch s.askPolicy(err) {
 	case DecideRetry:
 		return false
 	case DecideStop:
@@ -124,7 +127,7 @@ func (s *supervisor) wait(cause error) error {
 		return nil
 	}
 	s.failures++
-	delay, goOn := c.askBackoff(backoff.Attempt{N: s.failures, Err: cause, Up: s.lastUp})
+	delay, goOn := s.askBackoff(backoff.Attempt{N: s.failures, Err: cause, Up: s.lastUp})
 	s.lastUp = 0
 	if c.ctx.Err() != nil {
 		return context.Cause(c.ctx) // a policy may have closed the Conn
@@ -135,7 +138,7 @@ func (s *supervisor) wait(cause error) error {
 	c.setState(StateWaiting)
 	c.emit(Retrying{Attempt: s.failures, Delay: delay, Err: cause})
 	c.info("retrying", "attempt", s.failures, "delay", delay, "error", cause)
-	slept, err := c.rest(delay)
+	slept, err := s.rest(delay)
 	if slept >= longSleep {
 		// The network may need a moment to come back too.
 		s.failures = 0
@@ -175,8 +178,8 @@ func (s *supervisor) domain(u *transport.URL) (*link, error) {
 		return s.server(u)
 	}
 	c := s.c
-	ctx, cancel := c.attemptContext()
-	targets, err := c.targets(ctx, u)
+	ctx, cancel := s.attemptContext()
+	targets, err := s.targets(ctx, u)
 	cancel()
 	if err != nil {
 		s.asked++
@@ -197,7 +200,8 @@ func (s *supervisor) domain(u *transport.URL) (*link, error) {
 }
 
 // attemptContext bounds one attempt.
-func (c *Conn) attemptContext() (context.Context, context.CancelFunc) {
+func (s *supervisor) attemptContext() (context.Context, context.CancelFunc) {
+	c := s.c
 	return context.WithTimeoutCause(c.ctx, c.cfg.connectTimeout,
 		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
 }
@@ -207,10 +211,10 @@ func (c *Conn) attemptContext() (context.Context, context.CancelFunc) {
 func (s *supervisor) server(u *transport.URL) (*link, error) {
 	c := s.c
 	s.asked++
-	ctx, cancel := c.attemptContext()
+	ctx, cancel := s.attemptContext()
 	defer cancel()
 	c.setState(StateConnecting)
-	creds, err := c.credentials(ctx)
+	creds, err := s.credentials(ctx)
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
 	}
@@ -228,7 +232,7 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 // domainOfCredentials tries the servers of a domain that the credentials function
 // named, each with an even share of what is left of the attempt.
 func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
-	targets, err := s.c.targets(ctx, u)
+	targets, err := s.targets(ctx, u)
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
@@ -254,7 +258,7 @@ func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, 
 func (s *supervisor) host(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
 	c := s.c
 	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
-	addresses, err := c.addresses(ctx, u)
+	addresses, err := s.addresses(ctx, u)
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
@@ -291,7 +295,7 @@ func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Cr
 			return l, nil
 		}
 		c.info("connect failed", "server", key, "version", v.String(), "error", err)
-		if i == len(versions)-1 || ctx.Err() != nil || !c.refusedVersion(err) {
+		if i == len(versions)-1 || ctx.Err() != nil || !s.refusedVersion(err) {
 			return nil, err
 		}
 	}
@@ -299,12 +303,12 @@ func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Cr
 }
 
 // refusedVersion reports whether err allows trying a lower version.
-func (c *Conn) refusedVersion(err error) bool {
+func (s *supervisor) refusedVersion(err error) bool {
 	if errors.Is(err, ErrUnsupportedVersion) {
 		return true
 	}
 	cut, ok := errors.AsType[*noAnswerError](err)
-	return ok && c.cfg.downgradeOnCut && !cut.speaks5
+	return ok && s.c.cfg.downgradeOnCut && !cut.speaks5
 }
 
 // clean is the Clean Start or Clean Session flag of the next CONNECT.
@@ -321,7 +325,8 @@ func (s *supervisor) clean(v Version) bool {
 }
 
 // credentials returns those of the next attempt.
-func (c *Conn) credentials(ctx context.Context) (Credentials, error) {
+func (s *supervisor) credentials(ctx context.Context) (Credentials, error) {
+	c := s.c
 	if c.cfg.credentials == nil {
 		return c.cfg.fixed, nil
 	}
@@ -345,7 +350,7 @@ func (s *supervisor) run(l *link) error {
 	c.events.setLink(l.no)
 	first := s.links == 1 && !c.restored
 	s.existed = true
-	if !c.linkUp(l, first && l.agreed.sessionPresent) {
+	if !s.linkUp(l, first && l.agreed.sessionPresent) {
 		if c.endsInOrder() {
 			// The server has accepted the connection, and the will with it.
 			_ = c.endUnused(c.aborted, l.nc, l.version, codec.Success, l.no, c.unusedBy())
@@ -367,7 +372,7 @@ func (s *supervisor) run(l *link) error {
 	stop := context.AfterFunc(c.ctx, func() { l.kill(errLocalClose) })
 	err := l.run()
 	stop()
-	c.linkDown(l, err)
+	s.linkDown(l, err)
 	s.overrun(l, err)
 	s.lastUp = time.Since(l.began)
 	s.learn(l, err)
@@ -376,7 +381,8 @@ func (s *supervisor) run(l *link) error {
 
 // linkUp settles the session with what the CONNACK says and makes l current. It
 // returns false when the Conn is closing.
-func (c *Conn) linkUp(l *link, foreign bool) bool {
+func (s *supervisor) linkUp(l *link, foreign bool) bool {
+	c := s.c
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
@@ -388,7 +394,7 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 	c.link = l
 	c.mu.Unlock()
 
-	c.ledger.up(l.no, l.version, l.agreed.sessionPresent, c.receiveMaximum(l))
+	c.ledger.up(l.no, l.version, l.agreed.sessionPresent, announcedMaximum(l))
 	var random uint16
 	if foreign {
 		// Answers to a former process may still come: begin elsewhere.
@@ -412,12 +418,14 @@ func (c *Conn) linkUp(l *link, foreign bool) bool {
 	if foreign {
 		c.emit(SessionResumed{})
 	}
-	c.tellDowngrades(l)
+	s.tellDowngrades(l)
 	c.tellSubscribed(settled, lost)
 	return true
 }
 
-func (c *Conn) receiveMaximum(l *link) int {
+// announcedMaximum returns the Receive Maximum that the CONNECT of l announced, 0 on 3.x,
+// which has none.
+func announcedMaximum(l *link) int {
 	if l.version != V5 {
 		return 0
 	}
@@ -425,7 +433,8 @@ func (c *Conn) receiveMaximum(l *link) int {
 }
 
 // tellDowngrades reports what the server grants less of than was asked for.
-func (c *Conn) tellDowngrades(l *link) {
+func (s *supervisor) tellDowngrades(l *link) {
+	c := s.c
 	if l.version == V5 && l.agreed.sessionExpiry < c.cfg.session {
 		c.emit(Downgraded{What: "session expiry", From: lifetime(c.cfg.session), To: lifetime(l.agreed.sessionExpiry), Temporary: true})
 	}
@@ -445,7 +454,8 @@ func connectedEvent(l *link, id string) Connected {
 }
 
 // linkDown takes l back after its goroutines have ended.
-func (c *Conn) linkDown(l *link, cause error) {
+func (s *supervisor) linkDown(l *link, cause error) {
+	c := s.c
 	c.mu.Lock()
 	c.link = nil
 	c.mu.Unlock()
