@@ -95,6 +95,15 @@ func apart[T any](stop <-chan struct{}, name string, f func() (T, error)) (T, er
 	return none, &CallbackError{Function: name}
 }
 
+// ask is apart for a function that ctx bounds.
+func ask[T any](ctx context.Context, name string, f func() (T, error)) (T, error) {
+	answer, err := apart(ctx.Done(), name, f)
+	if e, ok := err.(*CallbackError); ok && !e.Exited {
+		e.Err = context.Cause(ctx)
+	}
+	return answer, err
+}
+
 // callMark shows whether the packet hook, which runs on a goroutine that the Conn waits
 // for, is running. It costs three atomic operations a call.
 type callMark struct {
@@ -132,30 +141,4 @@ func (m *hookMarks) look() looked { return looked{m.reader.look(), m.writer.look
 // stuck reports whether a call that ran at an earlier look runs still.
 func (l looked) stuck(now looked) bool {
 	return l.reader != 0 && l.reader == now.reader || l.writer != 0 && l.writer == now.writer
-}
-
-// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
-// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
-// killTime, counted from the look that is seen, awaitDone returns an error instead.
-func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
-	ended := ctx.Done()
-	for {
-		now := c.hooks.look()
-		switch {
-		case !seen.stuck(now):
-			seen = now
-		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
-			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
-		}
-		timer := time.NewTimer(killTime)
-		select {
-		case <-c.done:
-			timer.Stop()
-			return nil
-		case <-ended:
-			ended = nil
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
 }

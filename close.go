@@ -355,3 +355,81 @@ func (c *Conn) finish(err error) {
 	c.emit(Closed{Err: err})
 	close(c.done)
 }
+
+// scopeEnded closes the Conn because the context given to Connect ended.
+func (c *Conn) scopeEnded(ctx context.Context) {
+	err := &scopeError{cause: context.Cause(ctx)}
+	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
+}
+
+// scopeGrace is how long a Conn whose context ended may take to say goodbye.
+const scopeGrace = time.Second
+
+func (c *Conn) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
+// endsInOrder reports whether the Conn is ending, and not by Abort.
+func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
+
+// unusedBy returns by when a connection that no link runs is to be closed.
+func (c *Conn) unusedBy() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := time.Now().Add(faultTime)
+	if !c.endBy.IsZero() && c.endBy.Before(by) {
+		by = c.endBy
+	}
+	return by
+}
+
+// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
+// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
+// killTime, counted from the look that is seen, awaitDone returns an error instead.
+func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
+	ended := ctx.Done()
+	for {
+		now := c.hooks.look()
+		switch {
+		case !seen.stuck(now):
+			seen = now
+		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
+			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
+		}
+		timer := time.NewTimer(killTime)
+		select {
+		case <-c.done:
+			timer.Stop()
+			return nil
+		case <-ended:
+			ended = nil
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// awaitPumps waits for the pumps, which have nothing more to do. A codec that does not
+// return is left behind: it may itself wait for the end of the Conn.
+func (c *Conn) awaitPumps() {
+	done := make(chan struct{})
+	go func() { c.pumps.Wait(); close(done) }() // ends when the last codec has returned
+	timer := time.NewTimer(killTime)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+// undrained returns why not everything of subs was handed over when ctx ended.
+func undrained(ctx context.Context, subs []*Subscription) error {
+	for _, s := range subs {
+		if name := s.busy(); name != "" {
+			return &CallbackError{Function: name, Err: context.Cause(ctx)}
+		}
+	}
+	return context.Cause(ctx)
+}

@@ -246,6 +246,18 @@ func (c *Conn) TryPublish(m Message) *Future {
 // one; nil when there is none: it was delivered, or failed, or never stored.
 func (c *Conn) Lookup(key string) *Future { return c.out.lookup(key) }
 
+// Stats returns figures of the Conn.
+func (c *Conn) Stats() Stats {
+	_, owed, _ := c.ledger.oldest()
+	s := Stats{
+		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
+		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(), Faulty: c.stats.faulty.Load(),
+		AcksOwed: owed, Held: c.held(), LeftBehind: c.stats.leftBehind.Load(), RTT: time.Duration(c.stats.rtt.Load()),
+	}
+	c.out.addStats(&s)
+	return s
+}
+
 // Flush waits until everything accepted so far is resolved. The context bounds
 // the wait.
 func (c *Conn) Flush(ctx context.Context) error {
@@ -278,15 +290,6 @@ func (c *Conn) Reconnect() error {
 	}
 	return nil
 }
-
-// scopeEnded closes the Conn because the context given to Connect ended.
-func (c *Conn) scopeEnded(ctx context.Context) {
-	err := &scopeError{cause: context.Cause(ctx)}
-	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
-}
-
-// scopeGrace is how long a Conn whose context ended may take to say goodbye.
-const scopeGrace = time.Second
 
 // scopeError says that the context given to Connect ended.
 type scopeError struct{ cause error }

@@ -11,30 +11,6 @@ import (
 // takes over what is pending and collects what arrives, unacknowledged, until a
 // new Subscribe of a filter claims it or the grace is over ("decided" 13).
 
-// detach ends s and leaves its filters at the server. When the Conn lives on
-// and nobody subscribes to a filter within a grace, it is unsubscribed.
-func (c *Conn) detach(s *Subscription, err error) {
-	if c.cfg.backlogGrace <= 0 {
-		c.lose(s, err)
-		return
-	}
-	s.withdraw()
-	h := c.routes.hold(s)
-	c.retire(s, err, leaveInbox)
-	if h == nil {
-		return
-	}
-	c.later(c.cfg.backlogGrace, func() {
-		if c.draining.Load() {
-			return // the server sends it again
-		}
-		c.lose(h, err)
-		if c.inbox != nil {
-			c.inbox.unpark()
-		}
-	})
-}
-
 // withdraw has a pump put back what it did not hand over to the channel, so that
 // nothing pending behind it is passed on first. The pump waits for the consumer
 // alone, which the interrupt ends, and for the codec of a typed one.
@@ -89,14 +65,6 @@ func (t *routes) hold(s *Subscription) *Subscription {
 	}
 	h.inherit(estate{s, names})
 	return h
-}
-
-// endScopes ends the subscriptions of filters whose context has ended, which may
-// not have been told yet, so that a new one takes over from them.
-func (c *Conn) endScopes(filters []Filter) {
-	for _, s := range c.routes.outlived(filters) {
-		c.subscriptionScopeEnded(s.ctx, s)
-	}
 }
 
 // outlived returns the subscriptions of filters whose context has ended.

@@ -1,10 +1,8 @@
 package mqtt
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
-	"time"
 )
 
 // This file goes on where a handler or a codec ended the goroutine of its pump.
@@ -79,16 +77,6 @@ func (s *Subscription) busy() string {
 	return s.function()
 }
 
-// undrained returns why not everything of subs was handed over when ctx ended.
-func undrained(ctx context.Context, subs []*Subscription) error {
-	for _, s := range subs {
-		if name := s.busy(); name != "" {
-			return &CallbackError{Function: name, Err: context.Cause(ctx)}
-		}
-	}
-	return context.Cause(ctx)
-}
-
 // runCommitter is commit. A session store that ends its goroutine fails for good, with
 // what it had in hand.
 func (o *outbound) runCommitter() {
@@ -104,17 +92,4 @@ func (o *outbound) runCommitter() {
 	}()
 	o.commit()
 	returned = true
-}
-
-// awaitPumps waits for the pumps, which have nothing more to do. A codec that does not
-// return is left behind: it may itself wait for the end of the Conn.
-func (c *Conn) awaitPumps() {
-	done := make(chan struct{})
-	go func() { c.pumps.Wait(); close(done) }() // ends when the last codec has returned
-	timer := time.NewTimer(killTime)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	}
 }

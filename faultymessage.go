@@ -12,9 +12,6 @@ import (
 // When it can be acknowledged, since the packet is whole and its identifier is known,
 // it is passed over once flapLimit young links have died of it.
 
-// maxFaults bounds how many faults are remembered.
-const maxFaults = 64
-
 // faultKey tells one faulty message from another: what is wrong with it, and a hash of
 // its topic. Servers may give the same message another packet identifier.
 type faultKey struct {
@@ -36,22 +33,6 @@ func (e *messageFault) Error() string {
 }
 
 func (e *messageFault) Unwrap() error { return e.err }
-
-// learnFault counts a young link that died of a message, and lets the next links pass
-// over it when it was the last that it may kill. No link is up.
-func (s *supervisor) learnFault(key faultKey) {
-	if s.faults == nil || len(s.faults) >= maxFaults {
-		s.faults = map[faultKey]int{key: s.faults[key]}
-	}
-	if s.faults[key]++; s.faults[key] < flapLimit {
-		return
-	}
-	delete(s.faults, key)
-	if c := s.c; c.passed == nil || len(c.passed) >= maxFaults {
-		c.passed = map[faultKey]bool{}
-	}
-	s.c.passed[key] = true
-}
 
 // faultyPublish ends the link because of a message that breaks the protocol, by err, or
 // passes over the message.

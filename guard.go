@@ -10,18 +10,6 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-const (
-	// flapTime is how young a link dies that makes packets suspect, how long a
-	// link that probes them is watched before the first is sent, and within what
-	// time a link must die of a packet to have died of it.
-	flapTime = time.Second
-	// flapProbe is how many links in a row die young before the next one probes.
-	flapProbe = 2
-	// flapLimit is how many probing links in a row a packet may kill before it is
-	// set aside, and how many times a message may make us close the link.
-	flapLimit = 3
-)
-
 // learn notes what the death of l says about the packets that it carried.
 //
 // That a link dies with packets unanswered says little: networks cut links, and
@@ -96,57 +84,6 @@ var ownReasons = []codec.ReasonCode{
 	codec.AdministrativeAction, codec.UseAnotherServer, codec.ServerMoved, codec.ConnectionRateExceeded, codec.MaximumConnectTime,
 }
 
-// suspicion is what the death of a link says about the packets that were unanswered.
-type suspicion struct {
-	suspect
-	suspected  bool // this one did it, it seems
-	cleared    bool // none of them did
-	aside      bool // the suspected one did it once too often
-	topic, key string
-	id         uint16
-}
-
-// weigh says what the death of l, which is down, tells about the packet that was
-// alone unanswered, and sets a publish aside when it killed limit probing links in a
-// row. answer is whether the server may have ended l for it.
-func (o *outbound) weigh(l *sender, answer bool, limit uint8) (v suspicion) {
-	o.mu.Lock()
-	defer o.unlock()
-	if !l.probe {
-		return v
-	}
-	if !answer || l.unanswered == (suspect{}) {
-		o.suspect, o.deaths = suspect{}, 0
-		v.cleared = true
-		return v
-	}
-	if o.suspect != l.unanswered {
-		o.suspect, o.deaths = l.unanswered, 0
-	}
-	v.suspect, v.suspected = o.suspect, true
-	if o.deaths++; o.deaths < limit {
-		return v
-	}
-	o.suspect, o.deaths = suspect{}, 0
-	v.aside = true
-	if v.packet == codec.PUBLISH {
-		o.setAsideLocked(&v)
-	}
-	return v
-}
-
-// setAsideLocked takes the publish of v out of what is sent again.
-func (o *outbound) setAsideLocked(v *suspicion) {
-	for r := o.win.order.head; r != nil; r = r.next {
-		if r.seq == v.seq {
-			v.topic, v.key, v.id = r.topic, r.appKey, r.id
-			o.win.setAside(r)
-			o.settle(r, ErrSetAside)
-			return
-		}
-	}
-}
-
 // learnInbound counts links that died young of what the server sent. The same
 // protocol error three times in a row ends the Conn, except one in a message that can
 // be passed over (see faultymessage.go) and one in a DISCONNECT, which ends the link
@@ -176,4 +113,55 @@ func (s *supervisor) learnInbound(err error) {
 func exceededMaximum(err error) bool {
 	p, ok := errors.AsType[*ProtocolError](err)
 	return ok && p.Code == codec.ReceiveMaximumExceeded
+}
+
+// overrun notes that l ended because its server went beyond our Receive Maximum.
+// The same would happen on the next link, and in a clean session the server begins
+// anew each time, so that it may never come to an end.
+func (s *supervisor) overrun(l *link, err error) {
+	if !exceededMaximum(err) || s.overran[l.server] {
+		return
+	}
+	s.overran[l.server] = true
+	ev := ReceiveMaximumExceeded{Server: l.server, Announced: l.agreed.ourReceiveMaximum, Next: s.receiveMaximum(l.server)}
+	if ev.Next != maxReceive {
+		ev.Advice = "this server sends more than it was told to: leave WithReceiveMaximum out, and later links announce 65,535"
+	}
+	s.c.emit(ev)
+	s.c.record(slog.LevelWarn, "receive maximum exceeded", "client", s.c.ClientID(), "server", l.server,
+		"announced", ev.Announced, "next", ev.Next, "advice", ev.Advice)
+}
+
+// learnFault counts a young link that died of a message, and lets the next links pass
+// over it when it was the last that it may kill. No link is up.
+func (s *supervisor) learnFault(key faultKey) {
+	if s.faults == nil || len(s.faults) >= maxFaults {
+		s.faults = map[faultKey]int{key: s.faults[key]}
+	}
+	if s.faults[key]++; s.faults[key] < flapLimit {
+		return
+	}
+	delete(s.faults, key)
+	if c := s.c; c.passed == nil || len(c.passed) >= maxFaults {
+		c.passed = map[faultKey]bool{}
+	}
+	s.c.passed[key] = true
+}
+
+// maxFaults bounds how many faults are remembered.
+const maxFaults = 64
+
+// setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
+// tells of it. No link is up.
+func (s *supervisor) setFilterAside(p suspect, cause error) {
+	c := s.c
+	err := &SetAsideError{Packet: p.packet, Filter: p.filter, Err: cause}
+	c.emit(FilterSetAside{Packet: p.packet, Filter: p.filter, Err: cause})
+	c.record(slog.LevelWarn, "filter set aside", "client", c.ClientID(), "packet", p.packet.String(), "filter", p.filter, "error", cause)
+	if p.packet == codec.UNSUBSCRIBE {
+		c.routes.giveUpUnsubscribe(p.filter, err)
+		return
+	}
+	settled, lost := c.routes.giveUpSubscribe(p.filter, err)
+	c.tellSubscribed(settled, lost)
 }

@@ -63,6 +63,56 @@ func (a *attempt) failDial(err error) error {
 	return errors.Join(errs...)
 }
 
+// attemptGrace is how long an attempt whose context has ended may still take: a
+// DISCONNECT for a server that may have accepted it, and the calls of the socket.
+const attemptGrace = faultTime + killTime
+
+// made is what came of an attempt.
+type made struct {
+	attempt attempt
+	to      addressTry
+	link    *link
+	err     error
+}
+
+// dial runs the attempt within ctx in a goroutine of its own, so that a call of
+// the socket, or of a dialer of the user's, that outlives ctx is left behind. It
+// returns a link that is not running yet.
+func (a *attempt) dial(ctx context.Context) (*link, error) {
+	m := &made{attempt: *a, to: *a.to} // what is left behind works on a copy
+	m.attempt.to = &m.to
+	done := make(chan struct{})
+	go func() { // ends with the attempt; waited for here, but for one that is left behind
+		defer close(done)
+		m.err = a.fail("dial", &CallbackError{Function: dialerFunc, Exited: true}) // unless it returns
+		m.link, m.err = m.attempt.connectOnce(ctx)
+	}()
+	select {
+	case <-done:
+		return a.take(m)
+	case <-ctx.Done():
+	}
+	if waitUntil(time.Now().Add(attemptGrace), done) {
+		return a.take(m)
+	}
+	a.c.stats.leftBehind.Add(1)
+	go func() { // ends when the call that was left behind returns
+		if <-done; m.link != nil {
+			m.link.nc.Close()
+		}
+	}()
+	return nil, a.fail("dial", context.Cause(ctx))
+}
+
+// take takes over what the attempt has learned.
+func (a *attempt) take(m *made) (*link, error) {
+	to := a.to
+	*to = m.to
+	*a = m.attempt
+	a.to = to
+	return m.link, m.err
+}
+
 // connectOnce makes the network connection and exchanges CONNECT and CONNACK, all
 // within ctx. It returns a link that is not running yet.
 func (a *attempt) connectOnce(ctx context.Context) (*link, error) {

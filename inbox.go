@@ -51,21 +51,6 @@ type returnedMail struct {
 	gens []uint32
 }
 
-// openInbox begins the inbox with what earlier processes left.
-func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
-	in := &inbox{conn: c, waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0}
-	c.inbox = in
-	c.ledger.openInbox(&inboxBook{
-		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.keepInbox, remove: c.out.unkeepInbox,
-	}, earlier)
-	in.unpark()
-	c.out.keep.halt, c.out.keep.feed = c.ledger.halt, in.feed
-	for _, it := range earlier {
-		it.owed, it.loose = debts(it.names), len(it.names) == 0
-		in.index(it)
-	}
-}
-
 // welcome has the inbox hand out to subs, which the application has now.
 func (in *inbox) welcome(subs ...*Subscription) {
 	in.mu.Lock()

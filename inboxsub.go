@@ -108,24 +108,6 @@ func (s *Subscription) becomesLive() bool {
 	return !before
 }
 
-// setLive lets the inbox hand out to the subscriptions that were declared, and
-// begins the grace of a restart.
-func (c *Conn) setLive() {
-	if c.inbox == nil {
-		return
-	}
-	if c.inbox.earlier {
-		c.inbox.beginGrace()
-	}
-	var subs []*Subscription
-	for _, s := range c.routes.subscriptions() {
-		if !s.holder && s.becomesLive() {
-			subs = append(subs, s)
-		}
-	}
-	c.inbox.welcome(subs...)
-}
-
 func (s *Subscription) isLive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

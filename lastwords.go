@@ -277,17 +277,3 @@ func (s *session) writeDisconnect(ctx context.Context, nc net.Conn, v Version, c
 	_, _ = io.Copy(io.Discard, under)
 	return nil
 }
-
-// endsInOrder reports whether the Conn is ending, and not by Abort.
-func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
-
-// unusedBy returns by when a connection that no link runs is to be closed.
-func (c *Conn) unusedBy() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	by := time.Now().Add(faultTime)
-	if !c.endBy.IsZero() && c.endBy.Before(by) {
-		by = c.endBy
-	}
-	return by
-}

@@ -134,3 +134,66 @@ func (o *outbound) unansweredLocked() suspect {
 	}
 	return suspect{packet: codec.PUBLISH, seq: only.seq}
 }
+
+const (
+	// flapTime is how young a link dies that makes packets suspect, how long a
+	// link that probes them is watched before the first is sent, and within what
+	// time a link must die of a packet to have died of it.
+	flapTime = time.Second
+	// flapProbe is how many links in a row die young before the next one probes.
+	flapProbe = 2
+	// flapLimit is how many probing links in a row a packet may kill before it is
+	// set aside, and how many times a message may make us close the link.
+	flapLimit = 3
+)
+
+// suspicion is what the death of a link says about the packets that were unanswered.
+type suspicion struct {
+	suspect
+	suspected  bool // this one did it, it seems
+	cleared    bool // none of them did
+	aside      bool // the suspected one did it once too often
+	topic, key string
+	id         uint16
+}
+
+// weigh says what the death of l, which is down, tells about the packet that was
+// alone unanswered, and sets a publish aside when it killed limit probing links in a
+// row. answer is whether the server may have ended l for it.
+func (o *outbound) weigh(l *sender, answer bool, limit uint8) (v suspicion) {
+	o.mu.Lock()
+	defer o.unlock()
+	if !l.probe {
+		return v
+	}
+	if !answer || l.unanswered == (suspect{}) {
+		o.suspect, o.deaths = suspect{}, 0
+		v.cleared = true
+		return v
+	}
+	if o.suspect != l.unanswered {
+		o.suspect, o.deaths = l.unanswered, 0
+	}
+	v.suspect, v.suspected = o.suspect, true
+	if o.deaths++; o.deaths < limit {
+		return v
+	}
+	o.suspect, o.deaths = suspect{}, 0
+	v.aside = true
+	if v.packet == codec.PUBLISH {
+		o.setAsideLocked(&v)
+	}
+	return v
+}
+
+// setAsideLocked takes the publish of v out of what is sent again.
+func (o *outbound) setAsideLocked(v *suspicion) {
+	for r := o.win.order.head; r != nil; r = r.next {
+		if r.seq == v.seq {
+			v.topic, v.key, v.id = r.topic, r.appKey, r.id
+			o.win.setAside(r)
+			o.settle(r, ErrSetAside)
+			return
+		}
+	}
+}

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -415,64 +413,5 @@ func (o *outbound) adopt(rec *record) {
 		w.order.pushBack(rec)
 	case recReleased:
 		rec.fut.stage = StageReceived
-	}
-}
-
-// openStore opens the session store, if there is one, and takes in the session
-// as an earlier process left it.
-func (c *Conn) openStore() error {
-	if c.cfg.store == nil {
-		return nil
-	}
-	session, r, err := openSessionAt(c.cfg.clock, c.cfg.store, c.cfg.clientID, c.cfg.storeMemory)
-	if err != nil {
-		return err
-	}
-	c.restored = r.found
-	c.out.keep = &keeper{
-		session: session, epoch: r.epoch, budget: c.cfg.storeMemory,
-		hurry: make(chan struct{}), inbound: c.storedInbound, failed: c.storeFailed,
-	}
-	if l := session.Limits(); l.Messages > 0 {
-		c.out.cfg.messages = l.Messages
-	}
-	if l := session.Limits(); l.Bytes > 0 {
-		c.out.cfg.bytes = int(min(l.Bytes, math.MaxInt))
-	}
-	c.out.restore(r)
-	c.ledger.keep = c.out.keepIncoming
-	if c.cfg.inbox {
-		c.openInbox(r.epoch, r.inbox)
-	}
-	c.ledger.restore(r.incoming)
-	for _, d := range r.damaged {
-		c.emit(d)
-		c.record(slog.LevelWarn, "record of the session store set aside", "client", c.cfg.clientID, "error", d.Err, "left", d.Left)
-	}
-	return nil
-}
-
-// storedInbound hands on to the ledger what came of a commit. A PUBLISH whose
-// record cannot be made is not answered, and the link ends [MQTT-4.8.0-2].
-func (c *Conn) storedInbound(facts []inFact, err error) {
-	if entered := c.ledger.committed(facts, err); len(entered) > 0 {
-		c.inbox.deliver(entered)
-	}
-	if c.inbox != nil {
-		c.inbox.tellDrain()
-	}
-	if l := c.current(); l != nil && err != nil {
-		l.kill(&StoreError{Op: "write", Err: err})
-	}
-}
-
-// storeFailed tells of a failed commit, and ends the Conn when it was one too many.
-func (c *Conn) storeFailed(err error, final bool) {
-	err = &StoreError{Op: "write", Err: err}
-	c.emit(StoreFailed{Err: err, Final: final})
-	c.record(slog.LevelError, "session store failed", "client", c.ClientID(), "error", err, "final", final)
-	if final {
-		c.beginClose()
-		c.cancel(err)
 	}
 }

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/millrace/mqtt/codec"
 )
@@ -32,21 +31,6 @@ func (e *SetAsideError) Unwrap() error { return e.Err }
 
 // Is makes every SetAsideError an [ErrSetAside].
 func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
-
-// setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
-// tells of it. No link is up.
-func (s *supervisor) setFilterAside(p suspect, cause error) {
-	c := s.c
-	err := &SetAsideError{Packet: p.packet, Filter: p.filter, Err: cause}
-	c.emit(FilterSetAside{Packet: p.packet, Filter: p.filter, Err: cause})
-	c.record(slog.LevelWarn, "filter set aside", "client", c.ClientID(), "packet", p.packet.String(), "filter", p.filter, "error", cause)
-	if p.packet == codec.UNSUBSCRIBE {
-		c.routes.giveUpUnsubscribe(p.filter, err)
-		return
-	}
-	settled, lost := c.routes.giveUpSubscribe(p.filter, err)
-	c.tellSubscribed(settled, lost)
-}
 
 // giveUpSubscribe takes filter away from the subscriptions that its SUBSCRIBE is for,
 // as a refusal by SUBACK does.

@@ -28,27 +28,6 @@ type Stats struct {
 	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
 }
 
-// held returns how many messages wait for a Subscribe, or in the inbox.
-func (c *Conn) held() int {
-	n := c.routes.held()
-	if c.inbox != nil {
-		n += int(c.inbox.held.Load())
-	}
-	return n
-}
-
-// Stats returns figures of the Conn.
-func (c *Conn) Stats() Stats {
-	_, owed, _ := c.ledger.oldest()
-	s := Stats{
-		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
-		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(), Faulty: c.stats.faulty.Load(),
-		AcksOwed: owed, Held: c.held(), LeftBehind: c.stats.leftBehind.Load(), RTT: time.Duration(c.stats.rtt.Load()),
-	}
-	c.out.addStats(&s)
-	return s
-}
-
 func (o *outbound) addStats(s *Stats) {
 	o.mu.Lock()
 	defer o.unlock()

@@ -78,12 +78,6 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 	return s, nil
 }
 
-func (c *Conn) isClosing() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closing
-}
-
 // patienceStep is the shortest time after which awaitSubscribed looks again.
 const patienceStep = 100 * time.Millisecond
 
@@ -213,6 +207,81 @@ func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
 	}
 	s.setLive()
 	return s
+}
+
+// Unsubscribe removes filters from the server, also filters that this Conn did
+// not subscribe itself, in as few packets as the server takes. A Subscription of
+// this Conn loses these filters, and ends with [ErrUnsubscribed] when it has no
+// other; a filter that the server has not answered for has that error as its
+// result. It returns one result for each filter, when a link is up; without one
+// the server is told on the next.
+func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeResult, error) {
+	if len(filters) == 0 {
+		return nil, invalid("filter list", "", "is empty [MQTT-3.10.3-2]")
+	}
+	var o subOptions
+	for _, f := range filters {
+		if err := o.check(Filter{Filter: f}); err != nil {
+			return nil, err
+		}
+	}
+	if c.isClosing() {
+		return nil, ErrClosed
+	}
+	if err := c.routes.unsubscribable(filters); err != nil {
+		return nil, err
+	}
+	p, settled, ended := c.routes.removeFilters(slices.Clone(filters))
+	for _, s := range ended {
+		c.retire(s, ErrUnsubscribed, leaveAcked)
+	}
+	c.tellSubscribed(settled, nil)
+	err := p.wait(ctx)
+	if p == nil || err != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	return p.results, err
+}
+
+// detach ends s and leaves its filters at the server. When the Conn lives on
+// and nobody subscribes to a filter within a grace, it is unsubscribed.
+func (c *Conn) detach(s *Subscription, err error) {
+	if c.cfg.backlogGrace <= 0 {
+		c.lose(s, err)
+		return
+	}
+	s.withdraw()
+	h := c.routes.hold(s)
+	c.retire(s, err, leaveInbox)
+	if h == nil {
+		return
+	}
+	c.later(c.cfg.backlogGrace, func() {
+		if c.draining.Load() {
+			return // the server sends it again
+		}
+		c.lose(h, err)
+		if c.inbox != nil {
+			c.inbox.unpark()
+		}
+	})
+}
+
+// endScopes ends the subscriptions of filters whose context has ended, which may
+// not have been told yet, so that a new one takes over from them.
+func (c *Conn) endScopes(filters []Filter) {
+	for _, s := range c.routes.outlived(filters) {
+		c.subscriptionScopeEnded(s.ctx, s)
+	}
+}
+
+// held returns how many messages wait for a Subscribe, or in the inbox.
+func (c *Conn) held() int {
+	n := c.routes.held()
+	if c.inbox != nil {
+		n += int(c.inbox.held.Load())
+	}
+	return n
 }
 
 func (t *routes) openCatchAll(o subOptions) *Subscription {

@@ -3,12 +3,12 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/millrace/mqtt/backoff"
 	"github.com/millrace/mqtt/codec"
-	"github.com/millrace/mqtt/transport"
 )
 
 // supervisor is what the Conn's supervising goroutine owns: which server comes
@@ -147,6 +147,83 @@ func (s *supervisor) wait(cause error) error {
 	return err
 }
 
+const (
+	// restLook is how often a wait for the next attempt looks whether the machine
+	// slept: the timer of the wait stands still meanwhile.
+	restLook = 2 * time.Second
+	// longSleep is how long the machine must have slept for a backoff to be void.
+	longSleep = 10 * time.Second
+)
+
+// rest waits for delay before the next attempt, or until it is asked for, and
+// returns how long the machine slept meanwhile. Sleep counts towards the delay, and a
+// long sleep ends it. It returns an error when the Conn is to end.
+func (s *supervisor) rest(delay time.Duration) (slept time.Duration, err error) {
+	c := s.c
+	began, up := time.Now(), c.cfg.clock.uptime()
+	timer := time.NewTimer(min(delay, restLook))
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-c.nudge:
+			return 0, nil
+		case <-c.ctx.Done():
+			return 0, context.Cause(c.ctx)
+		}
+		passed := c.cfg.clock.uptime() - up // read first, so that it is never too much
+		awake := time.Since(began)
+		slept = max(0, passed-awake)
+		left := delay - awake - slept
+		if slept >= longSleep || left <= 0 {
+			return slept, nil
+		}
+		timer.Reset(min(left, restLook))
+	}
+}
+
+// askPolicy asks the error policy about err. Without an answer the library decides.
+func (s *supervisor) askPolicy(err error) Decision {
+	policy := s.c.cfg.onError
+	if policy == nil {
+		return DecideDefault
+	}
+	d, e := apart(s.c.ctx.Done(), errorPolicy, func() (Decision, error) { return policy(err), nil })
+	s.logExit(e)
+	return d
+}
+
+// backoffAnswer is what a backoff policy says.
+type backoffAnswer struct {
+	delay time.Duration
+	goOn  bool
+}
+
+// askBackoff asks the backoff policy, unless the Conn has to end. Without an answer the
+// default policy counts.
+func (s *supervisor) askBackoff(a backoff.Attempt) (time.Duration, bool) {
+	c := s.c
+	if c.ctx.Err() != nil {
+		return 0, false
+	}
+	r, err := apart(c.ctx.Done(), backoffPolicy, func() (r backoffAnswer, err error) {
+		r.delay, r.goOn = c.cfg.backoff.Delay(a)
+		return r, nil
+	})
+	if err != nil {
+		s.logExit(err)
+		return backoff.Exponential{}.Delay(a)
+	}
+	return r.delay, r.goOn
+}
+
+// logExit logs that a function whose answer was not needed ended its goroutine.
+func (s *supervisor) logExit(err error) {
+	if e, ok := errors.AsType[*CallbackError](err); ok && e.Exited {
+		s.c.record(slog.LevelWarn, "a function ended its goroutine", "client", s.c.ClientID(), "function", e.Function)
+	}
+}
+
 // round tries every server once, beginning with the one after the last that
 // failed, and returns the first link.
 func (s *supervisor) round() (*link, error) {
@@ -169,174 +246,6 @@ func (s *supervisor) round() (*link, error) {
 		return nil, errs[0]
 	}
 	return nil, errors.Join(errs...)
-}
-
-// domain tries u, or when u names a domain whose SRV records name the servers,
-// each of these in the order of the records.
-func (s *supervisor) domain(u *transport.URL) (*link, error) {
-	if !u.SRV() {
-		return s.server(u)
-	}
-	c := s.c
-	ctx, cancel := s.attemptContext()
-	targets, err := s.targets(ctx, u)
-	cancel()
-	if err != nil {
-		s.asked++
-		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
-	}
-	var errs []error
-	for _, t := range targets {
-		l, err := s.server(t)
-		if err == nil {
-			return l, nil
-		}
-		errs = append(errs, err)
-		if c.ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
-}
-
-// attemptContext bounds one attempt.
-func (s *supervisor) attemptContext() (context.Context, context.CancelFunc) {
-	c := s.c
-	return context.WithTimeoutCause(c.ctx, c.cfg.connectTimeout,
-		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
-}
-
-// server tries one server, at one of its addresses after the other, within one
-// connect timeout.
-func (s *supervisor) server(u *transport.URL) (*link, error) {
-	c := s.c
-	s.asked++
-	ctx, cancel := s.attemptContext()
-	defer cancel()
-	c.setState(StateConnecting)
-	creds, err := s.credentials(ctx)
-	if err != nil {
-		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
-	}
-	if creds.URL != "" {
-		if u, err = transport.Parse(creds.URL); err != nil {
-			return nil, &ConnectError{Server: "(of the credentials function)", Step: "credentials", Err: err}
-		}
-	}
-	if u.SRV() {
-		return s.domainOfCredentials(ctx, u, creds)
-	}
-	return s.host(ctx, u, creds)
-}
-
-// domainOfCredentials tries the servers of a domain that the credentials function
-// named, each with an even share of what is left of the attempt.
-func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
-	targets, err := s.targets(ctx, u)
-	if err != nil {
-		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
-	}
-	s.asked += len(targets) - 1
-	var errs []error
-	for i, t := range targets {
-		deadline, _ := ctx.Deadline()
-		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(targets)-i))
-		l, err := s.host(share, t, creds)
-		cancel()
-		if err == nil {
-			return l, nil
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
-}
-
-// host tries the host of u, at one of its addresses after the other.
-func (s *supervisor) host(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
-	c := s.c
-	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
-	addresses, err := s.addresses(ctx, u)
-	if err != nil {
-		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
-	}
-	return s.walk(ctx, u, creds, addresses)
-}
-
-// versionsOf returns the versions to try at u: the one that worked there, if any did.
-func (s *supervisor) versionsOf(u *transport.URL) []Version {
-	if v, known := s.versions[u.String()]; known {
-		return []Version{v}
-	}
-	return s.c.cfg.versions
-}
-
-// tryVersions makes a link to u where to says, in one version after the other as far
-// as the server refuses versions.
-func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Credentials, to *addressTry) (*link, error) {
-	c := s.c
-	key := u.String()
-	versions := s.versionsOf(u)
-	for i, v := range versions {
-		if i > 0 {
-			c.emit(Connecting{Server: key, Version: v, Attempt: s.failures + 1})
-		}
-		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key],
-			receiveMax: s.receiveMaximum(key)}
-		l, err := s.dial(ctx, a, i > 0)
-		s.speaks5[key] = a.speaks5
-		if err == nil {
-			s.versions[key] = v
-			if i > 0 {
-				c.emit(Downgraded{What: "protocol version", From: versions[0].String(), To: v.String()})
-			}
-			return l, nil
-		}
-		c.info("connect failed", "server", key, "version", v.String(), "error", err)
-		if i == len(versions)-1 || ctx.Err() != nil || !s.refusedVersion(err) {
-			return nil, err
-		}
-	}
-	return nil, nil // not reached: versions is never empty
-}
-
-// refusedVersion reports whether err allows trying a lower version.
-func (s *supervisor) refusedVersion(err error) bool {
-	if errors.Is(err, ErrUnsupportedVersion) {
-		return true
-	}
-	cut, ok := errors.AsType[*noAnswerError](err)
-	return ok && s.c.cfg.downgradeOnCut && !cut.speaks5
-}
-
-// clean is the Clean Start or Clean Session flag of the next CONNECT.
-func (s *supervisor) clean(v Version) bool {
-	cfg := s.c.cfg
-	if v != V5 {
-		// It never changes there, or a clean Conn would leave a session behind
-		// that lives for ever.
-		return cfg.session == 0
-	}
-	// Clean once, at the first connect; afterwards the session, which outlives
-	// the link only by its expiry, is ours.
-	return !s.existed && (cfg.session == 0 || cfg.fresh)
-}
-
-// credentials returns those of the next attempt.
-func (s *supervisor) credentials(ctx context.Context) (Credentials, error) {
-	c := s.c
-	if c.cfg.credentials == nil {
-		return c.cfg.fixed, nil
-	}
-	cr, err := ask(ctx, credentialsFunc, func() (Credentials, error) { return c.cfg.credentials(ctx) })
-	if err != nil {
-		return cr, err
-	}
-	check := config{}
-	check.checkCredentials(&cr)
-	return cr, errors.Join(check.errs...)
 }
 
 // run makes l the link of the Conn and waits for its end.
@@ -468,4 +377,16 @@ func (s *supervisor) linkDown(l *link, cause error) {
 	c.setState(StateWaiting)
 	c.emit(Disconnected{Err: told, Up: time.Since(l.began)})
 	c.info("disconnected", "error", told)
+}
+
+// exited ends the Conn of a supervisor whose goroutine ended, as a method of a net.Conn
+// could do that is called outside of an attempt.
+func (s *supervisor) exited() {
+	if s.ended {
+		return
+	}
+	if p := recover(); p != nil {
+		panic(p)
+	}
+	s.end(&CallbackError{Function: dialedConn, Exited: true})
 }

@@ -24,40 +24,6 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error {
 	return p.wait(ctx)
 }
 
-// Unsubscribe removes filters from the server, also filters that this Conn did
-// not subscribe itself, in as few packets as the server takes. A Subscription of
-// this Conn loses these filters, and ends with [ErrUnsubscribed] when it has no
-// other; a filter that the server has not answered for has that error as its
-// result. It returns one result for each filter, when a link is up; without one
-// the server is told on the next.
-func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeResult, error) {
-	if len(filters) == 0 {
-		return nil, invalid("filter list", "", "is empty [MQTT-3.10.3-2]")
-	}
-	var o subOptions
-	for _, f := range filters {
-		if err := o.check(Filter{Filter: f}); err != nil {
-			return nil, err
-		}
-	}
-	if c.isClosing() {
-		return nil, ErrClosed
-	}
-	if err := c.routes.unsubscribable(filters); err != nil {
-		return nil, err
-	}
-	p, settled, ended := c.routes.removeFilters(slices.Clone(filters))
-	for _, s := range ended {
-		c.retire(s, ErrUnsubscribed, leaveAcked)
-	}
-	c.tellSubscribed(settled, nil)
-	err := p.wait(ctx)
-	if p == nil || err != nil && ctx.Err() != nil {
-		return nil, err
-	}
-	return p.results, err
-}
-
 // unsubscribable returns a *PacketTooLargeError when the server of the current
 // link cannot take the UNSUBSCRIBE of one of filters [MQTT-3.2.2-15].
 func (t *routes) unsubscribable(filters []string) error {

@@ -1,0 +1,256 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/millrace/mqtt/transport"
+)
+
+// This file makes a link: it goes from the servers of the configuration to their
+// addresses and protocol versions. handshake.go makes one connection.
+
+// domain tries u, or when u names a domain whose SRV records name the servers,
+// each of these in the order of the records.
+func (s *supervisor) domain(u *transport.URL) (*link, error) {
+	if !u.SRV() {
+		return s.server(u)
+	}
+	c := s.c
+	ctx, cancel := s.attemptContext()
+	targets, err := s.targets(ctx, u)
+	cancel()
+	if err != nil {
+		s.asked++
+		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
+	}
+	var errs []error
+	for _, t := range targets {
+		l, err := s.server(t)
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
+		if c.ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// attemptContext bounds one attempt.
+func (s *supervisor) attemptContext() (context.Context, context.CancelFunc) {
+	c := s.c
+	return context.WithTimeoutCause(c.ctx, c.cfg.connectTimeout,
+		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
+}
+
+// server tries one server, at one of its addresses after the other, within one
+// connect timeout.
+func (s *supervisor) server(u *transport.URL) (*link, error) {
+	c := s.c
+	s.asked++
+	ctx, cancel := s.attemptContext()
+	defer cancel()
+	c.setState(StateConnecting)
+	creds, err := s.credentials(ctx)
+	if err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
+	}
+	if creds.URL != "" {
+		if u, err = transport.Parse(creds.URL); err != nil {
+			return nil, &ConnectError{Server: "(of the credentials function)", Step: "credentials", Err: err}
+		}
+	}
+	if u.SRV() {
+		return s.domainOfCredentials(ctx, u, creds)
+	}
+	return s.host(ctx, u, creds)
+}
+
+// domainOfCredentials tries the servers of a domain that the credentials function
+// named, each with an even share of what is left of the attempt.
+func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
+	targets, err := s.targets(ctx, u)
+	if err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
+	}
+	s.asked += len(targets) - 1
+	var errs []error
+	for i, t := range targets {
+		deadline, _ := ctx.Deadline()
+		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(targets)-i))
+		l, err := s.host(share, t, creds)
+		cancel()
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// host tries the host of u, at one of its addresses after the other.
+func (s *supervisor) host(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
+	c := s.c
+	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
+	addresses, err := s.addresses(ctx, u)
+	if err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
+	}
+	return s.walk(ctx, u, creds, addresses)
+}
+
+// credentials returns those of the next attempt.
+func (s *supervisor) credentials(ctx context.Context) (Credentials, error) {
+	c := s.c
+	if c.cfg.credentials == nil {
+		return c.cfg.fixed, nil
+	}
+	cr, err := ask(ctx, credentialsFunc, func() (Credentials, error) { return c.cfg.credentials(ctx) })
+	if err != nil {
+		return cr, err
+	}
+	check := config{}
+	check.checkCredentials(&cr)
+	return cr, errors.Join(check.errs...)
+}
+
+// targets looks up the servers of u.
+func (s *supervisor) targets(ctx context.Context, u *transport.URL) ([]*transport.URL, error) {
+	return ask(ctx, srvLookup, func() ([]*transport.URL, error) { return s.c.cfg.dialer.Targets(ctx, u) })
+}
+
+// addresses looks up the addresses of u.
+func (s *supervisor) addresses(ctx context.Context, u *transport.URL) ([]string, error) {
+	return ask(ctx, hostLookup, func() ([]string, error) { return s.c.cfg.dialer.Addresses(ctx, u) })
+}
+
+// versionsOf returns the versions to try at u: the one that worked there, if any did.
+func (s *supervisor) versionsOf(u *transport.URL) []Version {
+	if v, known := s.versions[u.String()]; known {
+		return []Version{v}
+	}
+	return s.c.cfg.versions
+}
+
+// tryVersions makes a link to u where to says, in one version after the other as far
+// as the server refuses versions.
+func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Credentials, to *addressTry) (*link, error) {
+	c := s.c
+	key := u.String()
+	versions := s.versionsOf(u)
+	for i, v := range versions {
+		if i > 0 {
+			c.emit(Connecting{Server: key, Version: v, Attempt: s.failures + 1})
+		}
+		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key],
+			receiveMax: s.receiveMaximum(key)}
+		l, err := s.dial(ctx, a, i > 0)
+		s.speaks5[key] = a.speaks5
+		if err == nil {
+			s.versions[key] = v
+			if i > 0 {
+				c.emit(Downgraded{What: "protocol version", From: versions[0].String(), To: v.String()})
+			}
+			return l, nil
+		}
+		c.info("connect failed", "server", key, "version", v.String(), "error", err)
+		if i == len(versions)-1 || ctx.Err() != nil || !s.refusedVersion(err) {
+			return nil, err
+		}
+	}
+	return nil, nil // not reached: versions is never empty
+}
+
+// refusedVersion reports whether err allows trying a lower version.
+func (s *supervisor) refusedVersion(err error) bool {
+	if errors.Is(err, ErrUnsupportedVersion) {
+		return true
+	}
+	cut, ok := errors.AsType[*noAnswerError](err)
+	return ok && s.c.cfg.downgradeOnCut && !cut.speaks5
+}
+
+// clean is the Clean Start or Clean Session flag of the next CONNECT.
+func (s *supervisor) clean(v Version) bool {
+	cfg := s.c.cfg
+	if v != V5 {
+		// It never changes there, or a clean Conn would leave a session behind
+		// that lives for ever.
+		return cfg.session == 0
+	}
+	// Clean once, at the first connect; afterwards the session, which outlives
+	// the link only by its expiry, is ours.
+	return !s.existed && (cfg.session == 0 || cfg.fresh)
+}
+
+// paceTime is how long an attempt waits before it makes again a connection that came
+// too soon behind its last one: services limit CONNECTs to one a second.
+const paceTime = time.Second
+
+// dial makes a link, and before the first one of a fresh session on 3.x has the
+// server discard what it kept. second says that the attempt has sent a CONNECT before.
+func (s *supervisor) dial(ctx context.Context, a *attempt, second bool) (l *link, err error) {
+	cfg := s.c.cfg
+	taken := false // the server has just taken a CONNECT of the same client
+	if a.version != V5 && cfg.fresh && cfg.session > 0 && !s.existed && !s.fresh {
+		if err := a.paced(second, false, func() error { return a.discard(ctx) }); err != nil {
+			return nil, err
+		}
+		s.fresh = true
+		second, taken = true, true
+	}
+	err = a.paced(second, taken, func() (err error) {
+		l, err = a.dial(ctx)
+		return err
+	})
+	return l, err
+}
+
+// paced makes a connection by connect. The second one of an attempt that is refused
+// or cut is made again a second later, once, if the attempt lasts that long: the
+// server may have meant that it came too soon.
+func (a *attempt) paced(second, taken bool, connect func() error) error {
+	err := connect()
+	if err == nil || !second || !tooSoon(err, taken) || !a.to.pause(paceTime) {
+		return err
+	}
+	a.c.info("connecting again", "server", a.server.String(), "version", a.version.String(), "error", err)
+	return connect()
+}
+
+// tooSoon reports whether err may be what a server says to a client whose CONNECTs
+// come too fast. taken says that it has just taken one, so that it has nothing
+// against the client itself.
+func tooSoon(err error, taken bool) bool {
+	switch {
+	case errors.Is(err, ErrUnsupportedVersion), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return false
+	case errors.Is(err, ErrBadCredentials), errors.Is(err, ErrNotAuthorized), errors.Is(err, ErrClientIDRejected):
+		return taken
+	}
+	if e, ok := errors.AsType[*transport.HandshakeError](err); ok {
+		return e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable
+	}
+	_, code := errors.AsType[*ReasonError](err)
+	_, frame := errors.AsType[*transport.CloseError](err)
+	return code || frame || !transport.Answered(err)
+}
+
+// maxReceive is the largest Receive Maximum, which leaving the property out means too
+// (section 3.1.2.11.3): as many as there are packet identifiers, so that none is beyond.
+const maxReceive = 65535
+
+// receiveMaximum is what the next CONNECT to a server announces.
+func (s *supervisor) receiveMaximum(server string) int {
+	if s.overran[server] && !s.c.cfg.receiveMaxSet {
+		return maxReceive
+	}
+	return s.c.cfg.receiveMax
+}
