@@ -51,8 +51,8 @@ func TestAllocsPublish(t *testing.T) {
 
 // An inbound QoS 1 or 2 message costs the ledger nothing once it has warmed up.
 func TestAllocsLedger(t *testing.T) {
-	sub := &Subscription{}
-	subs := []*Subscription{sub}
+	sub := &owner{}
+	subs := []*owner{sub}
 	g := &ledger{pay: func(uint32, []byte) bool { return true }}
 	g.up(1, V5, false, 100)
 	id := uint16(0)

@@ -118,7 +118,7 @@ func (t *routes) held() (n int) {
 }
 
 // isBacklog reports whether s is the holder of the backlog.
-func (s *Subscription) isBacklog() bool { return s.holder && len(s.filters) == 0 }
+func (o *owner) isBacklog() bool { return o.holder && len(o.filters) == 0 }
 
 // endBacklog gives up what nobody claimed in the grace that link began.
 func (s *session) endBacklog(link uint32) {

@@ -15,10 +15,11 @@ const (
 	fateGone                // the subscription has ended: nothing waits for them
 )
 
-// deliver brings messages, and returns how many of the first met which fate; the
-// caller goes on with the rest. Only the reader calls it, and for the QoS 1 and 2
+// deliver brings messages, and returns how many of the first met which fate, and the
+// subscription that they met it at: s, or one that took over from it. The caller goes
+// on with the rest. Only the reader calls it, and for the QoS 1 and 2
 // of a durable inbox the committer; it never blocks.
-func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, fate) {
+func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Subscription, n int, f fate) {
 	s.mu.Lock()
 	for try := range 2 {
 		if len(s.heirs) > 0 {
@@ -26,7 +27,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, f
 			if s.returns(&msgs[0]) {
 				s.conn.inbox.giveBack(s, msgs)
 				s.mu.Unlock()
-				return 1, fatePending
+				return s, 1, fatePending
 			}
 			if to := s.successor(&msgs[0]); to != nil {
 				s.pass(&msgs[0], to)
@@ -39,14 +40,14 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, f
 				s.dropped.Add(uint64(len(msgs)))
 			}
 			s.mu.Unlock()
-			return len(msgs), fateGone
+			return s, len(msgs), fateGone
 		}
 		if s.form != formChannel || s.pumps > 0 || s.paused || s.box.len() > 0 {
 			break
 		}
 		if n := s.send(msgs); n > 0 {
 			s.mu.Unlock()
-			return n, fateHanded
+			return s, n, fateHanded
 		}
 		if try == 0 {
 			// A consumer that only waits for the processor takes its messages now.
@@ -55,7 +56,8 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (int, f
 			s.mu.Lock()
 		}
 	}
-	return s.store(msgs, v, now)
+	n, f = s.store(msgs, v, now)
+	return s, n, f
 }
 
 // send puts as many of msgs into the channel as it has room for. s.mu is held.
@@ -240,9 +242,9 @@ func (s *Subscription) isQuiet() bool {
 	}
 	switch {
 	case s.conn.inbox != nil:
-		return !s.live || s.fed && !s.conn.ledger.owes(s)
+		return !s.live || s.fed && !s.conn.ledger.owes(&s.owner)
 	case s.opts.manual:
-		return !s.conn.ledger.owes(s)
+		return !s.conn.ledger.owes(&s.owner)
 	}
 	return true
 }

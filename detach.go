@@ -254,9 +254,9 @@ func older(m, o *Message) bool {
 // pass makes m one of to. s.mu is held.
 func (s *Subscription) pass(m *Message, to *Subscription) {
 	if m.QoS > 0 {
-		s.conn.ledger.transfer(m.ref>>refShift, m.id, s, to)
+		s.conn.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
 	}
-	m.sub = to
+	m.to = &to.owner
 }
 
 // successor returns who takes m in the place of s; nil for s itself. s.mu is held.

@@ -103,7 +103,7 @@ func (s *Subscription) tally() (arrived uint64, quiet bool) {
 	arrived = s.delivered.Load() + s.dropped.Load()
 	waiting := s.box.len() + s.hands
 	s.mu.Unlock()
-	owes := s.conn.ledger.owes(s)
+	owes := s.conn.ledger.owes(&s.owner)
 	s.conn.ledger.settle()
 	return arrived, !owes && waiting == 0
 }

@@ -41,13 +41,13 @@ type entry struct {
 // owners are the subscriptions that have to finish with a message, nearly always
 // one.
 type owners struct {
-	first *Subscription // nil when there is none
-	more  []*Subscription
+	first *owner // nil when there is none
+	more  []*owner
 }
 
 func (o *owners) none() bool { return o.first == nil }
 
-func (o *owners) set(subs []*Subscription) {
+func (o *owners) set(subs []*owner) {
 	if len(subs) == 0 {
 		return
 	}
@@ -56,7 +56,7 @@ func (o *owners) set(subs []*Subscription) {
 }
 
 // add puts s among them, unless it is there.
-func (o *owners) add(s *Subscription) {
+func (o *owners) add(s *owner) {
 	switch {
 	case o.none():
 		o.first = s
@@ -65,24 +65,24 @@ func (o *owners) add(s *Subscription) {
 	}
 }
 
-func (o *owners) has(s *Subscription) bool { return o.first == s || slices.Contains(o.more, s) }
+func (o *owners) has(s *owner) bool { return o.first == s || slices.Contains(o.more, s) }
 
 // any reports whether f picks one of them.
-func (o *owners) any(f func(*Subscription) bool) bool {
+func (o *owners) any(f func(*owner) bool) bool {
 	return o.first != nil && f(o.first) || slices.ContainsFunc(o.more, f)
 }
 
 // all returns them.
-func (o *owners) all() []*Subscription {
+func (o *owners) all() []*owner {
 	if o.none() {
 		return nil
 	}
-	return append([]*Subscription{o.first}, o.more...)
+	return append([]*owner{o.first}, o.more...)
 }
 
 // application returns the first that is a subscription of the application, nil
 // when there is none.
-func (o *owners) application() *Subscription {
+func (o *owners) application() *owner {
 	if o.first == nil || !o.first.holder {
 		return o.first
 	}
@@ -95,7 +95,7 @@ func (o *owners) application() *Subscription {
 }
 
 // remove takes s out, and reports whether it was there.
-func (o *owners) remove(s *Subscription) bool {
+func (o *owners) remove(s *owner) bool {
 	if o.first == s {
 		o.first = nil
 		if n := len(o.more) - 1; n >= 0 {
@@ -113,7 +113,7 @@ func (o *owners) remove(s *Subscription) bool {
 
 // replace puts to in the place of s, if that is there; to has to finish with the
 // message once, whoever leaves it.
-func (o *owners) replace(s, to *Subscription) {
+func (o *owners) replace(s, to *owner) {
 	if o.has(to) {
 		o.remove(s)
 	} else if o.first == s {

@@ -222,7 +222,7 @@ func (in *inbox) releaseAll(r returnedMail) {
 // release has it, which s leaves, wait for the next subscription of the filters by
 // which s got it.
 func (in *inbox) release(it *inboxItem, s *Subscription) {
-	in.conn.ledger.release(it, s, s.filtersOf(it), in.conn.routes.leftAt(s), s.isLive())
+	in.conn.ledger.release(it, &s.owner, s.filtersOf(it), in.conn.routes.leftAt(s), s.isLive())
 	in.index(it)
 }
 
@@ -300,8 +300,8 @@ func (in *inbox) deliver(items []*inboxItem) {
 			in.index(it)
 		}
 		for i := range msgs {
-			if s := msgs[i].sub; s != nil {
-				in.offer(run, s, it, &msgs[i])
+			if to := msgs[i].to; to != nil {
+				in.offer(run, subscriptionOf(to), it, &msgs[i])
 			}
 		}
 	}
@@ -313,6 +313,9 @@ func (in *inbox) deliver(items []*inboxItem) {
 		in.feed()
 	}
 }
+
+// subscriptionOf returns the subscription that o is part of.
+func subscriptionOf(o *owner) *Subscription { return o.exchange.(*Subscription) }
 
 // inboxRun is what is handed to one subscription at once.
 type inboxRun struct {
@@ -340,7 +343,7 @@ func (in *inbox) give(run *inboxRun) {
 	now := time.Now()
 	for msgs := run.msgs; len(msgs) > 0; {
 		// As on 3.x: no Receive Maximum bounds what is acknowledged already.
-		n, f := run.sub.deliver(msgs, V311, now)
+		_, n, f := run.sub.deliver(msgs, V311, now)
 		in.met(f, run.sub, msgs[:n])
 		msgs = msgs[n:]
 	}

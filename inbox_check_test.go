@@ -18,14 +18,15 @@ func InboxProblems(c *Conn) []string {
 		c.out.mu.Lock() // who begins to work has seen this end
 		defer c.out.mu.Unlock()
 	}()
-	k := &inboxCheck{in: c.inbox, book: c.ledger.inbox, counts: map[*Subscription]*inboxCount{}}
+	k := &inboxCheck{in: c.inbox, book: c.ledger.inbox, counts: map[*owner]*inboxCount{}}
 	subs := c.routes.subscriptions()
 	c.routes.mu.Lock()
 	defer c.routes.mu.Unlock()
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	for _, s := range append(subs, k.book.parking) {
-		k.counts[s] = &inboxCount{}
+	k.counts[k.book.parking] = &inboxCount{}
+	for _, s := range subs {
+		k.counts[&s.owner] = &inboxCount{}
 	}
 	if k.in.behind() || k.in.due {
 		k.bad("there is something to do, and nobody at work")
@@ -47,7 +48,7 @@ type inboxCheck struct {
 	in       *inbox
 	book     *inboxBook
 	held     int
-	counts   map[*Subscription]*inboxCount
+	counts   map[*owner]*inboxCount
 	problems []string
 }
 
@@ -55,7 +56,7 @@ func (k *inboxCheck) bad(format string, a ...any) {
 	k.problems = append(k.problems, fmt.Sprintf(format, a...))
 }
 
-func (k *inboxCheck) count(s *Subscription) *inboxCount {
+func (k *inboxCheck) count(s *owner) *inboxCount {
 	if k.counts[s] == nil {
 		k.counts[s] = &inboxCount{}
 	}
@@ -69,7 +70,7 @@ func (k *inboxCheck) checkQueues() {
 			if i > 0 && it.key <= q.items[i-1].key {
 				k.bad("the queue of %s is out of order", s.name())
 			}
-			if k.book.items[it.gen] != it || !it.left.has(s) {
+			if k.book.items[it.gen] != it || !it.left.has(&s.owner) {
 				k.bad("%x is in the queue of %s, which is done with it", it.key, s.name())
 			}
 		}
@@ -126,7 +127,7 @@ func (k *inboxCheck) checkDebts(it *inboxItem) {
 		r := k.in.conn.routes.filters[d.filter]
 		for i := 0; r != nil && i < len(r.members); i++ {
 			s := r.members[i].sub
-			if !s.holder && s.isFed() && s.joined > d.after && !it.had.has(s) {
+			if !s.holder && s.isFed() && s.joined > d.after && !it.had.has(&s.owner) {
 				k.bad("%x waits for %q, which is there: joined %d, after %d", it.key, d.filter, s.joined, d.after)
 			}
 		}

@@ -28,8 +28,8 @@ type inboxBook struct {
 	remove func(key uint64)
 	record storedInbox // what is being written
 
-	parking  *Subscription // counts what waits for somebody to come; nobody's
-	underWay int           // messages on their way to the disk, or not handed out since
+	parking  *owner // counts what waits for somebody to come; nobody's
+	underWay int    // messages on their way to the disk, or not handed out since
 }
 
 // inboxItem is one message in the inbox. It is with the subscriptions that have
@@ -45,16 +45,16 @@ type inboxItem struct {
 	names []string // the filters that it came for, none when nobody had asked for it, and those that got it then
 	size  int      // what it counts for
 
-	left    owners        // subscriptions that have not finished with it
-	hands   owners        // of these, those to whose application it was handed over
-	had     owners        // those that had it, and did not leave it
-	owed    []debt        // filters whose next subscription is to have it
-	loose   bool          // whoever matches may have it
-	claimed bool          // somebody came for it
-	lapsing bool          // somebody has it in whose place whoever matches might have had it
-	parking *Subscription // counts it while it waits, when it came for nobody
-	routes  uint64        // generation of the routes by which its owners were chosen
-	msgs    []Message     // a copy for each owner, until it is durable; then in the store alone
+	left    owners    // subscriptions that have not finished with it
+	hands   owners    // of these, those to whose application it was handed over
+	had     owners    // those that had it, and did not leave it
+	owed    []debt    // filters whose next subscription is to have it
+	loose   bool      // whoever matches may have it
+	claimed bool      // somebody came for it
+	lapsing bool      // somebody has it in whose place whoever matches might have had it
+	parking *owner    // counts it while it waits, when it came for nobody
+	routes  uint64    // generation of the routes by which its owners were chosen
+	msgs    []Message // a copy for each owner, until it is durable; then in the store alone
 
 	listed []waitKey // under what it waits; the committer's
 }
@@ -99,7 +99,7 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
 		msgs[i].ref |= e.gen << refShift
-		if s := msgs[i].sub; s != nil {
+		if s := msgs[i].to; s != nil {
 			it.give(s)
 		}
 	}
@@ -117,7 +117,7 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 }
 
 // give makes s one that has to finish with it.
-func (it *inboxItem) give(s *Subscription) {
+func (it *inboxItem) give(s *owner) {
 	s.share.all.Add(1)
 	it.count(&s.share.coming, 1)
 	it.had.add(s)
@@ -125,7 +125,7 @@ func (it *inboxItem) give(s *Subscription) {
 }
 
 // take makes s no longer one that has it, and reports whether it was.
-func (it *inboxItem) take(s *Subscription) bool {
+func (it *inboxItem) take(s *owner) bool {
 	if !it.left.remove(s) {
 		return false
 	}
@@ -150,7 +150,7 @@ func (g *ledger) handed(msgs []Message) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range msgs {
-		s := msgs[i].sub
+		s := msgs[i].to
 		if it := g.inbox.items[msgs[i].ref>>refShift]; it != nil && it.left.has(s) && !it.hands.has(s) {
 			it.hands.add(s)
 			it.count(&s.share.coming, -1)
@@ -186,7 +186,7 @@ func (it *inboxItem) owes(filter string) (after uint64) {
 }
 
 // satisfy notes that s has it now.
-func (it *inboxItem) satisfy(s *Subscription) {
+func (it *inboxItem) satisfy(s *owner) {
 	it.lapsing = it.lapsing || it.loose
 	it.loose = false
 	it.settle(func(d debt) bool { return s.hasFilter(d.filter) })
@@ -262,7 +262,7 @@ func (g *ledger) entered(f inFact, err error) *inboxItem {
 }
 
 // finish notes that sub is done with the message gen. Its record goes with the last.
-func (b *inboxBook) finish(gen uint32, sub *Subscription) error {
+func (b *inboxBook) finish(gen uint32, sub *owner) error {
 	it := b.items[gen]
 	if it == nil || !it.take(sub) {
 		return ErrAcked
@@ -280,7 +280,7 @@ func (b *inboxBook) endIfDone(it *inboxItem) {
 }
 
 // forsake forgets it, whose record stays for a later process, and returns who had it.
-func (g *ledger) forsake(it *inboxItem) []*Subscription {
+func (g *ledger) forsake(it *inboxItem) []*owner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	owners := it.left.all()
@@ -318,7 +318,7 @@ func (g *ledger) item(gen uint32) *inboxItem {
 // to the next subscription of filters, which joins after so many: those who were
 // there may have newer ones. What the application never had of s, it does not miss
 // for a filter of which another has it.
-func (g *ledger) release(it *inboxItem, s *Subscription, filters []string, after uint64, live bool) {
+func (g *ledger) release(it *inboxItem, s *owner, filters []string, after uint64, live bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !it.take(s) {
@@ -326,7 +326,7 @@ func (g *ledger) release(it *inboxItem, s *Subscription, filters []string, after
 	}
 	it.had.remove(s)
 	for _, f := range filters {
-		if it.had.any(func(o *Subscription) bool { return (o.joined > after || !live) && o.hasFilter(f) }) {
+		if it.had.any(func(o *owner) bool { return (o.joined > after || !live) && o.hasFilter(f) }) {
 			continue
 		}
 		i := slices.IndexFunc(it.owed, func(d debt) bool { return d.filter == f })
@@ -340,31 +340,31 @@ func (g *ledger) release(it *inboxItem, s *Subscription, filters []string, after
 	g.inbox.endIfDone(it)
 }
 
-// taker is a subscription that is there for what waits, and its filter that says so.
-type taker struct {
-	sub    *Subscription
+// candidate is a subscription that may get what waits, and its filter that says so.
+type candidate struct {
+	to     *owner
 	filter string
 }
 
-// claim gives those items, which wait for k, to takers, but for those that had one
+// claim gives those items, which wait for k, to candidates, but for those that had one
 // already, or were there when somebody left it: they may have newer ones. It returns
 // what each of them gets.
-func (g *ledger) claim(items []*inboxItem, k waitKey, takers []taker) (got [][]*inboxItem) {
+func (g *ledger) claim(items []*inboxItem, k waitKey, candidates []candidate) (got [][]*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	got = make([][]*inboxItem, len(takers))
+	got = make([][]*inboxItem, len(candidates))
 	for _, it := range items {
 		var after uint64
 		if !k.anybody {
 			after = it.owes(k.name)
 		}
-		for i, t := range takers {
-			if it.had.has(t.sub) || t.sub.joined <= after {
+		for i, t := range candidates {
+			if it.had.has(t.to) || t.to.joined <= after {
 				continue
 			}
-			it.give(t.sub)
+			it.give(t.to)
 			it.claimed = true
-			it.satisfy(t.sub)
+			it.satisfy(t.to)
 			if k.anybody {
 				it.names = append(slices.Clip(it.names), t.filter)
 			}
@@ -448,7 +448,7 @@ func (g *ledger) openInbox(b *inboxBook, earlier []*inboxItem) {
 
 // park makes s the one that counts what comes for nobody from now on, and returns
 // the one before it.
-func (g *ledger) park(s *Subscription) (before *Subscription) {
+func (g *ledger) park(s *owner) (before *owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before, g.inbox.parking = g.inbox.parking, s
@@ -456,7 +456,7 @@ func (g *ledger) park(s *Subscription) (before *Subscription) {
 }
 
 // parking returns the one that counts what comes for nobody.
-func (g *ledger) parking() *Subscription {
+func (g *ledger) parking() *owner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.inbox.parking

@@ -85,7 +85,7 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 		if err := r.decode(value); err != nil {
 			return &store.DamageError{Key: keys[i], Problem: err.Error()}
 		}
-		r.msg.sub, r.msg.ref = s, uint32(r.flags)|items[i].gen<<refShift
+		r.msg.to, r.msg.ref = &s.owner, uint32(r.flags)|items[i].gen<<refShift
 		msgs = append(msgs, r.msg)
 		return nil
 	})
@@ -111,14 +111,15 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 		in.forsake(it, s)
 		return true
 	}
-	in.conn.ledger.doneAll([]Message{it.stub(s)})
+	in.conn.ledger.doneAll([]Message{it.stub(&s.owner)})
 	s.tellRoom()
 	return true
 }
 
 // forsake leaves it to a later process, whoever has it besides s or waits for it.
 func (in *inbox) forsake(it *inboxItem, s *Subscription) {
-	for _, o := range in.conn.ledger.forsake(it) {
+	for _, owner := range in.conn.ledger.forsake(it) {
+		o := subscriptionOf(owner)
 		if q := in.queues[o]; q != nil && o != s {
 			in.remove(o, q, it)
 		}
@@ -141,15 +142,15 @@ func (in *inbox) remove(s *Subscription, q *inboxQueue, it *inboxItem) {
 }
 
 // stub is the message without what is in the store.
-func (it *inboxItem) stub(s *Subscription) Message {
-	return Message{Topic: it.topic, QoS: 1, sub: s, ref: it.gen << refShift}
+func (it *inboxItem) stub(to *owner) Message {
+	return Message{Topic: it.topic, QoS: 1, to: to, ref: it.gen << refShift}
 }
 
 // discard is the end of what waits for s, which was unsubscribed.
 func (in *inbox) discard(s *Subscription, q *inboxQueue) {
 	msgs := make([]Message, len(q.items))
 	for i, it := range q.items {
-		msgs[i] = it.stub(s)
+		msgs[i] = it.stub(&s.owner)
 	}
 	in.dequeue(s, q, len(msgs))
 	in.give(&inboxRun{sub: s, msgs: msgs})

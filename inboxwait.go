@@ -130,8 +130,9 @@ func (in *inbox) adopt() {
 			if len(takers) == 0 {
 				continue
 			}
+			candidates := candidatesOf(takers)
 			for some := range slices.Chunk(in.waits.under(k), atOnce) {
-				for i, items := range in.conn.ledger.claim(some, k, takers) {
+				for i, items := range in.conn.ledger.claim(some, k, candidates) {
 					got[takers[i].sub] = append(got[takers[i].sub], items...)
 					all = append(all, items...)
 					for _, it := range items {
@@ -189,13 +190,28 @@ func (in *inbox) giveUp(f forgoing) {
 // unpark begins to count anew what comes for nobody.
 func (in *inbox) unpark() {
 	fresh := newHolder(in.conn, nil, newSubOptions(nil))
-	if old := in.conn.ledger.park(fresh); old != nil {
-		old.end(nil, leaveAcked) // the reader may wait for it
+	if old := in.conn.ledger.park(&fresh.owner); old != nil {
+		subscriptionOf(old).end(nil, leaveAcked) // the reader may wait for it
 	}
 }
 
 // tellParking has the reader look whether there is room for more that comes for nobody.
-func (in *inbox) tellParking() { in.conn.ledger.parking().tellRoom() }
+func (in *inbox) tellParking() { subscriptionOf(in.conn.ledger.parking()).tellRoom() }
+
+// taker is a subscription that is there for what waits, and its filter that says so.
+type taker struct {
+	sub    *Subscription
+	filter string
+}
+
+// candidatesOf returns takers as the book knows them.
+func candidatesOf(takers []taker) []candidate {
+	all := make([]candidate, len(takers))
+	for i, t := range takers {
+		all[i] = candidate{&t.sub.owner, t.filter}
+	}
+	return all
+}
 
 // takers returns who is here for what waits.
 func (t *routes) takers(k waitKey) (takers []taker) {

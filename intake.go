@@ -22,7 +22,7 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 	m := r.message(t, p)
 	var msgs []Message
 	if len(r.chosen) > 0 {
-		msgs = m.copies(r.chosen, r.flags)
+		msgs = r.copies(&m)
 	} else {
 		if p.Retain {
 			m.ref |= flagRetained
@@ -124,7 +124,7 @@ func (r *reader) awaitRoom(parked bool) error {
 	if !parked {
 		return nil
 	}
-	return r.awaitRoomOf(r.l.session.ledger.parking())
+	return r.awaitRoomOf(subscriptionOf(r.l.session.ledger.parking()))
 }
 
 func (r *reader) awaitRoomOf(s *Subscription) error {
@@ -137,12 +137,12 @@ func (r *reader) awaitRoomOf(s *Subscription) error {
 	return r.backPressure(s, true)
 }
 
-// copies returns m for each of subs, with flags of their own when there are any.
-func (m *Message) copies(subs []*Subscription, flags []uint32) []Message {
-	all := make([]Message, len(subs))
-	for i, s := range subs {
+// copies returns m for each of the chosen, with flags of their own.
+func (r *reader) copies(m *Message) []Message {
+	all := make([]Message, len(r.chosen))
+	for i, s := range r.chosen {
 		all[i] = *m
-		all[i].sub, all[i].ref = s, all[i].ref|flags[i]
+		all[i].to, all[i].ref = &s.owner, all[i].ref|r.flags[i]
 		if i > 0 {
 			all[i].Payload, all[i].Properties = slices.Clone(m.Payload), m.Properties.clone()
 		}

@@ -44,10 +44,10 @@ func TestKeepBehindAsksOnce(t *testing.T) {
 		}
 		kept = nil
 	}
-	holder := &Subscription{}
+	holder := &owner{}
 	gens := map[uint16]uint32{1: enterAcked(g, 1), 2: enterAcked(g, 2)}
 	want(1, 2)
-	_, gen := g.arrive(inbound(3, 2, false), 3, time.Time{}, []*Subscription{holder})
+	_, gen := g.arrive(inbound(3, 2, false), 3, time.Time{}, []*owner{holder})
 	gens[3], gens[4] = gen, enterAcked(g, 4)
 	want()
 	g.committed([]inFact{{id: 1, gen: gens[1]}}, nil)

@@ -87,7 +87,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 // arrive records an inbound QoS 1 or 2 PUBLISH and says whether it is new. For
 // a new one it returns the generation that its acknowledgement must name; subs
 // are those that must finish with it, none when it is acknowledged at once.
-func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*Subscription) (arrival, uint32) {
+func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*owner) (arrival, uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.record(m, hash, g.clock(now), subs)
@@ -96,7 +96,7 @@ func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*Subscrip
 // arriveAll is arrive for a run of messages, of which those of QoS 0 pass. It
 // keeps the new ones, with their generations, up to the first that goes beyond
 // our Receive Maximum, and says how many were redeliveries.
-func (g *ledger) arriveAll(msgs []Message, hashes []uint64, now time.Time, subs []*Subscription) (kept []Message, again int, over bool) {
+func (g *ledger) arriveAll(msgs []Message, hashes []uint64, now time.Time, subs []*owner) (kept []Message, again int, over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	since := g.clock(now)
@@ -131,7 +131,7 @@ func (g *ledger) clock(now time.Time) time.Duration {
 }
 
 // record is arrive under the lock.
-func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*Subscription) (arrival, uint32) {
+func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*owner) (arrival, uint32) {
 	e, a := g.begin(m, hash, since)
 	if e == nil {
 		return a, 0
@@ -268,7 +268,7 @@ func (g *ledger) lookup(gen uint32, id uint16) *entry {
 
 // done notes that sub has finished with a message. The acknowledgement leaves
 // at the next settle.
-func (g *ledger) done(gen uint32, id uint16, sub *Subscription) error {
+func (g *ledger) done(gen uint32, id uint16, sub *owner) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.finish(gen, id, sub)
@@ -280,7 +280,7 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range msgs {
-		if m := &msgs[i]; m.QoS > 0 && g.finish(m.ref>>refShift, m.id, m.sub) == nil {
+		if m := &msgs[i]; m.QoS > 0 && g.finish(m.ref>>refShift, m.id, m.to) == nil {
 			due = true
 		}
 	}
@@ -288,7 +288,7 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 }
 
 // finish is done under the lock.
-func (g *ledger) finish(gen uint32, id uint16, sub *Subscription) error {
+func (g *ledger) finish(gen uint32, id uint16, sub *owner) error {
 	if g.inbox != nil {
 		return g.inbox.finish(gen, sub)
 	}
@@ -329,7 +329,7 @@ func (g *ledger) unpaid(gen uint32, id uint16) bool {
 }
 
 // transfer makes to the one that has to finish with a message, in place of sub.
-func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
+func (g *ledger) transfer(gen uint32, id uint16, sub, to *owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.lookup(gen, id); e != nil {
@@ -339,7 +339,7 @@ func (g *ledger) transfer(gen uint32, id uint16, sub, to *Subscription) {
 
 // abandon finishes, on behalf of sub, with every message that sub still has,
 // and returns how many there were.
-func (g *ledger) abandon(sub *Subscription) int {
+func (g *ledger) abandon(sub *owner) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
@@ -355,7 +355,7 @@ func (g *ledger) abandon(sub *Subscription) int {
 }
 
 // owes reports whether sub has messages that it did not finish with.
-func (g *ledger) owes(sub *Subscription) bool {
+func (g *ledger) owes(sub *owner) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.inbox != nil {
@@ -386,7 +386,7 @@ type overdue struct {
 	since time.Time
 	gen   uint32
 	id    uint16
-	sub   *Subscription
+	sub   *owner
 }
 
 // oldest returns the oldest message of this link that the application has not

@@ -39,8 +39,8 @@ type modelMsg struct {
 	qos   QoS
 	hash  uint64
 	gen   uint32
-	left  []*Subscription // who has not acknowledged it
-	had   []*Subscription
+	left  []*owner // who has not acknowledged it
+	had   []*owner
 	paid  bool // PUBREC paid, PUBREL awaited
 	void  bool // its identifier went to another message, or the session is lost
 	over  bool // its exchange has ended
@@ -62,7 +62,7 @@ type ledgerModel struct {
 	link    uint32
 	dead    bool // pay finds no link
 	maximum int
-	subs    []*Subscription
+	subs    []*owner
 
 	open    map[uint16]*modelMsg // the server's session
 	orders  [2][]*modelMsg       // arrivals of this link that await their acknowledgement
@@ -92,7 +92,7 @@ func runLedgerModel(seed uint64, tracing bool) (trace string, err error) {
 	}()
 	m.v = []Version{V31, V311, V5, V5}[m.rng.IntN(4)]
 	for range 3 {
-		m.subs = append(m.subs, &Subscription{})
+		m.subs = append(m.subs, &owner{})
 	}
 	m.g = &ledger{pay: m.pay}
 	m.up(false)
@@ -453,11 +453,11 @@ func (m *ledgerModel) finale() {
 }
 
 func TestB19_AckOfAReplacedMessageIsStale(t *testing.T) {
-	sub := &Subscription{}
+	sub := &owner{}
 	g := &ledger{pay: func(uint32, []byte) bool { return true }}
 	g.up(1, V311, false, 0)
-	_, first := g.arrive(inbound(7, 1, false), 1, time.Time{}, []*Subscription{sub})
-	_, second := g.arrive(inbound(7, 1, false), 2, time.Time{}, []*Subscription{sub})
+	_, first := g.arrive(inbound(7, 1, false), 1, time.Time{}, []*owner{sub})
+	_, second := g.arrive(inbound(7, 1, false), 2, time.Time{}, []*owner{sub})
 	if err := g.done(first, 7, sub); !errors.Is(err, ErrStale) {
 		t.Fatalf("Ack of a message whose identifier went to another: %v, want ErrStale", err)
 	}
@@ -487,14 +487,14 @@ func TestB07_SecondPublishWithoutDupBeforePubrec(t *testing.T) {
 	} {
 		for _, v := range []Version{V31, V311, V5} {
 			t.Run(fmt.Sprintf("%s/%s", c.name, v), func(t *testing.T) {
-				sub := &Subscription{}
+				sub := &owner{}
 				g := &ledger{pay: func(uint32, []byte) bool { return true }}
 				g.up(1, v, false, 0)
-				g.arrive(inbound(7, c.qos, true), 1, time.Time{}, []*Subscription{sub})
+				g.arrive(inbound(7, c.qos, true), 1, time.Time{}, []*owner{sub})
 				if c.link == 2 {
 					g.up(2, v, true, 0)
 				}
-				if got, _ := g.arrive(inbound(7, c.qos, false), c.hash, time.Time{}, []*Subscription{sub}); got != c.want {
+				if got, _ := g.arrive(inbound(7, c.qos, false), c.hash, time.Time{}, []*owner{sub}); got != c.want {
 					t.Errorf("arrival %v, want %v", got, c.want)
 				}
 			})
@@ -525,12 +525,12 @@ func TestB07_NewMessageAfterASessionLostUnseen(t *testing.T) {
 
 // A PUBREC that is asked for again must not overtake one that waits [MQTT-4.6.0-3].
 func TestLedgerRepeatedPubrecKeepsOrder(t *testing.T) {
-	sub := &Subscription{}
+	sub := &owner{}
 	var sent []sentPacket
 	g := &ledger{pay: func(_ uint32, b []byte) bool { sent = append(sent, parseSent(V311, b)...); return true }}
 	g.up(1, V311, false, 0)
 	g.arrive(inbound(1, 2, false), 1, time.Time{}, nil)
-	_, held := g.arrive(inbound(2, 2, false), 2, time.Time{}, []*Subscription{sub})
+	_, held := g.arrive(inbound(2, 2, false), 2, time.Time{}, []*owner{sub})
 	g.settle()
 	g.up(2, V311, true, 0)
 	sent = nil

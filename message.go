@@ -35,9 +35,9 @@ type Message struct {
 	// Expiry and a Key at most.
 	Properties *Properties
 
-	sub *Subscription // where a received message was delivered; nil for one to publish
-	ref uint32        // flags in the low bits, the ledger's generation above them
-	id  uint16        // packet identifier of a received QoS 1 or 2 message
+	to  *owner // the subscription that a received message was delivered to; nil for one to publish
+	ref uint32 // flags in the low bits, the ledger's generation above them
+	id  uint16 // packet identifier of a received QoS 1 or 2 message
 
 	// QoS is the quality of service, 0 to 2.
 	QoS QoS
@@ -122,10 +122,10 @@ func (m Message) Redelivered() bool {
 }
 
 func (m *Message) inbox() (key uint64, earlier bool) {
-	if m.sub == nil || m.QoS == 0 {
+	if m.to == nil || m.QoS == 0 {
 		return 0, false
 	}
-	return m.sub.conn.ledger.inboxKey(m.ref >> refShift)
+	return m.to.exchange.inboxKey(m.ref >> refShift)
 }
 
 // GiveAway returns m marked so that Publish keeps m.Payload instead of copying
@@ -147,10 +147,10 @@ func (m Message) Ack() error {
 	if m.QoS == 0 {
 		return nil
 	}
-	if m.sub == nil {
+	if m.to == nil {
 		return ErrNotReceived
 	}
-	return m.sub.ack(m)
+	return m.to.exchange.ack(m.ref>>refShift, m.id)
 }
 
 // Text is a payload of text.

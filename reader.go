@@ -19,7 +19,8 @@ type reader struct {
 	owes   bool      // some acknowledgement may be due at the end of the batch
 	left   bool      // link.left is closed
 	run    run
-	chosen []*Subscription // who gets the current message
+	chosen []*Subscription // that get the current message
+	owners []*owner        // the same, for the ledger
 	flags  []uint32        // and with which flags
 }
 

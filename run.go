@@ -31,7 +31,7 @@ func (r *reader) gather(t *topicEntry, p *codec.PublishView, s *Subscription, fl
 		r.run.sub = s
 	}
 	m := r.add(t, p)
-	m.Payload, m.sub = r.own(p.Payload), s
+	m.Payload, m.to = r.own(p.Payload), &s.owner
 	m.ref |= flags
 	return nil
 }
@@ -73,7 +73,7 @@ func (r *reader) flush() error {
 		return nil
 	}
 	s := r.run.sub
-	msgs, err := r.enter([]*Subscription{s})
+	msgs, err := r.enter([]*owner{&s.owner})
 	if e := r.deliver(s, msgs); err == nil {
 		err = e
 	}
@@ -93,7 +93,11 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 	}
 	r.add(t, p)
 	defer r.run.reset()
-	msgs, err := r.enter(r.chosen)
+	r.owners = r.owners[:0]
+	for _, s := range r.chosen {
+		r.owners = append(r.owners, &s.owner)
+	}
+	msgs, err := r.enter(r.owners)
 	if len(msgs) == 0 {
 		return err
 	}
@@ -103,7 +107,7 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 	m := msgs[0]
 	for i, s := range r.chosen {
 		msgs[0] = m
-		msgs[0].sub, msgs[0].ref, msgs[0].Payload = s, m.ref|r.flags[i], r.own(p.Payload)
+		msgs[0].to, msgs[0].ref, msgs[0].Payload = &s.owner, m.ref|r.flags[i], r.own(p.Payload)
 		if i > 0 {
 			msgs[0].Properties = messageProperties(p)
 		}
@@ -116,7 +120,7 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 
 // enter records the run, which subs have to finish with, in ledger and counters,
 // and returns what of it is to be delivered: not what came before.
-func (r *reader) enter(subs []*Subscription) ([]Message, error) {
+func (r *reader) enter(subs []*owner) ([]Message, error) {
 	s := r.l.session
 	msgs := r.run.msgs
 	var err error
@@ -143,18 +147,18 @@ func overReceiveMaximum() error {
 // copy will be taken for the redelivery that it is.
 func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 	for len(msgs) > 0 {
-		n, f := s.deliver(msgs, r.l.version, r.now)
+		at, n, f := s.deliver(msgs, r.l.version, r.now)
 		some := msgs[:n]
 		msgs = msgs[n:]
 		switch {
-		case f == fateGone && some[0].sub.isBacklog():
+		case f == fateGone && at.isBacklog():
 			r.l.session.unclaimed(some)
-		case f == fateGone, f == fateHanded && !some[0].sub.opts.manual:
+		case f == fateGone, f == fateHanded && !at.opts.manual:
 			if r.l.session.ledger.doneAll(some) {
 				r.owes = true // a pause within the batch settled what was due by then
 			}
 		case f == fateOver && err == nil:
-			err = r.backPressure(some[n-1].sub, false)
+			err = r.backPressure(at, false)
 		}
 	}
 	return err

@@ -87,11 +87,11 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	if n := sub.dropped.Load(); sub.holder && n > 0 && leave != leaveServer {
 		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // nobody else can tell
 	}
-	if leave == leaveServer || s.inbox != nil || !s.ledger.owes(sub) {
+	if leave == leaveServer || s.inbox != nil || !s.ledger.owes(&sub.owner) {
 		return true
 	}
 	s.later(s.cfg.ackGrace, func() {
-		if n := s.ledger.abandon(sub); n > 0 {
+		if n := s.ledger.abandon(&sub.owner); n > 0 {
 			s.emit(MessageDropped{Topic: sub.name(), Err: ErrStale, Total: uint64(n)})
 			s.ledger.settle()
 		}
@@ -111,7 +111,7 @@ func (s *session) hasEnded() bool {
 
 // ackedTooLate reports whether the acknowledgement of m, which the application
 // has just given, cannot be sent any more because the Conn is ending.
-func (s *session) ackedTooLate(m Message) bool {
+func (s *session) ackedTooLate(gen uint32, id uint16) bool {
 	if s.inbox != nil {
 		return false // the inbox has it, whatever becomes of the link
 	}
@@ -122,5 +122,5 @@ func (s *session) ackedTooLate(m Message) bool {
 	if !ending {
 		return false
 	}
-	return l == nil || l.killed() || said && s.ledger.unpaid(m.ref>>refShift, m.id)
+	return l == nil || l.killed() || said && s.ledger.unpaid(gen, id)
 }

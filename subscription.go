@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"iter"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,13 +26,12 @@ const (
 // It ends by Unsubscribe, the end of its context, the end of the Conn or a
 // refusal of the server; then its channel is closed and Err says why.
 type Subscription struct {
-	conn    *Conn
-	no      uint64 // in the order of creation
-	opts    subOptions
-	filters []Filter
-	names   map[string]bool // of the filters, when they are many; immutable
-	stop    func() bool     // of the watch on the context
-	ctx     context.Context // given to Subscribe; nil for none
+	owner
+	conn *Conn
+	no   uint64 // in the order of creation
+	opts subOptions
+	stop func() bool     // of the watch on the context
+	ctx  context.Context // given to Subscribe; nil for none
 
 	// Guarded by routes.mu.
 	results    []SubscribeResult
@@ -43,12 +41,9 @@ type Subscription struct {
 	routed     bool          // its filters are in the routes
 	waited     time.Duration // for the first results, over the links that have ended
 	waiting    time.Time     // since when on the current link; zero while offline
-	joined     uint64        // its number among those that joined; immutable from then on
 	left       uint64        // how many had joined when it left, or lost a filter
 	draining   bool          // by Drain: it takes what the server still sends
 	refused    error         // why the UNSUBSCRIBE of a Drain was given up
-
-	holder bool // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
 
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
@@ -84,7 +79,6 @@ type Subscription struct {
 	delivered, dropped atomic.Uint64
 	drainDone          atomic.Bool // a Drain got everything handed over
 	decoding           atomic.Bool // the codec of a typed channel runs
-	share              inboxShare
 }
 
 // leaving is what becomes of what a subscription that ends has not handed over.
@@ -98,7 +92,7 @@ const (
 
 func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 	s := &Subscription{
-		conn: c, no: c.subs.Add(1), opts: opts, filters: filters,
+		conn: c, no: c.subs.Add(1), opts: opts,
 		results:    make([]SubscribeResult, len(filters)),
 		open:       make([]bool, len(filters)),
 		unanswered: len(filters),
@@ -106,14 +100,10 @@ func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 		interrupt: make(chan struct{}),
 		stop:      func() bool { return true },
 	}
+	s.exchange = s
+	s.setFilters(filters)
 	s.idle = sync.NewCond(&s.mu)
-	if len(filters) > fewFilters {
-		s.names = make(map[string]bool, len(filters))
-	}
 	for i, f := range filters {
-		if s.names != nil {
-			s.names[f.Filter] = true
-		}
 		s.results[i] = SubscribeResult{Filter: f.Filter, Granted: f.QoS}
 		s.open[i] = true
 	}
@@ -123,33 +113,8 @@ func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
 	return s
 }
 
-// fewFilters are looked through faster than looked up.
-const fewFilters = 8
-
-// hasFilter reports whether s is one of filter, which is empty for the catch-all.
-func (s *Subscription) hasFilter(filter string) bool {
-	switch {
-	case filter == "":
-		return len(s.filters) == 0
-	case s.names != nil:
-		return s.names[filter]
-	}
-	return slices.ContainsFunc(s.filters, func(f Filter) bool { return f.Filter == filter })
-}
-
 // Filters returns the filters in the order given.
 func (s *Subscription) Filters() []Filter { return append([]Filter(nil), s.filters...) }
-
-// name is the first filter, for events.
-func (s *Subscription) name() string {
-	switch {
-	case s.isBacklog():
-		return backlogName
-	case len(s.filters) == 0:
-		return "(catch-all)"
-	}
-	return s.filters[0].Filter
-}
 
 // Ready returns a channel that is closed when the server has answered for every
 // filter, or the subscription has ended.
@@ -314,22 +279,27 @@ func (s *Subscription) yield(body func(Message) bool, m Message) bool {
 	return goOn
 }
 
-// Ack of a message of this subscription.
-func (s *Subscription) ack(m Message) error {
+// inboxKey returns the key of the message gen in the durable inbox.
+func (s *Subscription) inboxKey(gen uint32) (key uint64, earlier bool) {
+	return s.conn.ledger.inboxKey(gen)
+}
+
+// ack is Ack of the message gen with the identifier id.
+func (s *Subscription) ack(gen uint32, id uint16) error {
 	if !s.opts.manual {
 		return ErrAcked
 	}
 	if ended, leave := s.ending(); ended && leave == leaveServer || s.conn.hasEnded() {
 		return ErrClosed // the server sends it again, if it kept the session
 	}
-	err := s.conn.ledger.done(m.ref>>refShift, m.id, s)
+	err := s.conn.ledger.done(gen, id, &s.owner)
 	if err == nil {
 		s.mu.Lock()
 		s.moves++
 		s.madeRoom()
 		s.mu.Unlock()
 		s.conn.ledger.settle()
-		if s.conn.ackedTooLate(m) {
+		if s.conn.ackedTooLate(gen, id) {
 			return ErrClosed
 		}
 	}

@@ -89,17 +89,17 @@ func (f *testFeed) deliver(m Message) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g := f.s.conn.ledger
-	m.sub, m.ref = f.s, 0
+	m.to, m.ref = &f.s.owner, 0
 	if m.Retain {
 		m.Retain, m.ref = false, flagRetained
 	}
 	if m.QoS > 0 {
 		f.id = f.id%maxPacketID + 1
 		m.id = f.id
-		_, gen := g.arrive(&Message{Topic: m.Topic, id: f.id, QoS: 1}, 0, time.Now(), []*Subscription{f.s})
+		_, gen := g.arrive(&Message{Topic: m.Topic, id: f.id, QoS: 1}, 0, time.Now(), []*owner{&f.s.owner})
 		m.ref |= gen << refShift
 	}
-	_, fate := f.s.deliver([]Message{m}, V311, time.Now())
+	_, _, fate := f.s.deliver([]Message{m}, V311, time.Now())
 	if fate == fateGone || fate == fateHanded && !f.s.opts.manual {
 		g.doneAll([]Message{m})
 	}
