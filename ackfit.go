@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"fmt"
-
 	"github.com/millrace/mqtt/codec"
 )
 
@@ -12,23 +10,6 @@ import (
 
 // maxAck is the largest acknowledgement that this client sends, in bytes.
 const maxAck = 5
-
-// noRoomError ends a link whose server takes no packet of the size that is owed.
-type noRoomError struct {
-	packet codec.Type
-	size   PacketTooLargeError
-}
-
-func (e *noRoomError) Error() string {
-	return fmt.Sprintf("mqtt: the server's Maximum Packet Size leaves no room for %s: %s", e.packet, trimPrefix(&e.size))
-}
-
-// Unwrap makes it a *[PacketTooLargeError].
-func (e *noRoomError) Unwrap() error { return &e.size }
-
-func noRoom(t codec.Type, size, limit int) error {
-	return &noRoomError{t, PacketTooLargeError{Size: size, Max: limit}}
-}
 
 // fitAcks makes the acknowledgements in packets, in place, no larger than limit. The
 // reason code "Packet Identifier not found" is left out where it does not fit: the

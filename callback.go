@@ -2,43 +2,12 @@ package mqtt
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
 
 // This file calls functions of the application, so that one that does not return, or
 // ends its goroutine, takes nothing else with it.
-
-// CallbackError says that a function of the application did not do its part: it ended
-// its goroutine instead of returning, or Close, Disconnect or Drain gave up waiting
-// for it. In the second case the call returns when its time is up, and the Conn ends,
-// which [Conn.Done] tells, as soon as the function returns.
-type CallbackError struct {
-	// Function names it: "packet hook", "credentials function", "log handler",
-	// `handler of "plant/#"`, and so on.
-	Function string
-	// Exited says that it ended its goroutine, by runtime.Goexit as t.FailNow does.
-	// When false it has not returned.
-	Exited bool
-	// Err is the cause of the context that ended meanwhile, nil when there is none.
-	Err error
-}
-
-// Error names the function and what it did.
-func (e *CallbackError) Error() string {
-	what := "has not returned"
-	if e.Exited {
-		what = "ended its goroutine instead of returning"
-	}
-	if e.Err != nil {
-		return fmt.Sprintf("mqtt: the %s %s: %v", e.Function, what, trimPrefix(e.Err))
-	}
-	return fmt.Sprintf("mqtt: the %s %s", e.Function, what)
-}
-
-// Unwrap returns the cause of the context.
-func (e *CallbackError) Unwrap() error { return e.Err }
 
 // The names of functions in a CallbackError.
 const (

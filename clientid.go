@@ -2,9 +2,6 @@ package mqtt
 
 import (
 	"crypto/rand"
-	"errors"
-
-	"github.com/millrace/mqtt/codec"
 )
 
 const idAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -20,12 +17,4 @@ func generateClientID() string {
 	}
 	copy(b, "mr0")
 	return string(b)
-}
-
-// problemOf is what the codec says is wrong with a string.
-func problemOf(err error) string {
-	if e, ok := errors.AsType[*codec.Error](err); ok {
-		return e.Detail
-	}
-	return err.Error()
 }

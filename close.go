@@ -75,10 +75,6 @@ func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	return c.close(ctx, wait, d, ErrClosed)
 }
 
-// errDisconnectLate is the error of a Disconnect whose context left no more time
-// for pending publishes.
-var errDisconnectLate = &timeoutError{"disconnect: not everything was finished in the time of the context, the end of which is kept for the DISCONNECT"}
-
 // Close is Disconnect within [WithCloseTimeout], 5 s by default. It may be called
 // more than once and from several goroutines; all wait for the end, and the one
 // with the least patience sets it.
@@ -310,21 +306,6 @@ func (c *Conn) liftPause() {
 		close(c.lift)
 	}
 }
-
-// closedBy makes the end of the Conn the error of what it leaves unfinished.
-func closedBy(err error) error {
-	if err == ErrClosed {
-		return err
-	}
-	return &closedError{err}
-}
-
-// closedError is an ErrClosed with the reason.
-type closedError struct{ cause error }
-
-func (e *closedError) Error() string        { return "connection closed: " + trimPrefix(e.cause) }
-func (e *closedError) Unwrap() error        { return e.cause }
-func (e *closedError) Is(target error) bool { return target == ErrClosed }
 
 // finish ends the Conn once its supervisor has no link any more.
 func (c *Conn) finish(err error) {

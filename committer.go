@@ -171,9 +171,6 @@ func (o *outbound) closeStore(atMost time.Duration) error {
 	return nil
 }
 
-// errStoreHangs is why a Conn ended without closing its session's store.
-var errStoreHangs = errors.New("a commit does not return")
-
 // committed applies that b is durable.
 func (o *outbound) committed(b *storeBatch) {
 	o.keep.failures = 0

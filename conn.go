@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -290,15 +289,3 @@ func (c *Conn) Reconnect() error {
 	}
 	return nil
 }
-
-// scopeError says that the context given to Connect ended.
-type scopeError struct{ cause error }
-
-func (e *scopeError) Error() string {
-	return fmt.Sprintf("mqtt: the context given to Connect ended (%v); it scopes the Conn, use WithConnectTimeout for the dial", e.cause)
-}
-
-func (e *scopeError) Unwrap() error { return e.cause }
-
-// Is makes it an ErrClosed too.
-func (e *scopeError) Is(target error) bool { return target == ErrClosed }

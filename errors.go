@@ -378,6 +378,62 @@ func (e *SubscribeError) Unwrap() []error {
 	return errs
 }
 
+// SetAsideError says that the server seems to cut the link at a SUBSCRIBE or
+// UNSUBSCRIBE of one filter: three links in a row, each of which had been well for a
+// second before, ended within a second of being sent this packet alone. It is not sent
+// again. MQTT 3.1 servers have no other way to refuse a filter, and AWS IoT (no
+// permission) and Mosquitto (too many levels) do it in every version.
+type SetAsideError struct {
+	// Packet is codec.SUBSCRIBE or codec.UNSUBSCRIBE.
+	Packet codec.Type
+	// Filter is the one that the packet had.
+	Filter string
+	// Err is what the last of the links ended with: a *[ReasonError] when an MQTT 5
+	// server gave a reason, else a network error.
+	Err error
+}
+
+// Error names packet, filter and how the last link ended.
+func (e *SetAsideError) Error() string {
+	return fmt.Sprintf("mqtt: %v of %q set aside, the link died each time it was sent: %s", e.Packet, e.Filter, trimPrefix(e.Err))
+}
+
+// Unwrap returns what the last of the links ended with.
+func (e *SetAsideError) Unwrap() error { return e.Err }
+
+// Is makes every SetAsideError an [ErrSetAside].
+func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
+
+// CallbackError says that a function of the application did not do its part: it ended
+// its goroutine instead of returning, or Close, Disconnect or Drain gave up waiting
+// for it. In the second case the call returns when its time is up, and the Conn ends,
+// which [Conn.Done] tells, as soon as the function returns.
+type CallbackError struct {
+	// Function names it: "packet hook", "credentials function", "log handler",
+	// `handler of "plant/#"`, and so on.
+	Function string
+	// Exited says that it ended its goroutine, by runtime.Goexit as t.FailNow does.
+	// When false it has not returned.
+	Exited bool
+	// Err is the cause of the context that ended meanwhile, nil when there is none.
+	Err error
+}
+
+// Error names the function and what it did.
+func (e *CallbackError) Error() string {
+	what := "has not returned"
+	if e.Exited {
+		what = "ended its goroutine instead of returning"
+	}
+	if e.Err != nil {
+		return fmt.Sprintf("mqtt: the %s %s: %v", e.Function, what, trimPrefix(e.Err))
+	}
+	return fmt.Sprintf("mqtt: the %s %s", e.Function, what)
+}
+
+// Unwrap returns the cause of the context.
+func (e *CallbackError) Unwrap() error { return e.Err }
+
 // trimPrefix is the text of err without the package's prefix, for use inside
 // another text of ours.
 func trimPrefix(err error) string {

@@ -12,28 +12,6 @@ import (
 // When it can be acknowledged, since the packet is whole and its identifier is known,
 // it is passed over once flapLimit young links have died of it.
 
-// faultKey tells one faulty message from another: what is wrong with it, and a hash of
-// its topic. Servers may give the same message another packet identifier.
-type faultKey struct {
-	text  string
-	topic uint64
-}
-
-// messageFault is behind the ProtocolError of a message that can be passed over.
-type messageFault struct {
-	key faultKey
-	err error // the codec's; nil when the link found the fault
-}
-
-func (e *messageFault) Error() string {
-	if e.err == nil {
-		return e.key.text
-	}
-	return e.err.Error()
-}
-
-func (e *messageFault) Unwrap() error { return e.err }
-
 // faultyPublish ends the link because of a message that breaks the protocol, by err, or
 // passes over the message.
 func (r *reader) faultyPublish(f *codec.Frame, err error) error {

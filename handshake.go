@@ -365,32 +365,6 @@ func streamEnd(nc net.Conn) error {
 	return io.ErrUnexpectedEOF
 }
 
-// noAnswerError is a connection closed instead of a CONNACK.
-type noAnswerError struct {
-	version Version
-	frame   *transport.CloseError // of a WebSocket, nil without one
-	speaks5 bool                  // so that it did not mean the version
-}
-
-func (e *noAnswerError) Error() string {
-	text := "the server closed the connection in place of an answer"
-	if e.frame != nil {
-		text += ": " + e.frame.Error()
-	}
-	if e.version == V5 && !e.speaks5 && (e.frame == nil || e.frame.Plain()) {
-		text += "; it may not speak MQTT 5.0: WithDowngradeOnClose or WithVersions tries 3.1.1"
-	}
-	return text
-}
-
-// Unwrap returns the close frame, which is an io.EOF too, or io.EOF.
-func (e *noAnswerError) Unwrap() error {
-	if e.frame != nil {
-		return e.frame
-	}
-	return io.EOF
-}
-
 // accepted checks the server's first packet.
 func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 	a.c.hookHandshake(false, f.Type, f.Size, a.no)

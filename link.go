@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"context"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -266,16 +265,3 @@ func (w *watchdog) look(now time.Time) time.Duration {
 func (l *link) deaf(now time.Time, d time.Duration) bool {
 	return l.paused.Load() || now.Sub(l.began.Add(time.Duration(l.resumed.Load()))) < d
 }
-
-// timeoutError is a net.Error that says what took too long.
-type timeoutError struct{ what string }
-
-func (e *timeoutError) Error() string { return "mqtt: " + e.what }
-
-// Timeout makes it a timeout in the sense of net.Error.
-func (e *timeoutError) Timeout() bool { return true }
-
-// Temporary is part of net.Error.
-func (e *timeoutError) Temporary() bool { return true }
-
-func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }

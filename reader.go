@@ -116,14 +116,6 @@ func (r *reader) settle() {
 	}
 }
 
-// protocolFault makes the codec's error the cause of the link's end.
-func protocolFault(err error) error {
-	if e, ok := errors.AsType[*codec.Error](err); ok {
-		return &ProtocolError{Code: e.Code, Detail: e.Error(), Err: err}
-	}
-	return err
-}
-
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
 	r.l.hookReceived(f)
@@ -300,11 +292,6 @@ func newAnswer(p *codec.Properties) *answer {
 	}
 	return &answer{p.ReasonString, p.User}
 }
-
-// errOddDisconnect is behind the ProtocolError for a DISCONNECT of the server that the
-// standard does not have: on 3.x, where mochi sends one when it is shut down, or with a
-// Session Expiry Interval. It announces a close, and says nothing about a message.
-var errOddDisconnect = errors.New("mqtt: not a DISCONNECT that a server may send")
 
 // disconnect handles a DISCONNECT by the server.
 func (r *reader) disconnect(f *codec.Frame) error {

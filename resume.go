@@ -155,18 +155,6 @@ func (o *outbound) refuseWaiter(r *record, err error) {
 	o.finish(r, err)
 }
 
-// linkLost wraps the reason why a link ended.
-func linkLost(cause error) error {
-	return &lostError{cause}
-}
-
-// lostError is an ErrLinkLost with the reason.
-type lostError struct{ cause error }
-
-func (e *lostError) Error() string        { return "link lost: " + trimPrefix(e.cause) }
-func (e *lostError) Unwrap() error        { return e.cause }
-func (e *lostError) Is(target error) bool { return target == ErrLinkLost }
-
 // refuse makes every later publish fail with err. With it the waiting ones fail too.
 func (o *outbound) refuse(err error) {
 	o.mu.Lock()

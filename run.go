@@ -138,10 +138,6 @@ func (r *reader) enter(subs []*owner) ([]Message, error) {
 	return msgs, err
 }
 
-func overReceiveMaximum() error {
-	return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
-}
-
 // deliver brings msgs to s and does what follows. They are in the ledger: also
 // when the link ends meanwhile each must find its place, for the server's next
 // copy will be taken for the redelivery that it is.

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"errors"
 	"net"
 	"runtime"
 	"time"
@@ -89,9 +88,6 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 	b.reset()
 	return true
 }
-
-// errLocalClose is the cause of a link that this side ended in order.
-var errLocalClose = errors.New("mqtt: closed by this side")
 
 // writeFailed ends the link because of a failed write, but lets the reader take
 // in what the peer sent before: acknowledgements, and a DISCONNECT that says why.

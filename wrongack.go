@@ -14,14 +14,6 @@ import (
 // misanswerLimit is how many links may end for wrong answers to one exchange.
 const misanswerLimit = 3
 
-// errTakenAtQoS1 is how a QoS 2 publish fails that a 3.x server answered by PUBACK.
-var errTakenAtQoS1 = fmt.Errorf("%w: PUBACK for QoS 2: the server took the message and has no QoS 2, as RabbitMQ; publish at QoS 1 there", ErrWrongAck)
-
-// wrongAck is why a link ends.
-func wrongAck(t codec.Type) error {
-	return &ProtocolError{Code: codec.ProtocolError, Detail: t.String() + " for an exchange of another kind", Err: ErrWrongAck}
-}
-
 // misanswered is why an exchange is given up.
 func misanswered(detail string) error {
 	return fmt.Errorf("%w on %d links%s", ErrWrongAck, misanswerLimit, detail)
