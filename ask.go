@@ -239,23 +239,6 @@ type lostRoute struct {
 	end    bool // the subscription ends with it
 }
 
-// tellSubscribed carries out what the answers to SUBSCRIBEs came to.
-func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
-	for _, l := range lost {
-		s.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
-		if l.end {
-			s.lose(l.sub, s.routes.refusals(l.sub))
-		}
-	}
-	for _, sub := range settled {
-		if err := s.routes.verdict(sub); err != nil {
-			s.lose(sub, err)
-			continue
-		}
-		s.routes.markReady(sub)
-	}
-}
-
 // up decides what is due on a new link and appends it, in packets of one filter when
 // the link probes; send appends a packet under outbound's lock. What the server of
 // this link cannot take is returned: it is out of the routes. mu is held.

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 )
 
@@ -71,43 +70,4 @@ func ask[T any](ctx context.Context, name string, f func() (T, error)) (T, error
 		e.Err = context.Cause(ctx)
 	}
 	return answer, err
-}
-
-// callMark shows whether the packet hook, which runs on a goroutine that the Conn waits
-// for, is running. It costs three atomic operations a call.
-type callMark struct {
-	calls   atomic.Uint64
-	running atomic.Bool
-}
-
-// call calls the packet hook.
-func (m *callMark) call(hook func(PacketInfo), info PacketInfo) {
-	m.calls.Add(1)
-	m.running.Store(true)
-	defer m.running.Store(false)
-	hook(info)
-}
-
-// hookMarks are those of the goroutines that call the packet hook for each packet.
-type hookMarks struct{ reader, writer callMark }
-
-// looked is what a look at the marks saw: the numbers of the calls that ran, 0 for none.
-type looked struct {
-	reader, writer uint64
-	at             time.Time
-}
-
-func (m *callMark) look() uint64 {
-	n := m.calls.Load()
-	if !m.running.Load() {
-		return 0
-	}
-	return n
-}
-
-func (m *hookMarks) look() looked { return looked{m.reader.look(), m.writer.look(), time.Now()} }
-
-// stuck reports whether a call that ran at an earlier look runs still.
-func (l looked) stuck(now looked) bool {
-	return l.reader != 0 && l.reader == now.reader || l.writer != 0 && l.writer == now.writer
 }

@@ -86,7 +86,7 @@ var ownReasons = []codec.ReasonCode{
 
 // learnInbound counts links that died young of what the server sent. The same
 // protocol error three times in a row ends the Conn, except one in a message that can
-// be passed over (see faultymessage.go) and one in a DISCONNECT, which ends the link
+// be passed over (see reader.faultyPublish) and one in a DISCONNECT, which ends the link
 // whatever is wrong with it. A server that goes beyond our Receive Maximum, again and
 // again, delivers all the same as long as each link brings some exchange further.
 func (s *supervisor) learnInbound(err error) {

@@ -348,23 +348,6 @@ func (a *attempt) connack(nc net.Conn, f *codec.Framer) (*codec.Connack, error) 
 	}
 }
 
-// closeFrame returns the close frame that the peer of a WebSocket sent, nil when
-// none came or nc is another connection.
-func closeFrame(nc net.Conn) *transport.CloseError {
-	if ws, ok := nc.(interface{ CloseReceived() *transport.CloseError }); ok {
-		return ws.CloseReceived()
-	}
-	return nil
-}
-
-// streamEnd is the cause of a link whose peer ended the stream.
-func streamEnd(nc net.Conn) error {
-	if frame := closeFrame(nc); frame != nil {
-		return frame
-	}
-	return io.ErrUnexpectedEOF
-}
-
 // accepted checks the server's first packet.
 func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 	a.c.hookHandshake(false, f.Type, f.Size, a.no)

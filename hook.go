@@ -1,6 +1,11 @@
 package mqtt
 
-import "github.com/millrace/mqtt/codec"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
 
 // PacketInfo describes one packet that was sent or received, without its contents
 // but for what [WithPacketPayload] asks for.
@@ -12,13 +17,6 @@ type PacketInfo struct {
 	Size     int    // of the whole packet in bytes
 	Link     uint32 // number of the link, or of the one that an attempt would make
 	Payload  []byte // of a PUBLISH, by WithPacketPayload; only until the hook returns
-}
-
-// hookHandshake shows the hook a packet that begins or ends a link.
-func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
-	if hook := s.cfg.hook; hook != nil {
-		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
-	}
 }
 
 // hookReceived shows the hook a packet before it is handled.
@@ -73,16 +71,6 @@ func (l *link) hookSent(b *outbuf) {
 	returned = true
 }
 
-// exited ends the link when a packet hook, or a method of a net.Conn, ended one of its
-// goroutines. A goroutine that returns has killed the link before.
-func (l *link) exited() {
-	name := packetHook
-	if l.session.cfg.hook == nil {
-		name = dialedConn
-	}
-	l.kill(&CallbackError{Function: name, Exited: true})
-}
-
 // payloadOf returns the payload of a PUBLISH, nil of anything else.
 func payloadOf(v Version, t codec.Type, flags byte, body []byte) []byte {
 	var p codec.PublishView
@@ -108,4 +96,43 @@ func (p *PacketInfo) identify(t codec.Type, flags byte, body []byte) {
 	if len(body) >= at+2 {
 		p.PacketID = uint16(body[at])<<8 | uint16(body[at+1])
 	}
+}
+
+// callMark shows whether the packet hook, which runs on a goroutine that the Conn waits
+// for, is running. It costs three atomic operations a call.
+type callMark struct {
+	calls   atomic.Uint64
+	running atomic.Bool
+}
+
+// call calls the packet hook.
+func (m *callMark) call(hook func(PacketInfo), info PacketInfo) {
+	m.calls.Add(1)
+	m.running.Store(true)
+	defer m.running.Store(false)
+	hook(info)
+}
+
+// hookMarks are those of the goroutines that call the packet hook for each packet.
+type hookMarks struct{ reader, writer callMark }
+
+// looked is what a look at the marks saw: the numbers of the calls that ran, 0 for none.
+type looked struct {
+	reader, writer uint64
+	at             time.Time
+}
+
+func (m *callMark) look() uint64 {
+	n := m.calls.Load()
+	if !m.running.Load() {
+		return 0
+	}
+	return n
+}
+
+func (m *hookMarks) look() looked { return looked{m.reader.look(), m.writer.look(), time.Now()} }
+
+// stuck reports whether a call that ran at an earlier look runs still.
+func (l looked) stuck(now looked) bool {
+	return l.reader != 0 && l.reader == now.reader || l.writer != 0 && l.writer == now.writer
 }

@@ -152,34 +152,6 @@ func (l *link) awaitServer(by time.Time, ended <-chan struct{}) {
 	waitUntil(by, ended)
 }
 
-// waitUntil waits for ended until the time by, and reports whether it came.
-func waitUntil(by time.Time, ended <-chan struct{}) bool {
-	t := time.NewTimer(time.Until(by))
-	defer t.Stop()
-	select {
-	case <-ended:
-		return true
-	case <-t.C:
-		return false
-	}
-}
-
-// endMessages ends a WebSocket: its close frame follows the DISCONNECT at once
-// (RFC 6455 section 7.1.2).
-func endMessages(nc net.Conn) {
-	if ws, ok := nc.(interface{ EndMessages() error }); ok {
-		_ = ws.EndMessages()
-	}
-}
-
-// shutSending tells the server that nothing more comes: by FIN, over TLS by
-// close_notify. A connection that cannot do so stays as it is.
-func shutSending(nc net.Conn) {
-	if c, ok := nc.(interface{ CloseWrite() error }); ok {
-		_ = c.CloseWrite()
-	}
-}
-
 // faultPacket returns the DISCONNECT that tells an MQTT 5 server what it did wrong
 // (section 4.13.1), nil if the link ends for another reason.
 func (l *link) faultPacket() []byte {

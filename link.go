@@ -62,20 +62,6 @@ type link struct {
 	handed  atomic.Int64     // when the last PINGREQ was handed to the writer
 }
 
-// controlFlusher is what a WebSocket connection needs from our writer: its
-// control frames are written by nobody else.
-type controlFlusher interface {
-	SetControlNotify(func())
-	FlushControl() error
-}
-
-// batchWriter is a connection that sends several pieces as one message, and calls
-// a function after each part of it that went through.
-type batchWriter interface {
-	SetWriteProgress(func())
-	WriteBatch([][]byte) error
-}
-
 // prepare ties the link to its sender, which out guards.
 func (l *link) prepare(out *outbound) {
 	l.sender.mu, l.sender.kill = &out.mu, l.kill
@@ -146,122 +132,84 @@ func (l *link) kill(cause error) {
 // long a call of the socket when that was closed.
 const killTime = 250 * time.Millisecond
 
-// keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
-// acknowledgements that are overdue. It ends with the link.
-func (l *link) keepalive() {
-	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.session.cfg.pingTimeout}
-	taking := taking{l: l}
-	watch := l.newWatch()
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		now := time.Now()
-		f := l.facts(now)
-		taking.add(&f, p.handed)
-		action, delay := p.look(f)
-		switch action {
-		case pulseDead:
-			if l.disconnecting() {
-				<-l.dead // closeTimer's
-				return
-			}
-			l.kill(ErrKeepAlive)
-			return
-		case pulsePing:
-			l.handed.Store(l.since())
-			l.ping()
-		}
-		timer.Reset(min(delay, watch.look(now)))
-		select {
-		case <-timer.C:
-		case <-l.endAsked:
-			l.endAsAsked()
-			<-l.dead
-			return
-		case <-l.dead:
-			return
-		}
-	}
-}
-
 // at is a time that is kept as nanoseconds since began.
 func (l *link) at(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
 
-func (l *link) facts(now time.Time) pulseFacts {
-	f := pulseFacts{now: now, wall: time.Time{}.Add(l.session.cfg.clock.uptime()), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
-	if l.pinged.Load() != 0 {
-		f.pingSent = l.at(&l.pinged)
-	}
-	return f
+// closeSocket begins to close the socket, once. Close may block, so it has a
+// goroutine of its own, which run waits for.
+func (l *link) closeSocket() {
+	l.shut.Do(func() {
+		close(l.shutting)
+		go func() {
+			defer close(l.shutDone)
+			if under, below := bottom(l.nc); below {
+				// TLS writes a last record, for which it takes up to 5 s.
+				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
+			}
+			l.nc.Close()
+		}()
+	})
 }
 
-// ping hands a PINGREQ to the writer.
-func (l *link) ping() {
-	o := l.session.out
-	o.mu.Lock()
-	defer o.unlock()
-	if limit := l.agreed.maximumPacket; limit < pingSize {
-		l.kill(noRoom(codec.PINGREQ, pingSize, limit))
+// guard runs f, a call of the writer, and closes the socket if f has not returned
+// by the time by.
+func (l *link) guard(by time.Time, f func()) {
+	if !l.writes.enter() {
 		return
 	}
-	if o.append(&l.sender, codec.AppendPingreq) {
-		l.out.ping = len(l.out.buf)
-	}
+	t := time.AfterFunc(time.Until(by), l.closeSocket)
+	f()
+	t.Stop()
+	l.writes.leave()
 }
 
-// pingSize is the size of a PINGREQ.
-const pingSize = 2
-
-// pong notes how long the answer to a ping took. The PINGRESP may overtake the
-// writer's note of when the PINGREQ left; such a sample is skipped.
-func (l *link) pong() {
-	if sent := l.pinged.Load(); sent != l.ponged {
-		l.ponged = sent
-		l.session.stats.rtt.Store(l.since() - sent)
-	}
+// socket returns the socket at the bottom of the link.
+func (l *link) socket() net.Conn {
+	nc, _ := bottom(l.nc)
+	return nc
 }
 
-// watchdog looks after what is late on a link.
-type watchdog struct {
-	l        *link
-	told     uint32 // generation of the message that AckOverdue named last
-	lateness lateness
-	interval time.Duration
-}
-
-func (l *link) newWatch() *watchdog {
-	cfg := l.session.cfg
-	w := &watchdog{l: l, lateness: lateness{l: l}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
-	if cfg.ackTimeout > 0 {
-		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
+// awaitGoroutines waits until the link's goroutines have ended, which ended tells,
+// and its socket is closed. Of a foreign socket, what does not return killTime
+// after the socket was to be closed is left behind.
+func (l *link) awaitGoroutines(ended <-chan struct{}) {
+	<-l.shutting
+	if !l.foreign {
+		<-ended
+		<-l.shutDone
+		return
 	}
-	w.interval = min(w.interval, cfg.subscribeWait/2+time.Millisecond)
-	return w
-}
-
-// look checks what may be late and returns when to look again.
-func (w *watchdog) look(now time.Time) time.Duration {
-	s := w.l.session
-	if w.l.disconnecting() {
-		return w.interval // closeTimer ends the link
+	by := time.Now().Add(killTime)
+	if waitUntil(by, l.shutDone) && waitUntil(by, ended) {
+		return
 	}
-	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= s.cfg.ackOverdue {
-		w.told = old.gen
-		s.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
-	}
-	if s.cfg.ackTimeout > 0 && !w.l.deaf(now, s.cfg.ackTimeout) {
-		if since, ok := s.out.oldestSent(); ok && w.lateness.late(since, now, s.cfg.ackTimeout) {
-			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + s.cfg.ackTimeout.String()})
+	left := 0
+	if l.writes.abandon() {
+		left++
+		if b := l.takeInWrite(); b != nil {
+			l.session.out.wrote(&l.sender, b, l.cause)
 		}
+	} else {
+		<-l.writerEnd
 	}
-	if filter, waited := s.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, s.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, s.cfg.subscribeWait) {
-		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + s.cfg.subscribeWait.String()})
+	if l.reads.abandon() {
+		left++
+	} else {
+		<-l.readerEnd
 	}
-	return w.interval
+	<-l.keepEnd
+	if !closed(l.shutDone) {
+		left++
+	}
+	l.session.stats.leftBehind.Add(uint64(left))
 }
 
-// deaf reports whether the reader was paused at some time within d before now: the
-// answers that are missed may lie in the socket.
-func (l *link) deaf(now time.Time, d time.Duration) bool {
-	return l.paused.Load() || now.Sub(l.began.Add(time.Duration(l.resumed.Load()))) < d
+// exited ends the link when a packet hook, or a method of a net.Conn, ended one of its
+// goroutines. A goroutine that returns has killed the link before.
+func (l *link) exited() {
+	name := packetHook
+	if l.session.cfg.hook == nil {
+		name = dialedConn
+	}
+	l.kill(&CallbackError{Function: name, Exited: true})
 }

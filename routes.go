@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/mqtt/codec"
 )
 
 // routes are the filters that the Conn is subscribed to, or wants to be. It
@@ -114,6 +116,22 @@ const maxSubscriptionID = 268_435_455
 
 // changed makes every cached match void. mu is held.
 func (t *routes) changed() { t.gen.Add(1) }
+
+// stranger reports whether one of several identifiers is none that this Conn gave:
+// an earlier process did.
+func (t *routes) stranger(p *codec.PublishView) bool {
+	if t.firstID == 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range p.Props.SubscriptionIDs() {
+		if id <= t.firstID || id > t.lastID {
+			return true
+		}
+	}
+	return false
+}
 
 // match appends the targets of topic and returns the generation that they are
 // of, and how many routes matched.

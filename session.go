@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/mqtt/codec"
 )
 
 // session is what the links of a Conn work on, one after the other, and what outlives
@@ -123,4 +125,68 @@ func (s *session) ackedTooLate(gen uint32, id uint16) bool {
 		return false
 	}
 	return l == nil || l.killed() || said && s.ledger.unpaid(gen, id)
+}
+
+// hookHandshake shows the hook a packet that begins or ends a link.
+func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
+	if hook := s.cfg.hook; hook != nil {
+		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
+	}
+}
+
+// unclaimed counts messages that nobody subscribed to, tells of them by topic,
+// and acknowledges them.
+func (s *session) unclaimed(msgs []Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	total := s.stats.unmatched.Add(uint64(len(msgs)))
+	counts := map[string]int{}
+	var topics []string
+	for i := range msgs {
+		topic := msgs[i].Topic
+		if counts[topic]++; counts[topic] == 1 {
+			topics = append(topics, topic)
+		}
+	}
+	for _, topic := range topics[:min(len(topics), maxTold)] {
+		s.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
+	}
+	s.finished(msgs...)
+}
+
+// maxTold is how many topics events name when a backlog is given up, so that
+// they leave room for other events.
+const maxTold = 16
+
+// endBacklog gives up what nobody claimed in the grace that link began.
+func (s *session) endBacklog(link uint32) {
+	if s.draining.Load() {
+		return // the server sends it again
+	}
+	sub, over := s.routes.takeBacklog(link)
+	if sub != nil {
+		rest, _ := sub.shut(nil, leaveAcked)
+		s.unclaimed(rest)
+	}
+	if over && s.inbox != nil {
+		s.inbox.unpark()
+	}
+}
+
+// tellSubscribed carries out what the answers to SUBSCRIBEs came to.
+func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
+	for _, l := range lost {
+		s.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
+		if l.end {
+			s.lose(l.sub, s.routes.refusals(l.sub))
+		}
+	}
+	for _, sub := range settled {
+		if err := s.routes.verdict(sub); err != nil {
+			s.lose(sub, err)
+			continue
+		}
+		s.routes.markReady(sub)
+	}
 }

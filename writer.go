@@ -4,6 +4,8 @@ import (
 	"net"
 	"runtime"
 	"time"
+
+	"github.com/millrace/mqtt/internal/sendqueue"
 )
 
 const (
@@ -178,4 +180,33 @@ func (w *bulk) writeCopy(l *link, pieces [][]byte) error {
 		return net.ErrClosed // it was left behind, and the rest of pieces with it
 	}
 	return err
+}
+
+// smallPiece is the most that one Write is given where the system does not say
+// what the peer has taken: there only a Write that returns shows that the line moves.
+// A unix socket has no line that could be slow.
+const smallPiece = 32 << 10
+
+// watchSocket finds the socket at the bottom of the link, if there is one that
+// says what the peer's TCP has taken.
+func (l *link) watchSocket() {
+	l.queue, l.piece = sendqueue.Of(l.nc), writePiece
+	if b, ok := l.nc.(batchWriter); ok {
+		b.SetWriteProgress(l.progress) // which comes for pieces small enough
+	} else if _, local := l.socket().(*net.UnixConn); l.queue == nil && !local {
+		l.piece = smallPiece
+	}
+}
+
+// progress notes that a write went through. It is the writer's.
+func (l *link) progress() { l.sent.Store(l.since()) }
+
+// pingWritten notes that a PINGREQ, and nothing behind it, was written, and where
+// the bytes of the socket are then. It is the writer's.
+func (l *link) pingWritten() {
+	if l.queue != nil {
+		end, _ := l.queue.End() // 0 when it is not known: as if it were taken
+		l.pingEnd.Store(end)
+	}
+	l.pinged.Store(max(l.since(), 1))
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
+// This file decides which subscriptions get a message, and hands it to several of them.
+
 // choose fills in who gets the message: by subscription identifier where the
 // server sent one of ours whose filter matches, else everyone who matches.
 func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
@@ -17,6 +19,38 @@ func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	default:
 		r.byFilter(t, p)
 	}
+}
+
+// spread hands on a message that goes to several subscriptions, or to none.
+func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
+	if err := r.flush(); err != nil {
+		return err
+	}
+	r.add(t, p)
+	defer r.run.reset()
+	r.owners = r.owners[:0]
+	for _, s := range r.chosen {
+		r.owners = append(r.owners, &s.owner)
+	}
+	msgs, err := r.enter(r.owners)
+	if len(msgs) == 0 {
+		return err
+	}
+	if len(t.targets)+len(r.chosen) == 0 {
+		r.l.session.unmatched(t.topic) // else its subscription has or gets a copy by another filter
+	}
+	m := msgs[0]
+	for i, s := range r.chosen {
+		msgs[0] = m
+		msgs[0].to, msgs[0].ref, msgs[0].Payload = &s.owner, m.ref|r.flags[i], r.own(p.Payload)
+		if i > 0 {
+			msgs[0].Properties = messageProperties(p)
+		}
+		if e := r.deliver(s, msgs); err == nil {
+			err = e
+		}
+	}
+	return err
 }
 
 // byFilter chooses everyone who matches. When several filters do, the server may
@@ -63,22 +97,6 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		}
 	}
 	return found
-}
-
-// stranger reports whether one of several identifiers is none that this Conn gave:
-// an earlier process did.
-func (t *routes) stranger(p *codec.PublishView) bool {
-	if t.firstID == 0 {
-		return false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for id := range p.Props.SubscriptionIDs() {
-		if id <= t.firstID || id > t.lastID {
-			return true
-		}
-	}
-	return false
 }
 
 func (r *reader) carries(p *codec.PublishView, id uint32) bool {

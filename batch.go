@@ -86,38 +86,6 @@ func (u *run) reset() {
 	*u = run{msgs: u.msgs[:0], hashes: u.hashes[:0]}
 }
 
-// spread hands on a message that goes to several subscriptions, or to none.
-func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
-	if err := r.flush(); err != nil {
-		return err
-	}
-	r.add(t, p)
-	defer r.run.reset()
-	r.owners = r.owners[:0]
-	for _, s := range r.chosen {
-		r.owners = append(r.owners, &s.owner)
-	}
-	msgs, err := r.enter(r.owners)
-	if len(msgs) == 0 {
-		return err
-	}
-	if len(t.targets)+len(r.chosen) == 0 {
-		r.l.session.unmatched(t.topic) // else its subscription has or gets a copy by another filter
-	}
-	m := msgs[0]
-	for i, s := range r.chosen {
-		msgs[0] = m
-		msgs[0].to, msgs[0].ref, msgs[0].Payload = &s.owner, m.ref|r.flags[i], r.own(p.Payload)
-		if i > 0 {
-			msgs[0].Properties = messageProperties(p)
-		}
-		if e := r.deliver(s, msgs); err == nil {
-			err = e
-		}
-	}
-	return err
-}
-
 // enter records the run, which subs have to finish with, in ledger and counters,
 // and returns what of it is to be delivered: not what came before.
 func (r *reader) enter(subs []*owner) ([]Message, error) {

@@ -2,6 +2,9 @@ package mqtt
 
 import "time"
 
+// This file tells how far what was written has come: what the peer's TCP has taken, and
+// whether an answer that is missing can be there at all.
+
 // lateness decides whether an answer is late: a packet that is on its way to the
 // peer cannot be answered yet. Half of the time that the answer may take after the
 // packet was put into the buffer, it notes how far the link is; when the packet was
@@ -75,5 +78,40 @@ func (d *lateness) look(now time.Time) {
 	}
 	if !known || taken >= d.end {
 		d.done, d.there = true, now
+	}
+}
+
+// taking follows a PINGREQ to the peer, for the keepalive goroutine. The system is
+// asked only while one is on its way there.
+type taking struct {
+	l     *link
+	bytes uint64    // that the peer's TCP has taken
+	at    time.Time // when it was first seen to have taken them
+	ping  time.Time // when it was seen to have taken the last PINGREQ
+}
+
+// add adds to f what the peer has taken; handed is when the last PINGREQ was handed
+// to the writer.
+func (t *taking) add(f *pulseFacts, handed time.Time) {
+	if t.l.queue == nil {
+		f.taken, f.pingTaken = f.sent, f.pingSent
+		return
+	}
+	if t.ping.Before(handed) {
+		t.look(f, handed)
+	}
+	f.taken, f.pingTaken = t.at, t.ping
+}
+
+// look asks the system. Until the PINGREQ is taken, all that the peer takes stood
+// before it.
+func (t *taking) look(f *pulseFacts, handed time.Time) {
+	written := !f.pingSent.Before(handed)
+	bytes, ok := t.l.queue.Taken()
+	if bytes > t.bytes {
+		t.bytes, t.at = bytes, f.now
+	}
+	if written && (!ok || bytes >= t.l.pingEnd.Load()) {
+		t.ping = f.now
 	}
 }

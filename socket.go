@@ -1,10 +1,15 @@
 package mqtt
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/mqtt/transport"
 )
+
+// This file has what the project asks of a net.Conn.
 
 // socketCalls is whether one of a link's goroutines is in a call of the socket. A
 // call that never returns, as of a net.Conn that has no deadlines and whose Close
@@ -32,34 +37,6 @@ func (s *socketCalls) in() bool { return s.state.Load() == callIn }
 // abandon forbids further calls, and reports whether one was left behind.
 func (s *socketCalls) abandon() bool { return s.state.Swap(callEnded) == callIn }
 
-// guard runs f, a call of the writer, and closes the socket if f has not returned
-// by the time by.
-func (l *link) guard(by time.Time, f func()) {
-	if !l.writes.enter() {
-		return
-	}
-	t := time.AfterFunc(time.Until(by), l.closeSocket)
-	f()
-	t.Stop()
-	l.writes.leave()
-}
-
-// closeSocket begins to close the socket, once. Close may block, so it has a
-// goroutine of its own, which run waits for.
-func (l *link) closeSocket() {
-	l.shut.Do(func() {
-		close(l.shutting)
-		go func() {
-			defer close(l.shutDone)
-			if under, below := bottom(l.nc); below {
-				// TLS writes a last record, for which it takes up to 5 s.
-				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
-			}
-			l.nc.Close()
-		}()
-	})
-}
-
 // bottom returns the socket below TLS and WebSocket, and whether there is one
 // below nc.
 func bottom(nc net.Conn) (under net.Conn, below bool) {
@@ -78,12 +55,6 @@ func bottom(nc net.Conn) (under net.Conn, below bool) {
 	return nc, below
 }
 
-// socket returns the socket at the bottom of the link.
-func (l *link) socket() net.Conn {
-	nc, _ := bottom(l.nc)
-	return nc
-}
-
 // ofSystem reports whether the socket at the bottom of nc is one of the operating
 // system, whose calls all end when it is closed.
 func ofSystem(nc net.Conn) bool {
@@ -95,47 +66,71 @@ func ofSystem(nc net.Conn) bool {
 	return false
 }
 
-// awaitGoroutines waits until the link's goroutines have ended, which ended tells,
-// and its socket is closed. Of a foreign socket, what does not return killTime
-// after the socket was to be closed is left behind.
-func (l *link) awaitGoroutines(ended <-chan struct{}) {
-	<-l.shutting
-	if !l.foreign {
-		<-ended
-		<-l.shutDone
-		return
-	}
-	by := time.Now().Add(killTime)
-	if waitUntil(by, l.shutDone) && waitUntil(by, ended) {
-		return
-	}
-	left := 0
-	if l.writes.abandon() {
-		left++
-		if b := l.takeInWrite(); b != nil {
-			l.session.out.wrote(&l.sender, b, l.cause)
-		}
-	} else {
-		<-l.writerEnd
-	}
-	if l.reads.abandon() {
-		left++
-	} else {
-		<-l.readerEnd
-	}
-	<-l.keepEnd
-	if !closed(l.shutDone) {
-		left++
-	}
-	l.session.stats.leftBehind.Add(uint64(left))
-}
-
 // closed reports whether c is closed.
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
 	default:
+		return false
+	}
+}
+
+// controlFlusher is what a WebSocket connection needs from our writer: its
+// control frames are written by nobody else.
+type controlFlusher interface {
+	SetControlNotify(func())
+	FlushControl() error
+}
+
+// batchWriter is a connection that sends several pieces as one message, and calls
+// a function after each part of it that went through.
+type batchWriter interface {
+	SetWriteProgress(func())
+	WriteBatch([][]byte) error
+}
+
+// endMessages ends a WebSocket: its close frame follows the DISCONNECT at once
+// (RFC 6455 section 7.1.2).
+func endMessages(nc net.Conn) {
+	if ws, ok := nc.(interface{ EndMessages() error }); ok {
+		_ = ws.EndMessages()
+	}
+}
+
+// shutSending tells the server that nothing more comes: by FIN, over TLS by
+// close_notify. A connection that cannot do so stays as it is.
+func shutSending(nc net.Conn) {
+	if c, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+}
+
+// closeFrame returns the close frame that the peer of a WebSocket sent, nil when
+// none came or nc is another connection.
+func closeFrame(nc net.Conn) *transport.CloseError {
+	if ws, ok := nc.(interface{ CloseReceived() *transport.CloseError }); ok {
+		return ws.CloseReceived()
+	}
+	return nil
+}
+
+// streamEnd is the cause of a link whose peer ended the stream.
+func streamEnd(nc net.Conn) error {
+	if frame := closeFrame(nc); frame != nil {
+		return frame
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// waitUntil waits for ended until the time by, and reports whether it came.
+func waitUntil(by time.Time, ended <-chan struct{}) bool {
+	t := time.NewTimer(time.Until(by))
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
 		return false
 	}
 }

@@ -1,0 +1,152 @@
+package mqtt
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
+)
+
+// This file is the keepalive goroutine of a link: it pings, finds a peer that is gone, and
+// notices answers and acknowledgements that are overdue.
+
+// keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
+// acknowledgements that are overdue. It ends with the link.
+func (l *link) keepalive() {
+	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.session.cfg.pingTimeout}
+	taking := taking{l: l}
+	watch := l.newWatch()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		f := l.facts(now)
+		taking.add(&f, p.handed)
+		action, delay := p.look(f)
+		switch action {
+		case pulseDead:
+			if l.disconnecting() {
+				<-l.dead // closeTimer's
+				return
+			}
+			l.kill(ErrKeepAlive)
+			return
+		case pulsePing:
+			l.handed.Store(l.since())
+			l.ping()
+		}
+		timer.Reset(min(delay, watch.look(now)))
+		select {
+		case <-timer.C:
+		case <-l.endAsked:
+			l.endAsAsked()
+			<-l.dead
+			return
+		case <-l.dead:
+			return
+		}
+	}
+}
+
+func (l *link) facts(now time.Time) pulseFacts {
+	f := pulseFacts{now: now, wall: time.Time{}.Add(l.session.cfg.clock.uptime()), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
+	if l.pinged.Load() != 0 {
+		f.pingSent = l.at(&l.pinged)
+	}
+	return f
+}
+
+// ping hands a PINGREQ to the writer.
+func (l *link) ping() {
+	o := l.session.out
+	o.mu.Lock()
+	defer o.unlock()
+	if limit := l.agreed.maximumPacket; limit < pingSize {
+		l.kill(noRoom(codec.PINGREQ, pingSize, limit))
+		return
+	}
+	if o.append(&l.sender, codec.AppendPingreq) {
+		l.out.ping = len(l.out.buf)
+	}
+}
+
+// pingSize is the size of a PINGREQ.
+const pingSize = 2
+
+// pong notes how long the answer to a ping took. The PINGRESP may overtake the
+// writer's note of when the PINGREQ left; such a sample is skipped.
+func (l *link) pong() {
+	if sent := l.pinged.Load(); sent != l.ponged {
+		l.ponged = sent
+		l.session.stats.rtt.Store(l.since() - sent)
+	}
+}
+
+// watchdog looks after what is late on a link.
+type watchdog struct {
+	l        *link
+	told     uint32 // generation of the message that AckOverdue named last
+	lateness lateness
+	interval time.Duration
+}
+
+func (l *link) newWatch() *watchdog {
+	cfg := l.session.cfg
+	w := &watchdog{l: l, lateness: lateness{l: l}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
+	if cfg.ackTimeout > 0 {
+		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
+	}
+	w.interval = min(w.interval, cfg.subscribeWait/2+time.Millisecond)
+	return w
+}
+
+// look checks what may be late and returns when to look again.
+func (w *watchdog) look(now time.Time) time.Duration {
+	s := w.l.session
+	if w.l.disconnecting() {
+		return w.interval // closeTimer ends the link
+	}
+	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= s.cfg.ackOverdue {
+		w.told = old.gen
+		s.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
+	}
+	if s.cfg.ackTimeout > 0 && !w.l.deaf(now, s.cfg.ackTimeout) {
+		if since, ok := s.out.oldestSent(); ok && w.lateness.late(since, now, s.cfg.ackTimeout) {
+			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + s.cfg.ackTimeout.String()})
+		}
+	}
+	if filter, waited := s.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, s.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, s.cfg.subscribeWait) {
+		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + s.cfg.subscribeWait.String()})
+	}
+	return w.interval
+}
+
+// deaf reports whether the reader was paused at some time within d before now: the
+// answers that are missed may lie in the socket.
+func (l *link) deaf(now time.Time, d time.Duration) bool {
+	return l.paused.Load() || now.Sub(l.began.Add(time.Duration(l.resumed.Load()))) < d
+}
+
+// explain adds to the cause of the link's end what the user can do about it: a ping
+// was waiting for so long that with what stood before it the server may have heard
+// no packet for one and a half keep alives.
+func (l *link) explain(cause error) error {
+	handed, keepAlive := l.handed.Load(), l.agreed.keepAlive
+	waits := handed > l.received.Load() && time.Duration(l.since()-handed) >= keepAlive/2
+	if !waits || !cutByServer(cause) {
+		return cause
+	}
+	return &slowPacketError{cause, keepAlive}
+}
+
+// cutByServer reports whether the server, or the network, ended a link, and gave no
+// other reason than the keep alive.
+func cutByServer(cause error) bool {
+	if reason, ok := errors.AsType[*ReasonError](cause); ok {
+		return reason.Code == codec.KeepAliveTimeout
+	}
+	_, network := errors.AsType[*net.OpError](cause)
+	return network || errors.Is(cause, io.ErrUnexpectedEOF) || errors.Is(cause, io.EOF)
+}
