@@ -112,6 +112,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 			reporter: newReporter(cfg.logger, cfg.clientID),
 			cfg:      cfg,
 			seed:     maphash.MakeSeed(),
+			hooks:    packetHooks{hook: cfg.hook, payload: cfg.hookPayload},
 			lift:     make(chan struct{}),
 			done:     make(chan struct{}),
 		},

@@ -19,56 +19,52 @@ type PacketInfo struct {
 	Payload  []byte // of a PUBLISH, by WithPacketPayload; only until the hook returns
 }
 
-// hookReceived shows the hook a packet before it is handled.
-func (l *link) hookReceived(f *codec.Frame) {
-	cfg := l.session.cfg
-	if cfg.hook == nil {
-		return
-	}
-	info := PacketInfo{Type: f.Type, Size: f.Size, Link: l.no}
-	info.identify(f.Type, f.Flags, f.Body)
-	if cfg.hookPayload && !f.Oversize {
-		info.Payload = payloadOf(l.version, f.Type, f.Flags, f.Body)
-	}
-	l.session.hooks.reader.call(cfg.hook, info)
+// packetHooks shows the packet hook of the application what a link sends and receives.
+// The hook runs on the goroutines of the link, which the Conn waits for: the marks tell
+// whether a call has not returned.
+type packetHooks struct {
+	hook           func(PacketInfo) // nil without one
+	payload        bool             // it is shown payloads
+	reader, writer callMark
 }
 
-// hookSent shows the hook the packets of b. A hook that ends the writer's goroutine
-// leaves b unwritten.
-func (l *link) hookSent(b *outbuf) {
-	cfg := l.session.cfg
-	if cfg.hook == nil {
+// received shows the hook a packet before it is handled.
+func (h *packetHooks) received(v Version, link uint32, f *codec.Frame) {
+	if h.hook == nil {
 		return
 	}
-	returned := false
-	defer func() {
-		if !returned {
-			l.session.out.wrote(&l.sender, b, &CallbackError{Function: packetHook, Exited: true})
-		}
-	}()
+	info := PacketInfo{Type: f.Type, Size: f.Size, Link: link}
+	info.identify(f.Type, f.Flags, f.Body)
+	if h.payload && !f.Oversize {
+		info.Payload = payloadOf(v, f.Type, f.Flags, f.Body)
+	}
+	h.reader.call(h.hook, info)
+}
+
+// sent shows the hook the packets of b, which is written next.
+func (h *packetHooks) sent(v Version, link uint32, b *outbuf) {
 	for at, refs := 0, b.refs; at < len(b.buf); {
 		t, flags, rest, n, err := codec.ParseHeader(b.buf[at:])
 		if err != nil || n == 0 {
 			break
 		}
-		info := PacketInfo{Sent: true, Type: t, Size: n + rest, Link: l.no}
+		info := PacketInfo{Sent: true, Type: t, Size: n + rest, Link: link}
 		body := b.buf[at+n : min(at+n+rest, len(b.buf))]
 		info.identify(t, flags, body)
 		beside := len(refs) > 0 && refs[0].at < at+n+rest
 		switch {
-		case cfg.hookPayload && beside:
+		case h.payload && beside:
 			info.Payload = refs[0].payload
-		case cfg.hookPayload:
-			info.Payload = payloadOf(l.version, t, flags, body)
+		case h.payload:
+			info.Payload = payloadOf(v, t, flags, body)
 		}
 		at += n + rest
 		if beside {
 			at -= len(refs[0].payload) // which is not in buf
 			refs = refs[1:]
 		}
-		l.session.hooks.writer.call(cfg.hook, info)
+		h.writer.call(h.hook, info)
 	}
-	returned = true
 }
 
 // payloadOf returns the payload of a PUBLISH, nil of anything else.
@@ -113,9 +109,6 @@ func (m *callMark) call(hook func(PacketInfo), info PacketInfo) {
 	hook(info)
 }
 
-// hookMarks are those of the goroutines that call the packet hook for each packet.
-type hookMarks struct{ reader, writer callMark }
-
 // looked is what a look at the marks saw: the numbers of the calls that ran, 0 for none.
 type looked struct {
 	reader, writer uint64
@@ -130,7 +123,7 @@ func (m *callMark) look() uint64 {
 	return n
 }
 
-func (m *hookMarks) look() looked { return looked{m.reader.look(), m.writer.look(), time.Now()} }
+func (h *packetHooks) look() looked { return looked{h.reader.look(), h.writer.look(), time.Now()} }
 
 // stuck reports whether a call that ran at an earlier look runs still.
 func (l looked) stuck(now looked) bool {

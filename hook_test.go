@@ -12,7 +12,7 @@ import (
 func hookedLink(v Version, hook func(PacketInfo), payload bool) *link {
 	o := newTestOutbound(testQueue(100))
 	l := newFakeLink(o, 1, v, 100)
-	l.session.cfg = &config{hook: hook, hookPayload: payload}
+	l.session.hooks.hook, l.session.hooks.payload = hook, payload
 	o.up(&l.sender, true, 0, func() {})
 	return l
 }
@@ -33,7 +33,7 @@ func TestB43_HookPayload(t *testing.T) {
 			}
 			o.append(&l.sender, codec.AppendPingreq)
 			b, _ := takeBuffer(o, l)
-			l.hookSent(b)
+			l.showSent(b)
 			want := []string{"PUBLISH 1 small", "PUBLISH 2 " + big, "PUBLISH 3 ", "PUBLISH 4 " + copied, "PUBLISH 5 " + big, "PINGREQ 0 "}
 
 			p := codec.Publish{QoS: 1, PacketID: 9, Topic: "t", Payload: []byte("in")}
@@ -42,9 +42,9 @@ func TestB43_HookPayload(t *testing.T) {
 				p.Props.Present = p.Props.Present.With(codec.PropContentType)
 			}
 			packet := codec.AppendPublish(nil, v, &p)
-			l.hookReceived(&codec.Frame{Type: codec.PUBLISH, Flags: packet[0] & 15, Size: len(packet), Body: packet[2:]})
-			l.hookReceived(&codec.Frame{Type: codec.PUBLISH, Flags: 2, Size: 1 << 20, Body: packet[2:8], Oversize: true})
-			l.hookReceived(&codec.Frame{Type: codec.PUBACK, Size: 4, Body: []byte{0, 3}})
+			l.session.hooks.received(l.version, l.no, &codec.Frame{Type: codec.PUBLISH, Flags: packet[0] & 15, Size: len(packet), Body: packet[2:]})
+			l.session.hooks.received(l.version, l.no, &codec.Frame{Type: codec.PUBLISH, Flags: 2, Size: 1 << 20, Body: packet[2:8], Oversize: true})
+			l.session.hooks.received(l.version, l.no, &codec.Frame{Type: codec.PUBACK, Size: 4, Body: []byte{0, 3}})
 			want = append(want, "PUBLISH 9 in", "PUBLISH 9 ", "PUBACK 3 ")
 			for i, w := range want {
 				if !asked {
@@ -68,7 +68,7 @@ func TestAllocsHook(t *testing.T) {
 		publish(o, 1, strings.Repeat("x", 2*refSize))
 		b, _ := takeBuffer(o, l)
 		in := codec.Frame{Type: codec.PUBLISH, Size: 8, Body: []byte{0, 1, 't', 0, 'x'}}
-		if a := testing.AllocsPerRun(100, func() { l.hookSent(b); l.hookReceived(&in) }); a > 0 {
+		if a := testing.AllocsPerRun(100, func() { l.showSent(b); l.session.hooks.received(l.version, l.no, &in) }); a > 0 {
 			t.Errorf("asked %t: %.1f allocations", asked, a)
 		}
 		if (n > 0) != asked {

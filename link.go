@@ -208,7 +208,7 @@ func (l *link) awaitGoroutines(ended <-chan struct{}) {
 // goroutines. A goroutine that returns has killed the link before.
 func (l *link) exited() {
 	name := packetHook
-	if l.session.cfg.hook == nil {
+	if l.session.hooks.hook == nil {
 		name = dialedConn
 	}
 	l.kill(&CallbackError{Function: name, Exited: true})

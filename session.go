@@ -24,7 +24,7 @@ type session struct {
 	subs   atomic.Uint64  // subscriptions made
 	timers timers         // stopped when the Conn begins to close
 	stats  connStats
-	hooks  hookMarks
+	hooks  packetHooks
 
 	draining atomic.Bool       // what arrives is the server's to keep
 	passed   map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
@@ -127,9 +127,9 @@ func (s *session) ackedTooLate(gen uint32, id uint16) bool {
 	return l == nil || l.killed() || said && s.ledger.unpaid(gen, id)
 }
 
-// hookHandshake shows the hook a packet that begins or ends a link.
+// hookHandshake shows the packet hook a packet that begins or ends a link.
 func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
-	if hook := s.cfg.hook; hook != nil {
+	if hook := s.hooks.hook; hook != nil {
 		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
 	}
 }

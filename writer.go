@@ -74,7 +74,7 @@ func (l *link) awaitWork() {
 // send writes b, and reports whether another packet may follow.
 func (l *link) send(w *bulk, b *outbuf) bool {
 	o := l.session.out
-	l.hookSent(b) // before the answers can come
+	l.showSent(b) // before the answers can come
 	err := net.ErrClosed
 	if l.writes.enter() {
 		err = w.write(l, b)
@@ -89,6 +89,23 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 	}
 	b.reset()
 	return true
+}
+
+// showSent shows the packet hook what is in b. A hook that ends the writer's goroutine
+// leaves b unwritten.
+func (l *link) showSent(b *outbuf) {
+	h := &l.session.hooks
+	if h.hook == nil {
+		return
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			l.session.out.wrote(&l.sender, b, &CallbackError{Function: packetHook, Exited: true})
+		}
+	}()
+	h.sent(l.version, l.no, b)
+	returned = true
 }
 
 // writeFailed ends the link because of a failed write, but lets the reader take
