@@ -430,6 +430,5 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 	g.noSubID = off(codec.PropSubscriptionIdentifierAvailable, p.SubIDAvailable)
 	g.noShared = off(codec.PropSharedSubscriptionAvailable, p.SharedSubAvailable)
 	g.assignedID = p.AssignedClientID
-	g.responseInfo = p.ResponseInfo
 	return g
 }

@@ -30,9 +30,6 @@ type packetHooks struct {
 
 // received shows the hook a packet before it is handled.
 func (h *packetHooks) received(v Version, link uint32, f *codec.Frame) {
-	if h.hook == nil {
-		return
-	}
 	info := PacketInfo{Type: f.Type, Size: f.Size, Link: link}
 	info.identify(f.Type, f.Flags, f.Body)
 	if h.payload && !f.Oversize {

@@ -119,7 +119,9 @@ func (r *reader) settle() {
 
 // packet handles one packet.
 func (r *reader) packet(f *codec.Frame) error {
-	r.l.session.hooks.received(r.l.version, r.l.no, f)
+	if h := &r.l.session.hooks; h.hook != nil {
+		h.received(r.l.version, r.l.no, f)
+	}
 	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.disconnecting()) {
 		return nil // the server keeps it: our DISCONNECT is on its way
 	}

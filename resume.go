@@ -285,7 +285,6 @@ type agreed struct {
 	sessionExpiry  time.Duration
 	sessionPresent bool
 	assignedID     string
-	responseInfo   string
 
 	ourReceiveMaximum int // what our CONNECT announced, on 5.0
 }

@@ -16,7 +16,7 @@ type subscribeFunc func(*subOptions)
 
 func (f subscribeFunc) applySubscribe(o *subOptions) { f(o) }
 
-func (q QoS) applySubscribe(o *subOptions) { o.qos, o.qosSet = q, true }
+func (q QoS) applySubscribe(o *subOptions) { o.qos = q }
 
 // Filter is one topic filter of a subscription to several.
 type Filter struct {
@@ -53,7 +53,6 @@ const (
 // subOptions is what the options of Subscribe come to.
 type subOptions struct {
 	qos       QoS
-	qosSet    bool
 	noLocal   bool
 	asPub     bool
 	retain    byte
