@@ -7,28 +7,28 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// run is what the reader has in hand: consecutive messages of one subscription,
-// which ledger, subscription and counters hear of at once. A message for several
-// subscriptions, or for none, is a run of its own. A run ends with the batch at
-// the latest: nothing waits here for the next read.
-type run struct {
+// batch is consecutive messages of one subscription, which ledger, subscription and
+// counters take together. A message for several subscriptions, or for none, is a batch
+// of its own. A batch ends with what one read of the socket brought, at the latest: no
+// message waits here for the next read.
+type batch struct {
 	sub    *Subscription
 	msgs   []Message
 	hashes []uint64 // of topic and payload, at QoS 1 and 2
 	owes   bool     // some message is of QoS 1 or 2
 }
 
-// maxRun is the most messages of a run: how many the ledger and a subscription
+// maxBatch is the most messages of a batch: how many the ledger and a subscription
 // take under one lock.
-const maxRun = 32
+const maxBatch = 32
 
-// gather adds a message to the run of s, or begins it.
-func (r *reader) gather(t *topicEntry, p *codec.PublishView, s *Subscription, flags uint32) error {
-	if s != r.run.sub || len(r.run.msgs) == maxRun {
+// batchTo adds a message to the batch of s, or begins it.
+func (r *reader) batchTo(t *topicEntry, p *codec.PublishView, s *Subscription, flags uint32) error {
+	if s != r.current.sub || len(r.current.msgs) == maxBatch {
 		if err := r.flush(); err != nil {
 			return err
 		}
-		r.run.sub = s
+		r.current.sub = s
 	}
 	m := r.add(t, p)
 	m.Payload, m.to = r.own(p.Payload), &s.owner
@@ -36,15 +36,15 @@ func (r *reader) gather(t *topicEntry, p *codec.PublishView, s *Subscription, fl
 	return nil
 }
 
-// add puts a message into the run, without payload and subscription.
+// add puts a message into the batch, without payload and subscription.
 func (r *reader) add(t *topicEntry, p *codec.PublishView) *Message {
 	var hash uint64
 	if p.QoS > 0 {
 		hash = maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
-		r.run.owes = true
+		r.current.owes = true
 	}
-	r.run.hashes = append(r.run.hashes, hash)
-	m := r.run.next()
+	r.current.hashes = append(r.current.hashes, hash)
+	m := r.current.next()
 	m.Topic, m.id, m.QoS = t.topic, p.PacketID, QoS(p.QoS)
 	if p.Dup {
 		m.ref = flagDup
@@ -55,9 +55,9 @@ func (r *reader) add(t *topicEntry, p *codec.PublishView) *Message {
 	return m
 }
 
-// next returns a message at the end of the run, which is filled in where it is:
+// next returns a message at the end of the batch, which is filled in where it is:
 // a value made elsewhere costs a copy that waits for the stores before it.
-func (u *run) next() *Message {
+func (u *batch) next() *Message {
 	n := len(u.msgs)
 	if n == cap(u.msgs) {
 		u.msgs = append(u.msgs, Message{})
@@ -67,35 +67,35 @@ func (u *run) next() *Message {
 	return &u.msgs[n]
 }
 
-// flush hands on the run.
+// flush hands on the batch.
 func (r *reader) flush() error {
-	if len(r.run.msgs) == 0 {
+	if len(r.current.msgs) == 0 {
 		return nil
 	}
-	s := r.run.sub
+	s := r.current.sub
 	msgs, err := r.enter([]*owner{&s.owner})
 	if e := r.deliver(s, msgs); err == nil {
 		err = e
 	}
-	r.run.reset()
+	r.current.reset()
 	return err
 }
 
-func (u *run) reset() {
+func (u *batch) reset() {
 	clear(u.msgs)
-	*u = run{msgs: u.msgs[:0], hashes: u.hashes[:0]}
+	*u = batch{msgs: u.msgs[:0], hashes: u.hashes[:0]}
 }
 
-// enter records the run, which subs have to finish with, in ledger and counters,
+// enter records the batch, which subs have to finish with, in ledger and counters,
 // and returns what of it is to be delivered: not what came before.
 func (r *reader) enter(subs []*owner) ([]Message, error) {
 	s := r.l.session
-	msgs := r.run.msgs
+	msgs := r.current.msgs
 	var err error
-	if r.run.owes {
+	if r.current.owes {
 		var again int
 		var over bool
-		msgs, again, over = s.ledger.arriveAll(msgs, r.run.hashes, r.now, subs)
+		msgs, again, over = s.ledger.arriveAll(msgs, r.current.hashes, r.now, subs)
 		r.owes = true
 		s.stats.duplicates.Add(uint64(again))
 		if over {
@@ -119,7 +119,7 @@ func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 			r.l.session.unclaimed(some)
 		case f == fateGone, f == fateHanded && !at.opts.manual:
 			if r.l.session.ledger.doneAll(some) {
-				r.owes = true // a pause within the batch settled what was due by then
+				r.owes = true // a pause of the reader settled what was due by then
 			}
 		case f == fateOver && err == nil:
 			err = r.backPressure(at, false)
@@ -147,10 +147,11 @@ func (r *reader) own(p []byte) []byte {
 
 const readSlab = 8 << 10
 
-// backPressure does what "decided" 10 says when a subscription is above its
-// limit: it is evicted, or the link is not read until it made room, lost its
-// patience, or the link ends. What is held for a Subscribe to come is given up
-// by its grace alone. For an intake the limit is that of what sub has in the inbox.
+// backPressure keeps a subscription that is above its limit from getting more: it is
+// evicted, or the link is not read until the subscription has room, has made no progress
+// for the time of [WithStuckAfter], or the link ends. What is held for a Subscribe to
+// come is given up by its grace alone. For an intake the limit is that of what sub has in
+// the inbox.
 func (r *reader) backPressure(sub *Subscription, intake bool) error {
 	l := r.l
 	s := l.session
@@ -166,7 +167,7 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 		return nil
 	default:
 	}
-	r.settle()
+	r.handOnAcks()
 	s.events.emit(SlowConsumer{Filter: sub.name(), Pending: sub.Stats().Pending, Dropped: sub.dropped.Load(), Started: true, Paused: true})
 	l.paused.Store(true)
 	defer func() {

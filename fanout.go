@@ -8,10 +8,10 @@ import (
 
 // This file decides which subscriptions get a message, and hands it to several of them.
 
-// choose fills in who gets the message: by subscription identifier where the
-// server sent one of ours whose filter matches, else everyone who matches.
+// choose fills in the recipients of a message: by subscription identifier where the
+// server sent one of ours whose filter matches, else every subscription that matches.
 func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
-	r.chosen, r.flags = r.chosen[:0], r.flags[:0]
+	r.recipients, r.flags = r.recipients[:0], r.flags[:0]
 	switch {
 	case len(t.targets) == 0:
 		r.spare(t, p)
@@ -21,26 +21,26 @@ func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	}
 }
 
-// spread hands on a message that goes to several subscriptions, or to none.
-func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
+// fanOut hands on a message that goes to several subscriptions, or to none.
+func (r *reader) fanOut(t *topicEntry, p *codec.PublishView) error {
 	if err := r.flush(); err != nil {
 		return err
 	}
 	r.add(t, p)
-	defer r.run.reset()
+	defer r.current.reset()
 	r.owners = r.owners[:0]
-	for _, s := range r.chosen {
+	for _, s := range r.recipients {
 		r.owners = append(r.owners, &s.owner)
 	}
 	msgs, err := r.enter(r.owners)
 	if len(msgs) == 0 {
 		return err
 	}
-	if len(t.targets)+len(r.chosen) == 0 {
+	if len(t.targets)+len(r.recipients) == 0 {
 		r.l.session.unmatched(t.topic) // else its subscription has or gets a copy by another filter
 	}
 	m := msgs[0]
-	for i, s := range r.chosen {
+	for i, s := range r.recipients {
 		msgs[0] = m
 		msgs[0].to, msgs[0].ref, msgs[0].Payload = &s.owner, m.ref|r.flags[i], r.own(p.Payload)
 		if i > 0 {
@@ -53,7 +53,7 @@ func (r *reader) spread(t *topicEntry, p *codec.PublishView) error {
 	return err
 }
 
-// byFilter chooses everyone who matches. When several filters do, the server may
+// byFilter chooses every subscription that matches. When several filters do, the server may
 // send a copy for each, and each copy comes here.
 func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 	for i := range t.targets {
@@ -68,9 +68,9 @@ func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 
 // byIdentifier chooses by subscription identifier, and reports whether any of
 // the identifiers is that of a matching filter of ours. A subscription with
-// several filters takes one copy: that of its primary target. Beside one of an
-// earlier process everyone else who matches gets it too: it may be their filter
-// that the server still knew by that.
+// several filters takes one copy: that of its primary target. When one of several
+// identifiers is of an earlier process, every other subscription that matches gets the
+// message too: the server may still know its filter by that identifier.
 func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 	found := false
 	for i := range t.targets {
@@ -85,13 +85,13 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		case !tg.former:
 			continue
 		}
-		if !slices.Contains(r.chosen, tg.sub) {
+		if !slices.Contains(r.recipients, tg.sub) {
 			r.pick(tg, p)
 		}
 	}
 	if found && p.SubIDs > 1 && r.l.session.routes.stranger(p) {
 		for i := range t.targets {
-			if tg := &t.targets[i]; tg.single && !slices.Contains(r.chosen, tg.sub) {
+			if tg := &t.targets[i]; tg.single && !slices.Contains(r.recipients, tg.sub) {
 				r.pick(tg, p)
 			}
 		}
@@ -128,7 +128,7 @@ func (r *reader) pick(tg *target, p *codec.PublishView) {
 	if retained && tg.replay && !tg.fresh {
 		flags |= flagReplay
 	}
-	r.chosen = append(r.chosen, tg.sub)
+	r.recipients = append(r.recipients, tg.sub)
 	r.flags = append(r.flags, flags)
 }
 
@@ -143,5 +143,5 @@ func (r *reader) spare(t *topicEntry, p *codec.PublishView) {
 	if p.Retain {
 		flags = flagRetained
 	}
-	r.chosen, r.flags = append(r.chosen, s), append(r.flags, flags)
+	r.recipients, r.flags = append(r.recipients, s), append(r.flags, flags)
 }

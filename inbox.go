@@ -327,7 +327,7 @@ type inboxRun struct {
 // offer hands m, which is it, to s together with the run, or leaves it to the store
 // when s has no room for it, or older ones to come.
 func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
-	if run.sub != s || len(run.msgs) == maxRun || s.starved(len(run.msgs), run.bytes, it.size) {
+	if run.sub != s || len(run.msgs) == maxBatch || s.starved(len(run.msgs), run.bytes, it.size) {
 		in.give(run)
 		in.lookThrough() // it may have been for somebody who has ended
 	}

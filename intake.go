@@ -12,16 +12,16 @@ import (
 func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 	s := r.l.session
 	r.choose(t, p)
-	if len(r.chosen) == 0 && (len(t.targets) > 0 || !s.routes.parks(t.topic)) {
+	if len(r.recipients) == 0 && (len(t.targets) > 0 || !s.routes.parks(t.topic)) {
 		return r.pass(t, p)
 	}
 	who := r.claim(t)
-	if err := r.awaitRoom(len(who.owed) > 0 || len(r.chosen) == 0); err != nil {
+	if err := r.awaitRoom(len(who.owed) > 0 || len(r.recipients) == 0); err != nil {
 		return err
 	}
 	m := r.message(t, p)
 	var msgs []Message
-	if len(r.chosen) > 0 {
+	if len(r.recipients) > 0 {
 		msgs = r.copies(&m)
 	} else {
 		if p.Retain {
@@ -81,13 +81,13 @@ func (r *reader) count(a arrival) error {
 // place a holder keeps out of the chosen: such a message waits for the next one.
 func (r *reader) claim(t *topicEntry) claim {
 	c := claim{routes: t.gen}
-	if len(r.chosen) == 1 && r.chosen[0] == t.namesOf {
+	if len(r.recipients) == 1 && r.recipients[0] == t.namesOf {
 		c.names = t.names
 		return c
 	}
 	for i := range t.targets {
 		tg := &t.targets[i]
-		if !slices.Contains(r.chosen, tg.sub) {
+		if !slices.Contains(r.recipients, tg.sub) {
 			continue
 		}
 		if !slices.Contains(c.names, tg.filter) {
@@ -97,17 +97,17 @@ func (r *reader) claim(t *topicEntry) claim {
 			c.owed = append(c.owed, tg.filter)
 		}
 	}
-	if len(t.targets) == 0 && len(r.chosen) > 0 {
+	if len(t.targets) == 0 && len(r.recipients) > 0 {
 		c.names = []string{""} // the catch-all
 	}
-	for i := 0; i < len(r.chosen); i++ {
-		if r.chosen[i].holder {
-			r.chosen, r.flags = slices.Delete(r.chosen, i, i+1), slices.Delete(r.flags, i, i+1)
+	for i := 0; i < len(r.recipients); i++ {
+		if r.recipients[i].holder {
+			r.recipients, r.flags = slices.Delete(r.recipients, i, i+1), slices.Delete(r.flags, i, i+1)
 			i--
 		}
 	}
-	if len(r.chosen) == 1 && len(c.owed) == 0 {
-		t.names, t.namesOf = c.names, r.chosen[0]
+	if len(r.recipients) == 1 && len(c.owed) == 0 {
+		t.names, t.namesOf = c.names, r.recipients[0]
 	}
 	return c
 }
@@ -116,7 +116,7 @@ func (r *reader) claim(t *topicEntry) claim {
 // what nobody has yet. The limits of what is pending bound what is entered too, or
 // a consumer that the server is not held back for would fill the store.
 func (r *reader) awaitRoom(parked bool) error {
-	for _, s := range r.chosen {
+	for _, s := range r.recipients {
 		if err := r.awaitRoomOf(s); err != nil {
 			return err
 		}
@@ -139,8 +139,8 @@ func (r *reader) awaitRoomOf(s *Subscription) error {
 
 // copies returns m for each of the chosen, with flags of their own.
 func (r *reader) copies(m *Message) []Message {
-	all := make([]Message, len(r.chosen))
-	for i, s := range r.chosen {
+	all := make([]Message, len(r.recipients))
+	for i, s := range r.recipients {
 		all[i] = *m
 		all[i].to, all[i].ref = &s.owner, all[i].ref|r.flags[i]
 		if i > 0 {

@@ -91,7 +91,7 @@ func (l *link) startLeaving() {
 // has in hand, at most until ctx ends.
 func (l *link) stopReader(ctx context.Context) {
 	l.startLeaving()
-	if !l.inBatch.Load() {
+	if !l.handling.Load() {
 		return
 	}
 	select {

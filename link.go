@@ -35,8 +35,8 @@ type link struct {
 	resumed  atomic.Int64 // when it last ceased to
 
 	leaving        atomic.Bool   // what arrives is left to the server: the DISCONNECT is in the buffer, or comes next
-	inBatch        atomic.Bool   // the reader is at work on what it has read
-	left           chan struct{} // closed by the reader after the batch in which leaving was set
+	handling       atomic.Bool   // the reader is at work on what it has read
+	left           chan struct{} // closed by the reader when it has handled what it had read before leaving was set
 	leave          chan struct{} // closed with leaving
 	leaveOnce      sync.Once
 	endAsked       chan struct{} // closed when the keepalive goroutine is to end the link in order, for Reconnect
@@ -65,7 +65,7 @@ type link struct {
 // prepare ties the link to its sender, which out guards.
 func (l *link) prepare(out *outbound) {
 	l.sender.mu, l.sender.kill = &out.mu, l.kill
-	l.wake = make(chan struct{}, 1)
+	l.work = make(chan struct{}, 1)
 	for _, c := range []*chan struct{}{&l.left, &l.leave, &l.endAsked, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
 		*c = make(chan struct{})
 	}
@@ -78,7 +78,7 @@ func (l *link) run() error {
 	var g errgroup.Group
 	if c, ok := l.nc.(controlFlusher); ok {
 		l.control = c
-		c.SetControlNotify(l.notify)
+		c.SetControlNotify(l.wake)
 	}
 	l.watchSocket()
 	g.Go(func() error {

@@ -17,7 +17,7 @@ func fakeWriter(o *outbound, l *link) {
 		b := o.swap(&l.sender, spare)
 		if b == nil {
 			select {
-			case <-l.wake:
+			case <-l.work:
 			case <-l.dead:
 			}
 			continue

@@ -12,27 +12,27 @@ import (
 
 // reader is what the reading goroutine of a link owns.
 type reader struct {
-	l      *link
-	topics topicTable
-	slab   []byte // payloads are cut from it
-	acks   []ackFact
-	now    time.Time // of this batch
-	owes   bool      // some acknowledgement may be due at the end of the batch
-	left   bool      // link.left is closed
-	run    run
-	chosen []*Subscription // that get the current message
-	owners []*owner        // the same, for the ledger
-	flags  []uint32        // and with which flags
+	l          *link
+	topics     topicTable
+	slab       []byte // payloads are cut from it
+	acks       []ackFact
+	now        time.Time // of the last read
+	owes       bool      // some acknowledgement may be due when what was read is handled
+	left       bool      // link.left is closed
+	current    batch
+	recipients []*Subscription // that get the current message
+	owners     []*owner        // the same, for the ledger
+	flags      []uint32        // and with which flags
 }
 
 // read is the reader goroutine: it takes what the socket has, decodes as many
 // packets as there are, drives ledger and routes, and never waits for the
-// writer, the window or a user, but for the one exception of "decided" 10. It
-// ends when the socket does, and returns why.
+// writer, the window or a user, but for a subscription above its limit (see
+// [reader.backPressure]). It ends when the socket does, and returns why.
 func (l *link) read() error {
 	r := &reader{l: l, topics: topicTable{seed: l.session.seed}}
 	for {
-		if err := r.batch(); err != nil {
+		if err := r.handleAll(); err != nil {
 			return l.endedBy(r.unread(err))
 		}
 		if l.killed() || !l.reads.enter() {
@@ -44,7 +44,7 @@ func (l *link) read() error {
 		}
 		if err != nil {
 			// What came before the end still counts.
-			if more := r.batch(); more != nil {
+			if more := r.handleAll(); more != nil {
 				err = more
 			}
 			if errors.Is(err, io.EOF) {
@@ -66,30 +66,31 @@ func (r *reader) unread(err error) error {
 	return err
 }
 
-// batch handles every whole packet that is there.
-func (r *reader) batch() error {
-	r.l.inBatch.Store(true)
-	defer r.endBatch()
+// handleAll handles every whole packet that is there.
+func (r *reader) handleAll() error {
+	r.l.handling.Store(true)
+	defer r.endHandling()
 	r.now = time.Now()
-	err := r.packets()
+	err := r.eachPacket()
 	// What came before an error still counts.
 	if e := r.flush(); err == nil {
 		err = e
 	}
-	r.settle()
+	r.handOnAcks()
 	return err
 }
 
-// endBatch tells [link.stopReader] that nothing is in hand any more.
-func (r *reader) endBatch() {
-	r.l.inBatch.Store(false)
+// endHandling tells [link.stopReader] that nothing is in hand any more.
+func (r *reader) endHandling() {
+	r.l.handling.Store(false)
 	if r.l.leaving.Load() && !r.left {
 		r.left = true
 		close(r.l.left)
 	}
 }
 
-func (r *reader) packets() error {
+// eachPacket handles the packets one by one.
+func (r *reader) eachPacket() error {
 	for {
 		f, ok, err := r.l.framer.Next()
 		if err != nil {
@@ -104,8 +105,8 @@ func (r *reader) packets() error {
 	}
 }
 
-// settle hands on the acknowledgements that the batch gathered, either way.
-func (r *reader) settle() {
+// handOnAcks hands on the acknowledgements of what was handled, either way.
+func (r *reader) handOnAcks() {
 	if len(r.acks) > 0 {
 		r.l.session.out.acks(&r.l.sender, r.acks)
 		clear(r.acks)
@@ -171,13 +172,13 @@ func (r *reader) publish(f *codec.Frame) error {
 	}
 	if len(t.targets) == 1 && !p.Retain {
 		// The one that matches gets it, whatever the identifiers say.
-		return r.gather(t, &p, t.targets[0].sub, 0)
+		return r.batchTo(t, &p, t.targets[0].sub, 0)
 	}
 	r.choose(t, &p)
-	if len(r.chosen) == 1 {
-		return r.gather(t, &p, r.chosen[0], r.flags[0])
+	if len(r.recipients) == 1 {
+		return r.batchTo(t, &p, r.recipients[0], r.flags[0])
 	}
-	return r.spread(t, &p)
+	return r.fanOut(t, &p)
 }
 
 // badTopic is the error about a malformed topic.
@@ -246,7 +247,7 @@ func (r *reader) passOver(m *Message, hash uint64, fault *ProtocolError) error {
 }
 
 // oversize acknowledges a 3.x message above our limit, or it would come back
-// for ever; it was read past without being kept (CLAUSES.md Part B).
+// for ever. The framer has read past its payload without keeping it.
 func (r *reader) oversize(f *codec.Frame) error {
 	s := r.l.session
 	topic, id, ok := publishHead(f)
@@ -302,7 +303,7 @@ func (r *reader) ack(f *codec.Frame) error {
 		if err := r.flush(); err != nil {
 			return err
 		}
-		r.settle() // PUBRECs that are due leave first
+		r.handOnAcks() // PUBRECs that are due leave first
 		r.l.session.ledger.released(a.PacketID)
 		return nil
 	}

@@ -47,7 +47,7 @@ func benchmarkReader(b *testing.B, qos byte) {
 			if _, err := r.l.framer.Fill(in); err != nil {
 				b.Fatal(err)
 			}
-			if err := r.batch(); err != nil {
+			if err := r.handleAll(); err != nil {
 				b.Fatal(err)
 			}
 		}

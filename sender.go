@@ -16,7 +16,7 @@ type sender struct {
 	agreed  agreed
 	kill    func(cause error) // ends the link
 	dead    chan struct{}     // closed when the link has ended
-	wake    chan struct{}     // wakes an idle writer
+	work    chan struct{}     // wakes an idle writer
 	mu      *sync.Mutex       // outbound's
 
 	// Guarded by mu.
@@ -48,17 +48,17 @@ func (s *sender) killed() bool {
 	}
 }
 
-// signal wakes the writer when it is idle. mu is held.
-func (s *sender) signal() {
+// wakeIdle wakes the writer when it is idle. mu is held.
+func (s *sender) wakeIdle() {
 	if s.idle {
 		s.idle = false
-		s.notify()
+		s.wake()
 	}
 }
 
-func (s *sender) notify() {
+func (s *sender) wake() {
 	select {
-	case s.wake <- struct{}{}:
+	case s.work <- struct{}{}:
 	default:
 	}
 }
@@ -112,7 +112,7 @@ func (s *sender) appendDisconnect(d *codec.Disconnect, by time.Time) bool {
 		return false
 	}
 	last.buf, s.closing, s.closeBy = b, true, by
-	s.notify()
+	s.wake()
 	s.closeTimer = time.AfterFunc(time.Until(by), func() { s.kill(errLocalClose) })
 	return true
 }

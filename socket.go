@@ -77,7 +77,7 @@ func closed(c <-chan struct{}) bool {
 }
 
 // controlFlusher is what a WebSocket connection needs from our writer: its
-// control frames are written by nobody else.
+// control frames are written by it alone.
 type controlFlusher interface {
 	SetControlNotify(func())
 	FlushControl() error

@@ -112,20 +112,20 @@ func (w *watchdog) look(now time.Time) time.Duration {
 		w.told = old.gen
 		s.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
-	if s.cfg.ackTimeout > 0 && !w.l.deaf(now, s.cfg.ackTimeout) {
+	if s.cfg.ackTimeout > 0 && !w.l.pausedWithin(now, s.cfg.ackTimeout) {
 		if since, ok := s.out.oldestSent(); ok && w.lateness.late(since, now, s.cfg.ackTimeout) {
 			w.l.kill(&timeoutError{"no acknowledgement of a publish within " + s.cfg.ackTimeout.String()})
 		}
 	}
-	if filter, waited := s.routes.oldestAsked(now); waited > 0 && !w.l.deaf(now, s.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, s.cfg.subscribeWait) {
+	if filter, waited := s.routes.oldestAsked(now); waited > 0 && !w.l.pausedWithin(now, s.cfg.subscribeWait) && w.lateness.late(now.Add(-waited), now, s.cfg.subscribeWait) {
 		w.l.kill(&timeoutError{"subscribe: no SUBACK for " + filter + " within " + s.cfg.subscribeWait.String()})
 	}
 	return w.interval
 }
 
-// deaf reports whether the reader was paused at some time within d before now: the
+// pausedWithin reports whether the reader was paused at some time within d before now: the
 // answers that are missed may lie in the socket.
-func (l *link) deaf(now time.Time, d time.Duration) bool {
+func (l *link) pausedWithin(now time.Time, d time.Duration) bool {
 	return l.paused.Load() || now.Sub(l.began.Add(time.Duration(l.resumed.Load()))) < d
 }
 

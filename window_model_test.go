@@ -332,7 +332,7 @@ func (m *outModel) write() {
 	}
 	if m.asleep {
 		select {
-		case <-m.l.wake:
+		case <-m.l.work:
 			m.asleep = false
 		default:
 			return
@@ -861,7 +861,7 @@ func (m *outModel) quiesce() {
 		}
 		// By the turn, or by what the writer let go of: a committer that runs looks once more.
 		busy = busy || m.disk != nil && (!m.o.keep.next.empty() || len(m.o.keep.ends) > 0)
-		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.wake) == 0) {
+		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.work) == 0) {
 			break
 		}
 	}

@@ -58,7 +58,7 @@ func (l *link) writer() {
 // of a WebSocket.
 func (l *link) awaitWork() {
 	select {
-	case <-l.wake:
+	case <-l.work:
 	case <-l.dead:
 	}
 	if l.control != nil && l.writes.enter() {
