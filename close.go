@@ -70,7 +70,7 @@ func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	if v := c.Version(); len(opts) > 0 && v != 0 && v != V5 {
 		return &VersionError{Feature: "a DISCONNECT with a reason", Version: v}
 	}
-	wait, cancel := keepLast(ctx, errDisconnectLate)
+	wait, cancel := reserveDisconnect(ctx, errDisconnectLate)
 	defer cancel()
 	return c.close(ctx, wait, d, ErrClosed)
 }
@@ -87,7 +87,7 @@ func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) 
 	late := &timeoutError{"close: not everything was finished within " + limit.String()}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	wait, cancelWait := keepLast(ctx, late)
+	wait, cancelWait := reserveDisconnect(ctx, late)
 	defer cancelWait()
 	return c.close(ctx, wait, codec.Disconnect{}, why)
 }
@@ -118,7 +118,7 @@ func (c *Conn) Abort() {
 func (c *Conn) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	c.liftPause()
-	wait, cancel := keepLast(ctx, errDisconnectLate)
+	wait, cancel := reserveDisconnect(ctx, errDisconnectLate)
 	defer cancel()
 	subs := c.routes.subscriptions()
 	for _, s := range subs {
@@ -155,7 +155,7 @@ func (c *Conn) current() *link {
 }
 
 // close ends the Conn in order: pending publishes until wait ends, which is of
-// [keepLast], DISCONNECT until ctx does, end.
+// [reserveDisconnect], DISCONNECT until ctx does, end.
 func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) error {
 	seen := c.hooks.look()
 	if !c.beginClose() {
@@ -167,7 +167,7 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	} else if c.out.unfinished() {
 		err = ErrNotConnected
 	}
-	c.limitEnd(lastBy(ctx))
+	c.limitEnd(disconnectBy(ctx))
 	c.cancel(why)
 	if e := c.awaitDone(ctx, seen); e != nil {
 		return e
@@ -184,7 +184,7 @@ func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 		return nil
 	case <-wait.Done():
 	}
-	c.hasten(lastBy(ctx))
+	c.hasten(disconnectBy(ctx))
 	if err := c.awaitDone(ctx, seen); err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (c *Conn) hasten(by time.Time) {
 	}
 	endHalf, l := c.endHalf, c.link
 	c.mu.Unlock()
-	if endHalf != nil && time.Until(by) < lastWords/2 {
+	if endHalf != nil && time.Until(by) < disconnectTime/2 {
 		endHalf()
 	}
 	if l != nil {
@@ -243,7 +243,7 @@ func (c *Conn) goodbye(ctx, wait context.Context, l *link, d codec.Disconnect) e
 	if l.version != V5 {
 		d = codec.Disconnect{}
 	}
-	if !c.endInOrder(l, &d, c.limitEnd(lastBy(ctx))) && err == nil && d.Code != codec.Success {
+	if !c.endInOrder(l, &d, c.limitEnd(disconnectBy(ctx))) && err == nil && d.Code != codec.Success {
 		err = ErrNotConnected // the link was ending already: the server was not told the reason
 	}
 	return err

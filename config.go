@@ -74,7 +74,7 @@ func defaults() config {
 		connectTimeout: 10 * time.Second,      // one server: resolve, dial, TLS and CONNACK together
 		closeTimeout:   5 * time.Second,       // half of what orchestrators leave after SIGTERM
 		subscribeWait:  10 * time.Second,      // brokers answer in milliseconds
-		stableAfter:    10 * time.Second,      // a link that lived this long was no flap
+		stableAfter:    10 * time.Second,      // a link that lived this long was stable
 		ackOverdue:     10 * time.Second,      // an application that takes longer should hear of it
 		stuckAfter:     30 * time.Second,      // "decided" 10
 		ackGrace:       10 * time.Second,      // "decided" 13

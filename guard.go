@@ -15,10 +15,9 @@ import (
 // That a link dies with packets unanswered says little: networks cut links, and
 // an innocent message that is the only one is in flight each time. So after two
 // links that died young the next probes (see probe.go): it carries nothing of the
-// application for flapTime, then one packet at a time. When it dies in the quiet, or
-// long after a packet, the network did it; when it dies at once on a packet, three
-// times in a row, the packet did. Between being sent and being answered an innocent
-// one is there for a round trip only.
+// application for probeTime, then one packet at a time. When it dies before the first
+// packet, or long after one, the network did it; when it dies at once on a packet, three
+// times in a row, the packet did. An innocent packet is unanswered for a round trip only.
 //
 // So a packet that the server cuts at costs six links at most: the one that carried
 // it first, two that die young and three that probe. Each further one costs three,
@@ -26,23 +25,23 @@ import (
 func (s *supervisor) learn(l *link, err error) {
 	s.learnInbound(err)
 	answer := mayBeAnswer(err)
-	switch v := s.c.out.weigh(&l.sender, answer, flapLimit); {
+	switch v := s.c.out.judgeDeath(&l.sender, answer, deathLimit); {
 	case v.aside:
-		s.flaps = flapProbe // the next link probes the rest
+		s.youngDeaths = youngBeforeProbe // the next link probes the rest
 		s.setAside(&v, err)
-	case v.suspected: // the next link probes too
-	case v.cleared, !answer, time.Since(l.began) > flapTime:
-		s.flaps = 0
+	case v.accused: // the next link probes too
+	case v.cleared, !answer, time.Since(l.began) > probeTime:
+		s.youngDeaths = 0
 	default:
-		s.flaps++
+		s.youngDeaths++
 	}
 }
 
 // setAside carries out that the packet of v is not sent any more, and tells of it.
-func (s *supervisor) setAside(v *suspicion, err error) {
+func (s *supervisor) setAside(v *probeVerdict, err error) {
 	c := s.c
 	if v.packet != codec.PUBLISH {
-		s.setFilterAside(v.suspect, err)
+		s.setFilterAside(v.probedPacket, err)
 		return
 	}
 	c.emit(PublishSetAside{Topic: v.topic, Key: v.key, PacketID: v.id, Err: err})
@@ -95,16 +94,16 @@ func (s *supervisor) learnInbound(err error) {
 	switch {
 	case s.lastUp >= s.c.cfg.stableAfter:
 		clear(s.faults)
-		s.poison, s.poisoned = "", 0
+		s.lastFault, s.sameFaults = "", 0
 	case bad && !s.c.cfg.faultyEnds:
 		s.learnFault(fault.key)
-		s.poison, s.poisoned = "", 0
+		s.lastFault, s.sameFaults = "", 0
 	case !ours, isDisconnect(err), errors.Is(err, ErrWrongAck), exceededMaximum(err) && s.c.ledger.progress():
-		s.poison, s.poisoned = "", 0
-	case p.Error() == s.poison:
-		s.poisoned++
+		s.lastFault, s.sameFaults = "", 0
+	case p.Error() == s.lastFault:
+		s.sameFaults++
 	default:
-		s.poison, s.poisoned = p.Error(), 1
+		s.lastFault, s.sameFaults = p.Error(), 1
 	}
 }
 
@@ -138,7 +137,7 @@ func (s *supervisor) learnFault(key faultKey) {
 	if s.faults == nil || len(s.faults) >= maxFaults {
 		s.faults = map[faultKey]int{key: s.faults[key]}
 	}
-	if s.faults[key]++; s.faults[key] < flapLimit {
+	if s.faults[key]++; s.faults[key] < deathLimit {
 		return
 	}
 	delete(s.faults, key)
@@ -153,7 +152,7 @@ const maxFaults = 64
 
 // setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
 // tells of it. No link is up.
-func (s *supervisor) setFilterAside(p suspect, cause error) {
+func (s *supervisor) setFilterAside(p probedPacket, cause error) {
 	c := s.c
 	err := &SetAsideError{Packet: p.packet, Filter: p.filter, Err: cause}
 	c.emit(FilterSetAside{Packet: p.packet, Filter: p.filter, Err: cause})

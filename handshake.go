@@ -219,7 +219,7 @@ func (a *attempt) discard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.c.endUnused(ctx, l.nc, a.version, codec.Success, a.no, lastBy(ctx)); err != nil {
+	if err := a.c.endUnused(ctx, l.nc, a.version, codec.Success, a.no, disconnectBy(ctx)); err != nil {
 		return a.fail("DISCONNECT", err)
 	}
 	return nil

@@ -50,9 +50,9 @@ type outbound struct {
 	resolved []resolution // to be carried out by the goroutine
 	inHand   bool         // it has some of them in hand
 	flushers []flusher
-	ctlWait  []*control // wait for a free packet identifier, or their turn on a link that probes
-	suspect  suspect    // the packet that the last probing links died of
-	deaths   uint8      // how many of them in a row
+	ctlWait  []*control   // wait for a free packet identifier, or their turn on a link that probes
+	accused  probedPacket // the packet that the last probing links died of
+	deaths   uint8        // how many of them in a row
 
 	keep  *keeper            // the session store; nil when there is none
 	keyed map[string]*record // by the application's key
@@ -308,8 +308,8 @@ func (o *outbound) pump() {
 		}
 		o.resend(r)
 	}
-	if l.probe && !o.win.hold && o.suspectsPassed() {
-		l.probe, l.quiet = false, false
+	if l.probe && !o.win.hold && o.probePassed() {
+		l.probe, l.silent = false, false
 		o.win.widen(l.window)
 	}
 	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 && !o.win.hold {

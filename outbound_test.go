@@ -151,7 +151,7 @@ func TestWaitersAreAcceptedOffline(t *testing.T) {
 	}
 	l.probe = true
 	o.down(&l.sender, errors.New("cut"))
-	if v := o.weigh(&l.sender, true, 1); !v.aside {
+	if v := o.judgeDeath(&l.sender, true, 1); !v.aside {
 		t.Fatal("nothing was set aside")
 	}
 	turnAll(o)
@@ -208,7 +208,7 @@ func TestB11_WhatWasSentIsNotTakenBack(t *testing.T) {
 		t.Errorf("sent %v, first %v, second %v", sent.Err(), first.Err(), second.Err())
 	}
 	o.up(&l.sender, true, 0, func() {})
-	o.endQuiet(&l.sender)
+	o.endSilence(&l.sender)
 	if got := writeAll(o, l); got[0].payload != "sent" || got[0].dup {
 		t.Errorf("wrote %v", got)
 	}

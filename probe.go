@@ -7,19 +7,31 @@ import (
 )
 
 // A link that probes (see supervisor.learn) carries nothing of the application for
-// flapTime, then one SUBSCRIBE or UNSUBSCRIBE of one filter at a time, each after the
+// probeTime, then one SUBSCRIBE or UNSUBSCRIBE of one filter at a time, each after the
 // answer to the one before, then one publish at a time. So the packet that is
 // unanswered when the link dies is the only one that the server can have cut for.
 // Acknowledgements and PUBRELs go at once: they are owed, and never given up.
+
+const (
+	// probeTime is how young a link dies for its packets to be probed on the next ones,
+	// how long a link that probes is watched before the first packet is sent, and within
+	// what time a link must die of a packet to have died of it.
+	probeTime = time.Second
+	// youngBeforeProbe is how many links in a row die young before the next one probes.
+	youngBeforeProbe = 2
+	// deathLimit is how many probing links in a row a packet may kill before it is
+	// set aside, and how many times a message may make us close the link.
+	deathLimit = 3
+)
 
 // probeWait is how long a probing link waits for the answer to one packet before the
 // next SUBSCRIBE or UNSUBSCRIBE goes without it. Two packets are unanswered then, so
 // that the death of the link accuses neither.
 const probeWait = 5 * time.Second
 
-// suspect names the packet that alone was unanswered when a link died within flapTime
+// probedPacket names the packet that alone was unanswered when a link died within probeTime
 // of it. The zero value is none.
-type suspect struct {
+type probedPacket struct {
 	packet codec.Type // PUBLISH, SUBSCRIBE or UNSUBSCRIBE
 	seq    uint64     // acceptance number of the PUBLISH
 	filter string     // of the SUBSCRIBE or UNSUBSCRIBE
@@ -36,7 +48,7 @@ func (o *outbound) probesLink() bool {
 // awaitsTurnLocked reports whether the next SUBSCRIBE or UNSUBSCRIBE has to wait on a
 // link that probes.
 func (o *outbound) awaitsTurnLocked() bool {
-	return o.link.probe && (o.link.quiet || o.lateInLocked(o.link, true) > 0)
+	return o.link.probe && (o.link.silent || o.lateInLocked(o.link, true) > 0)
 }
 
 // lateInLocked returns how long l, which probes, still waits for the answer to its
@@ -58,8 +70,8 @@ func (o *outbound) lateInLocked(l *sender, publishes bool) (late time.Duration) 
 func (o *outbound) holdPublishesLocked(l *sender) {
 	waits := len(o.ctlWait) > 0 && o.win.freeID()
 	late := o.lateInLocked(l, waits)
-	o.win.hold = l.quiet || waits || late > 0
-	if l.quiet || !o.win.hold {
+	o.win.hold = l.silent || waits || late > 0
+	if l.silent || !o.win.hold {
 		return
 	}
 	if l.proceed == nil {
@@ -78,23 +90,23 @@ func (o *outbound) proceed(l *sender) {
 	}
 }
 
-// endQuiet lets l, which has shown that it lives, send its first packet.
-func (o *outbound) endQuiet(l *sender) {
+// endSilence lets l, which has lived for probeTime, send its first packet.
+func (o *outbound) endSilence(l *sender) {
 	o.mu.Lock()
 	defer o.unlock()
-	if o.link != l || !l.quiet {
+	if o.link != l || !l.silent {
 		return
 	}
-	l.quiet = false
+	l.silent = false
 	o.tick = time.Now()
 	o.pump()
 }
 
-// suspectsPassed reports whether every publish that was there when the link
+// probePassed reports whether every publish that was there when the link
 // began is through.
-func (o *outbound) suspectsPassed() bool {
+func (o *outbound) probePassed() bool {
 	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
-		if r != nil && r.seq <= o.link.suspects {
+		if r != nil && r.seq <= o.link.probeUntil {
 			return false
 		}
 	}
@@ -104,10 +116,10 @@ func (o *outbound) suspectsPassed() bool {
 // unansweredLocked returns the packet that alone is unanswered on the current link,
 // which has died, none when there are several or it was sent too long ago. A PUBREL
 // makes several of any, and is none itself.
-func (o *outbound) unansweredLocked() suspect {
+func (o *outbound) unansweredLocked() probedPacket {
 	for r := o.win.released.head; r != nil; r = r.next {
 		if r.wire == o.win.link && !r.unsaved() {
-			return suspect{}
+			return probedPacket{}
 		}
 	}
 	var only *record
@@ -127,58 +139,46 @@ func (o *outbound) unansweredLocked() suspect {
 		})
 	}
 	switch {
-	case n != 1 || time.Since(only.sentAt) > flapTime:
-		return suspect{}
+	case n != 1 || time.Since(only.sentAt) > probeTime:
+		return probedPacket{}
 	case only.ctl != nil:
-		return suspect{packet: only.ctl.packet, filter: only.ctl.filter}
+		return probedPacket{packet: only.ctl.packet, filter: only.ctl.filter}
 	}
-	return suspect{packet: codec.PUBLISH, seq: only.seq}
+	return probedPacket{packet: codec.PUBLISH, seq: only.seq}
 }
 
-const (
-	// flapTime is how young a link dies that makes packets suspect, how long a
-	// link that probes them is watched before the first is sent, and within what
-	// time a link must die of a packet to have died of it.
-	flapTime = time.Second
-	// flapProbe is how many links in a row die young before the next one probes.
-	flapProbe = 2
-	// flapLimit is how many probing links in a row a packet may kill before it is
-	// set aside, and how many times a message may make us close the link.
-	flapLimit = 3
-)
-
-// suspicion is what the death of a link says about the packets that were unanswered.
-type suspicion struct {
-	suspect
-	suspected  bool // this one did it, it seems
-	cleared    bool // none of them did
-	aside      bool // the suspected one did it once too often
+// probeVerdict is what the death of a link says about the packets that were unanswered.
+type probeVerdict struct {
+	probedPacket
+	accused    bool // the probed packet killed the link, it seems
+	cleared    bool // no packet did
+	aside      bool // the probed packet has killed deathLimit links
 	topic, key string
 	id         uint16
 }
 
-// weigh says what the death of l, which is down, tells about the packet that was
+// judgeDeath says what the death of l, which is down, tells about the packet that was
 // alone unanswered, and sets a publish aside when it killed limit probing links in a
 // row. answer is whether the server may have ended l for it.
-func (o *outbound) weigh(l *sender, answer bool, limit uint8) (v suspicion) {
+func (o *outbound) judgeDeath(l *sender, answer bool, limit uint8) (v probeVerdict) {
 	o.mu.Lock()
 	defer o.unlock()
 	if !l.probe {
 		return v
 	}
-	if !answer || l.unanswered == (suspect{}) {
-		o.suspect, o.deaths = suspect{}, 0
+	if !answer || l.unanswered == (probedPacket{}) {
+		o.accused, o.deaths = probedPacket{}, 0
 		v.cleared = true
 		return v
 	}
-	if o.suspect != l.unanswered {
-		o.suspect, o.deaths = l.unanswered, 0
+	if o.accused != l.unanswered {
+		o.accused, o.deaths = l.unanswered, 0
 	}
-	v.suspect, v.suspected = o.suspect, true
+	v.probedPacket, v.accused = o.accused, true
 	if o.deaths++; o.deaths < limit {
 		return v
 	}
-	o.suspect, o.deaths = suspect{}, 0
+	o.accused, o.deaths = probedPacket{}, 0
 	v.aside = true
 	if v.packet == codec.PUBLISH {
 		o.setAsideLocked(&v)
@@ -187,7 +187,7 @@ func (o *outbound) weigh(l *sender, answer bool, limit uint8) (v suspicion) {
 }
 
 // setAsideLocked takes the publish of v out of what is sent again.
-func (o *outbound) setAsideLocked(v *suspicion) {
+func (o *outbound) setAsideLocked(v *probeVerdict) {
 	for r := o.win.order.head; r != nil; r = r.next {
 		if r.seq == v.seq {
 			v.topic, v.key, v.id = r.topic, r.appKey, r.id

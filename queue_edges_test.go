@@ -107,7 +107,7 @@ func TestB10_TheLastSuspectIsProbed(t *testing.T) {
 	if sent := writeAll(o, l); len(sent) > 0 {
 		t.Fatalf("sent %v in the quiet", payloads(sent))
 	}
-	o.endQuiet(&l.sender)
+	o.endSilence(&l.sender)
 	for _, want := range [][]string{{"0000"}, {"0001"}, {"0002"}, {"new"}} {
 		sent := writeAll(o, l)
 		if got := payloads(sent); !slices.Equal(got, want) {

@@ -204,7 +204,7 @@ func quoteBytes(b []byte) string {
 // faultyPublish ends the link because of a message that breaks the protocol, by err
 // (section 4.13), or passes over the message. One of QoS 1 or 2 comes again on the next
 // link, and would end every link of the session. When it can be acknowledged, since the
-// packet is whole and its identifier is known, it is passed over once flapLimit young
+// packet is whole and its identifier is known, it is passed over once deathLimit young
 // links have died of it.
 func (r *reader) faultyPublish(f *codec.Frame, err error) error {
 	p, ok := errors.AsType[*ProtocolError](err)

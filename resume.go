@@ -37,7 +37,7 @@ func (o *outbound) up(l *sender, sessionPresent bool, randomID uint16, subscribe
 	}
 	l.window = limit
 	if l.probe {
-		limit, l.quiet, l.suspects = 1, true, o.seq
+		limit, l.silent, l.probeUntil = 1, true, o.seq
 	}
 	o.tick = time.Now()
 	o.link = l

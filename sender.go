@@ -21,21 +21,21 @@ type sender struct {
 
 	// Guarded by mu.
 	sendQueue
-	idle       bool        // the writer waits for wake
-	swaps      uint64      // how often the writer took a buffer, or found none
-	inWrite    *outbuf     // what the writer is writing
-	writing0   uint64      // acceptance number of the first QoS 0 message being written
-	closing    bool        // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
-	closeBy    time.Time   // with closing: when the socket is closed, whatever the server does
-	closeTimer *time.Timer // closes it then
-	probe      bool        // one packet at a time, to find the one that kills links
-	quiet      bool        // no packet yet: would the link die without?
-	suspects   uint64      // acceptance number of the newest publish that may be the one
-	window     int         // the limit of the window when nothing is suspected
-	lastSent   time.Time   // when the last publish was sent; while it probes
-	newestCtl  *control    // the newest SUBSCRIBE or UNSUBSCRIBE, until it is answered
-	proceed    *time.Timer // looks after an answer that is late; nil when none was
-	unanswered suspect     // set when the link is down
+	idle       bool         // the writer waits for wake
+	swaps      uint64       // how often the writer took a buffer, or found none
+	inWrite    *outbuf      // what the writer is writing
+	writing0   uint64       // acceptance number of the first QoS 0 message being written
+	closing    bool         // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
+	closeBy    time.Time    // with closing: when the socket is closed, whatever the server does
+	closeTimer *time.Timer  // closes it then
+	probe      bool         // one packet at a time, to find the one that kills links
+	silent     bool         // no packet yet: would the link die without?
+	probeUntil uint64       // acceptance number of the newest publish that may be the one
+	window     int          // the limit of the window when the link does not probe
+	lastSent   time.Time    // when the last publish was sent; while it probes
+	newestCtl  *control     // the newest SUBSCRIBE or UNSUBSCRIBE, until it is answered
+	proceed    *time.Timer  // looks after an answer that is late; nil when none was
+	unanswered probedPacket // set when the link is down
 }
 
 // killed reports whether the link has ended.

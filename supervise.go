@@ -14,25 +14,25 @@ import (
 // supervisor is what the Conn's supervising goroutine owns: which server comes
 // next, how often attempts failed, and what links died of.
 type supervisor struct {
-	c        *Conn
-	next     int                // index of the server to try next
-	versions map[string]Version // that worked, by server
-	speaks5  map[string]bool    // servers that have sent a packet of MQTT 5.0
-	overran  map[string]bool    // servers that went beyond our Receive Maximum
-	orders   map[string]*addressOrder
-	asked    int              // servers tried in the last round
-	refused  int              // those of them that refuse every version
-	failures int              // attempts since the last stable link
-	links    uint32           // number of the last link
-	existed  bool             // a session may exist at the server: never start clean again on 5.0
-	flaps    int              // links in a row that died young, or of a suspect
-	faults   map[faultKey]int // young links that died of a message that can be passed over
-	fresh    bool             // an earlier session was discarded at a 3.x server
-	poison   string           // protocol error of the last link, which died young
-	poisoned int              // how many links in a row died of it
-	lastUp   time.Duration    // how long the last link was up
-	first    chan<- error     // told once how the first connect went; nil afterwards
-	ended    bool
+	c           *Conn
+	next        int                // index of the server to try next
+	versions    map[string]Version // that worked, by server
+	speaks5     map[string]bool    // servers that have sent a packet of MQTT 5.0
+	overran     map[string]bool    // servers that went beyond our Receive Maximum
+	orders      map[string]*addressOrder
+	asked       int              // servers tried in the last round
+	refused     int              // those of them that refuse every version
+	failures    int              // attempts since the last stable link
+	links       uint32           // number of the last link
+	existed     bool             // a session may exist at the server: never start clean again on 5.0
+	youngDeaths int              // links in a row that died young, or of a packet that is accused
+	faults      map[faultKey]int // young links that died of a message that can be passed over
+	fresh       bool             // an earlier session was discarded at a 3.x server
+	lastFault   string           // protocol error of the last link, which died young
+	sameFaults  int              // how many links in a row died of it
+	lastUp      time.Duration    // how long the last link was up
+	first       chan<- error     // told once how the first connect went; nil afterwards
+	ended       bool
 }
 
 func newSupervisor(c *Conn, first chan<- error) *supervisor {
@@ -101,7 +101,7 @@ func (s *supervisor) stops(err error) bool {
 	if s.first != nil && cfg.firstConnect == FirstConnectFail {
 		return true
 	}
-	if s.poisoned >= flapLimit {
+	if s.sameFaults >= deathLimit {
 		return true
 	}
 	if errors.Is(err, ErrTakenOver) {
@@ -253,7 +253,7 @@ func (s *supervisor) run(l *link) error {
 	c := s.c
 	s.links++
 	l.no = s.links
-	probe := s.flaps >= flapProbe
+	probe := s.youngDeaths >= youngBeforeProbe
 	l.probe = probe
 	c.stats.links.Add(1)
 	c.events.setLink(l.no)
@@ -270,8 +270,8 @@ func (s *supervisor) run(l *link) error {
 	}
 	if probe {
 		// Not by later, which Close stops: what is pending has to go out before it.
-		quiet := time.AfterFunc(flapTime, func() { c.out.endQuiet(&l.sender) })
-		defer quiet.Stop()
+		silence := time.AfterFunc(probeTime, func() { c.out.endSilence(&l.sender) })
+		defer silence.Stop()
 	}
 	select {
 	case <-c.nudge: // asked for while this link was being made

@@ -724,7 +724,7 @@ func (m *outModel) up(present bool) {
 			m.o.sendControl(testControl(&m.answered, &m.ctlDropped))
 		}
 	})
-	m.o.endQuiet(&m.l.sender)
+	m.o.endSilence(&m.l.sender)
 }
 
 func (m *outModel) cut() {
@@ -744,7 +744,7 @@ func (m *outModel) cut() {
 	m.cutControls()
 	if m.rng.IntN(4) == 0 && !m.calm {
 		l.probe = true
-		if v := m.o.weigh(&l.sender, true, 1); v.aside {
+		if v := m.o.judgeDeath(&l.sender, true, 1); v.aside {
 			m.logf("set aside %d", v.id)
 		}
 	}

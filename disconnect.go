@@ -20,35 +20,35 @@ import (
 // over the socket is closed.
 
 const (
-	// lastWords is the most that the end of a connection in order takes, from when
+	// disconnectTime is the most that the end of a connection in order takes, from when
 	// the DISCONNECT is due until the socket is closed.
-	lastWords = time.Second
+	disconnectTime = time.Second
 	// faultTime is the same for a DISCONNECT that says what the server did wrong.
 	faultTime = 500 * time.Millisecond
 	// faultMaximum is the most that is read, and thrown away, behind such a DISCONNECT.
 	faultMaximum = 1 << 20
 )
 
-// lastWordsShare is the part of the time given to the end of a Conn that is kept
-// for the last words, lastWords at most.
-const lastWordsShare = 4
+// disconnectShare is the part of the time given to the end of a Conn that is kept
+// for the DISCONNECT, disconnectTime at most.
+const disconnectShare = 4
 
-// keepLast returns a context that ends when pending publishes have been waited
+// reserveDisconnect returns a context that ends when pending publishes have been waited
 // for long enough, so that the last part of ctx's time is left for the
 // DISCONNECT. late is its cause then.
-func keepLast(ctx context.Context, late error) (context.Context, context.CancelFunc) {
+func reserveDisconnect(ctx context.Context, late error) (context.Context, context.CancelFunc) {
 	by, ok := ctx.Deadline()
 	if left := time.Until(by); ok && left > 0 {
-		return context.WithDeadlineCause(ctx, by.Add(-min(lastWords, left/lastWordsShare)), late)
+		return context.WithDeadlineCause(ctx, by.Add(-min(disconnectTime, left/disconnectShare)), late)
 	}
 	return ctx, func() {}
 }
 
-// lastBy returns by when a connection that says its last words now is closed: when
-// ctx ends, lastWords from now at the latest. A context that has ended has still
+// disconnectBy returns by when a connection that is sent its DISCONNECT now is closed: when
+// ctx ends, disconnectTime from now at the latest. A context that has ended has still
 // that time.
-func lastBy(ctx context.Context) time.Time {
-	by := time.Now().Add(lastWords)
+func disconnectBy(ctx context.Context) time.Time {
+	by := time.Now().Add(disconnectTime)
 	if end, ok := ctx.Deadline(); ok && ctx.Err() == nil && end.Before(by) {
 		by = end
 	}
@@ -70,8 +70,8 @@ func (l *link) endLater() {
 
 // endAsAsked ends the link in order, so that the next one can be made.
 func (l *link) endAsAsked() {
-	by := time.Now().Add(lastWords)
-	half, cancel := context.WithDeadline(l.session.aborted, time.Now().Add(lastWords/2))
+	by := time.Now().Add(disconnectTime)
+	half, cancel := context.WithDeadline(l.session.aborted, time.Now().Add(disconnectTime/2))
 	defer cancel()
 	l.stopReader(half)
 	l.session.ledger.settle()
@@ -194,7 +194,7 @@ func blamesServer(cause error) bool {
 	return ok
 }
 
-// skim is the reader's end of a link: behind the DISCONNECT that says what the
+// discardRest is the reader's end of a link: behind the DISCONNECT that says what the
 // server did wrong it throws away what comes, so that the server can read ours.
 func (l *link) discardRest() {
 	if !blamesServer(l.cause) || !l.reads.enter() {
