@@ -9,8 +9,21 @@ import (
 	"github.com/millrace/mqtt/internal/testhook"
 )
 
-// For package mqtttest, which gives Futures and Subscriptions to users' tests.
-var _ = testhook.Set(newTestFuture, newTestSubscription)
+// For package mqtttest, which gives Futures and Subscriptions to users' tests, and
+// for the tests of test/.
+var _ = testhook.Set(testhook.Hooks{
+	NewFuture:       newTestFuture,
+	NewSubscription: newTestSubscription,
+	WithClock:       withTestClock,
+	InboxProblems:   func(conn any) []string { return inboxProblems(conn.(*Conn)) },
+})
+
+// withTestClock makes a Conn go by the clock of a test.
+func withTestClock(c testhook.Clock) any {
+	return ConnectOption(func(cfg *config) {
+		cfg.clock = clock{uptime: c.Uptime, wall: c.Wall, boot: func() bootID { return c.Boot() }}
+	})
+}
 
 // newTestFuture makes a Future that the test moves.
 func newTestFuture() testhook.Future {

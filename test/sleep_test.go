@@ -29,13 +29,13 @@ func expiryOf(t *testing.T, p []byte) time.Duration {
 // meanwhile fails when the machine wakes.
 func TestExpiryCountsTheSleepOfTheMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clock := mqtt.NewTestClock()
-		s := script(t, mqtt.V5, clock.Option(), mqtt.WithMaxInflight(1))
+		clock := newTestClock()
+		s := script(t, mqtt.V5, clock.option(), mqtt.WithMaxInflight(1))
 		s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 		s.ExpectPacket()
 		long := s.conn.Publish(t.Context(), of("l", 1, 9*time.Hour))
 		short := s.conn.Publish(t.Context(), of("s", 1, time.Hour))
-		clock.Sleep(8 * time.Hour)
+		clock.sleep(8 * time.Hour)
 		expiresIn(t, short, 0)
 		s.sendAck(0x40, 1)
 		if left := expiryOf(t, s.ExpectPacket()); left > time.Hour || left < time.Hour-3*time.Second {
@@ -51,14 +51,14 @@ func TestExpiryDoesNotFollowTheWallClock(t *testing.T) {
 	for name, wrong := range map[string]time.Duration{"from 1970 to today": -30 * years, "back": 53 * years} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				clock := mqtt.NewTestClock()
-				clock.Set(wrong) // from the bubble's time, which begins in 2000
-				s := script(t, mqtt.V5, clock.Option(), mqtt.WithMaxInflight(1))
+				clock := newTestClock()
+				clock.set(wrong) // from the bubble's time, which begins in 2000
+				s := script(t, mqtt.V5, clock.option(), mqtt.WithMaxInflight(1))
 				s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 				s.ExpectPacket()
 				s.conn.Publish(t.Context(), of("x", 1, time.Minute))
 				time.Sleep(10 * time.Second)
-				clock.Set(26 * years)
+				clock.set(26 * years)
 				time.Sleep(10 * time.Second)
 				s.sendAck(0x40, 1)
 				if left := expiryOf(t, s.ExpectPacket()); left != 40*time.Second {
@@ -91,19 +91,19 @@ func TestExpiryOfStoredMessagesFromProcessToProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				clock, d := mqtt.NewTestClock(), newDisk()
-				clock.Set(tc.begin)
-				s := d.script(t, mqtt.V5, false, clock.Option())
+				clock, d := newTestClock(), newDisk()
+				clock.set(tc.begin)
+				s := d.script(t, mqtt.V5, false, clock.option())
 				s.offline()
 				s.conn.Publish(t.Context(), of("x", 1, whole))
 				time.Sleep(time.Minute)
 				s.crash()
 				time.Sleep(time.Minute)
 				if tc.off > 0 {
-					clock.Reboot(tc.off)
+					clock.reboot(tc.off)
 				}
-				clock.Set(tc.then)
-				s = d.script(t, mqtt.V5, true, clock.Option())
+				clock.set(tc.then)
+				s = d.script(t, mqtt.V5, true, clock.option())
 				if left := expiryOf(t, s.ExpectPacket()); left > tc.left || left < tc.left-2*time.Second && tc.left != whole {
 					t.Errorf("%v left, want %v", left, tc.left)
 				} else if left < whole-3*time.Minute && tc.left == whole {
@@ -117,8 +117,8 @@ func TestExpiryOfStoredMessagesFromProcessToProcess(t *testing.T) {
 // However often the machine boots with a clock that is behind, what is left grows less.
 func TestExpiryNeverGrowsFromBootToBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clock, d := mqtt.NewTestClock(), newDisk()
-		s := d.script(t, mqtt.V5, false, clock.Option())
+		clock, d := newTestClock(), newDisk()
+		s := d.script(t, mqtt.V5, false, clock.option())
 		s.offline()
 		s.conn.Publish(t.Context(), of("x", 1, time.Hour))
 		synctest.Wait()
@@ -126,9 +126,9 @@ func TestExpiryNeverGrowsFromBootToBoot(t *testing.T) {
 		for i := range 5 {
 			time.Sleep(5 * time.Minute)
 			s.conn.Close() // in order, so that the store has what the clocks say
-			clock.Reboot(time.Minute)
-			clock.Set(-time.Duration(i+1) * years)
-			s = d.script(t, mqtt.V5, true, clock.Option(), mqtt.WithMaxInflight(1))
+			clock.reboot(time.Minute)
+			clock.set(-time.Duration(i+1) * years)
+			s = d.script(t, mqtt.V5, true, clock.option(), mqtt.WithMaxInflight(1))
 			now := expiryOf(t, s.ExpectPacket())
 			if now > left-5*time.Minute {
 				t.Errorf("%v left after %v and five minutes", now, left)
@@ -143,17 +143,17 @@ func TestExpiryNeverGrowsFromBootToBoot(t *testing.T) {
 // step is no time that passed for the process after the next boot.
 func TestASetClockIsNotedInTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clock, d := mqtt.NewTestClock(), newDisk()
-		clock.Set(-3 * 24 * time.Hour) // where the last shutdown left it
-		s := d.script(t, mqtt.V5, false, clock.Option())
+		clock, d := newTestClock(), newDisk()
+		clock.set(-3 * 24 * time.Hour) // where the last shutdown left it
+		s := d.script(t, mqtt.V5, false, clock.option())
 		s.offline()
 		s.conn.Publish(t.Context(), of("x", 1, time.Hour))
 		time.Sleep(time.Minute)
-		clock.Set(0)
+		clock.set(0)
 		time.Sleep(time.Minute)
 		s.crash()
-		clock.Reboot(10 * time.Minute)
-		s = d.script(t, mqtt.V5, true, clock.Option())
+		clock.reboot(10 * time.Minute)
+		s = d.script(t, mqtt.V5, true, clock.option())
 		if left := expiryOf(t, s.ExpectPacket()); left > 48*time.Minute || left < 47*time.Minute {
 			t.Errorf("%v left of an hour after 12 minutes", left)
 		}
@@ -166,9 +166,9 @@ func TestExpiryStoredByAnOlderVersion(t *testing.T) {
 	for name, behind := range map[string]time.Duration{"right": 0, "behind": 27 * years} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				clock, d := mqtt.NewTestClock(), newDisk()
-				clock.Set(30 * years)
-				s := d.script(t, mqtt.V5, false, clock.Option())
+				clock, d := newTestClock(), newDisk()
+				clock.set(30 * years)
+				s := d.script(t, mqtt.V5, false, clock.option())
 				s.offline()
 				s.conn.Publish(t.Context(), of("x", 1, time.Hour))
 				synctest.Wait()
@@ -176,8 +176,8 @@ func TestExpiryStoredByAnOlderVersion(t *testing.T) {
 				meta, value := d.value(t, store.Meta, 0)
 				d.put(t, store.Meta, meta.Seq, append([]byte{1}, value[1:9]...))
 				time.Sleep(time.Minute)
-				clock.Set(30*years - behind)
-				s = d.script(t, mqtt.V5, true, clock.Option())
+				clock.set(30*years - behind)
+				s = d.script(t, mqtt.V5, true, clock.option())
 				if left := expiryOf(t, s.ExpectPacket()); left > time.Hour || behind == 0 && left > 59*time.Minute {
 					t.Errorf("%v left of an hour", left)
 				}
@@ -269,17 +269,17 @@ func TestWakingEndsAnOldBackoff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				clock, policy := mqtt.NewTestClock(), &counted{delay: 2 * time.Minute}
+				clock, policy := newTestClock(), &counted{delay: 2 * time.Minute}
 				network := &server.Network{}
 				network.RefuseDials(-1, nil)
-				conn, err := mqtt.Connect(t.Context(), "mqtt://server", clock.Option(), mqtt.WithBackoff(policy),
+				conn, err := mqtt.Connect(t.Context(), "mqtt://server", clock.option(), mqtt.WithBackoff(policy),
 					mqtt.WithDialer(network.Dial), mqtt.WithFirstConnect(mqtt.FirstConnectBackground))
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer conn.Close()
 				time.Sleep(2*time.Minute + 10*time.Second) // ten seconds into the second wait
-				clock.Sleep(tc.slept)
+				clock.sleep(tc.slept)
 				dials := network.Dials()
 				time.Sleep(tc.wait - time.Millisecond)
 				if n := network.Dials() - dials; n != 0 && tc.slept < 10*time.Second {

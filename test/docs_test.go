@@ -19,6 +19,7 @@ import (
 // Every option has its row in docs/options.md, and every call that a user can
 // wait on, or wonder about, its row in docs/blocking.md.
 func TestDocsAreComplete(t *testing.T) {
+	t.Chdir("..") // the root of the module
 	options, blocking := readText(t, "docs/options.md"), readText(t, "docs/blocking.md")
 	for _, f := range exportedFunctions(t) {
 		name := f.Name.Name
@@ -93,6 +94,7 @@ func TestREADMEProgram(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command")
 	}
+	t.Chdir("..") // the root of the module
 	program := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindStringSubmatch(readText(t, "README.md"))
 	if program == nil {
 		t.Fatal("README.md has no whole program")

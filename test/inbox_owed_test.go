@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt"
+	"github.com/millrace/mqtt/internal/testhook"
 	"github.com/millrace/mqtt/mqtttest/server"
 	"github.com/millrace/mqtt/store"
 )
@@ -52,7 +53,7 @@ func checkSettled(t *testing.T, s *storedScript, d *disk) {
 	if n := s.conn.Stats().Held; n > 0 {
 		t.Errorf("%d held", n)
 	}
-	for _, problem := range mqtt.InboxProblems(s.conn) {
+	for _, problem := range testhook.InboxProblems(s.conn) {
 		t.Error(problem)
 	}
 	s.conn.Abort()
@@ -462,7 +463,7 @@ func TestInbox_UnreadableForAll(t *testing.T) {
 		if evs := told[mqtt.StoreFailed](s.conn); len(evs) != 2 {
 			t.Errorf("%+v", evs)
 		}
-		for _, problem := range mqtt.InboxProblems(s.conn) {
+		for _, problem := range testhook.InboxProblems(s.conn) {
 			t.Error(problem)
 		}
 		s.conn.Abort()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/testhook"
 	"github.com/millrace/mqtt/mqtttest/server"
 	"github.com/millrace/mqtt/store"
 )
@@ -376,7 +377,7 @@ func (a *churnApp) stop() {
 func (a *churnApp) check() {
 	synctest.Wait()
 	if a.conn.State() < mqtt.StateClosing {
-		for _, problem := range mqtt.InboxProblems(a.conn) {
+		for _, problem := range testhook.InboxProblems(a.conn) {
 			a.t.Error(problem)
 		}
 	}

@@ -5,9 +5,10 @@ import (
 	"slices"
 )
 
-// InboxProblems checks that book, queues and counts of the inbox of a Conn agree. It
-// is for one that is still: while the committer is at work it returns nothing.
-func InboxProblems(c *Conn) []string {
+// inboxProblems checks for the tests of test/ that book, queues and counts of the inbox
+// of a Conn agree. It is for one that is still: while the committer is at work it
+// returns nothing.
+func inboxProblems(c *Conn) []string {
 	c.out.mu.Lock()
 	busy := c.out.keep.running
 	c.out.mu.Unlock()
