@@ -163,7 +163,7 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 		return nil
 	}
 	select {
-	case <-s.lift:
+	case <-s.unpauseReader:
 		return nil
 	default:
 	}
@@ -184,7 +184,7 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 			l.received.Store(l.since())
 			return nil
 		case <-timer.C:
-		case <-s.lift:
+		case <-s.unpauseReader:
 			return nil
 		case <-l.leave:
 			return nil

@@ -117,7 +117,7 @@ func (c *Conn) Abort() {
 // itself, and must not do so with a context that never ends.
 func (c *Conn) Drain(ctx context.Context) error {
 	c.draining.Store(true)
-	c.liftPause()
+	c.unpause()
 	wait, cancel := reserveDisconnect(ctx, errDisconnectLate)
 	defer cancel()
 	subs := c.routes.subscriptions()
@@ -141,7 +141,7 @@ func (c *Conn) beginClose() bool {
 	if first {
 		close(c.ending)
 		c.setState(StateClosing)
-		c.liftPause()
+		c.unpause()
 		c.out.refuse(ErrClosed)
 	}
 	return first
@@ -163,7 +163,7 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	}
 	var err error
 	if l := c.current(); l != nil {
-		err = c.goodbye(ctx, wait, l, d)
+		err = c.flushThenEnd(ctx, wait, l, d)
 	} else if c.out.unfinished() {
 		err = ErrNotConnected
 	}
@@ -175,8 +175,8 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	return err
 }
 
-// awaitEnd waits for the end that another call is bringing about, and hastens
-// it when wait ends first.
+// awaitEnd waits for the end that another call is bringing about, and brings it about
+// earlier when wait ends first.
 func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 	seen := c.hooks.look()
 	select {
@@ -184,7 +184,7 @@ func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 		return nil
 	case <-wait.Done():
 	}
-	c.hasten(disconnectBy(ctx))
+	c.endEarlier(disconnectBy(ctx))
 	if err := c.awaitDone(ctx, seen); err != nil {
 		return err
 	}
@@ -202,14 +202,13 @@ func (c *Conn) limitEnd(by time.Time) time.Time {
 	return c.endBy
 }
 
-// hasten ends the wait for pending publishes, and has the last connection closed at
+// endEarlier ends the wait for pending publishes, and has the last connection closed at
 // the time by.
-func (c *Conn) hasten(by time.Time) {
+func (c *Conn) endEarlier(by time.Time) {
 	by = c.limitEnd(by)
 	c.mu.Lock()
-	if !c.hurried {
-		c.hurried = true
-		close(c.hurry)
+	if !closed(c.closeNow) {
+		close(c.closeNow)
 	}
 	endHalf, l := c.endHalf, c.link
 	c.mu.Unlock()
@@ -221,24 +220,24 @@ func (c *Conn) hasten(by time.Time) {
 	}
 }
 
-// goodbye lets pending publishes finish on l until wait ends, then ends l in order.
+// flushThenEnd lets pending publishes finish on l until wait ends, then ends l in order.
 // It returns why it did not wait for all of the publishes.
-func (c *Conn) goodbye(ctx, wait context.Context, l *link, d codec.Disconnect) error {
+func (c *Conn) flushThenEnd(ctx, wait context.Context, l *link, d codec.Disconnect) error {
 	var err error
 	flushed := c.out.flush()
 	if !closed(flushed) {
 		select {
 		case <-flushed:
 		case <-l.dead:
-			return c.cutShort(l)
+			return c.unfinishedAfter(l)
 		case <-wait.Done():
 			err = context.Cause(wait)
-		case <-c.hurry:
+		case <-c.closeNow:
 			err = ErrClosed
 		}
 	}
 	if l.killed() {
-		return c.cutShort(l) // which may be why nothing is left to wait for
+		return c.unfinishedAfter(l) // which may be why nothing is left to wait for
 	}
 	if l.version != V5 {
 		d = codec.Disconnect{}
@@ -289,21 +288,21 @@ func (c *Conn) stopHandOver(ctx context.Context) {
 	}
 }
 
-// cutShort returns what the end of l left unfinished, nil when that is nothing.
-func (c *Conn) cutShort(l *link) error {
+// unfinishedAfter returns the error of what the end of l left unfinished, nil when that is
+// nothing.
+func (c *Conn) unfinishedAfter(l *link) error {
 	if c.out.unfinished() {
 		return linkLost(l.cause)
 	}
 	return nil
 }
 
-// liftPause lets the reader go on, whoever it waits for.
-func (c *Conn) liftPause() {
+// unpause lets the reader go on for good: it waits for no subscription any more.
+func (c *Conn) unpause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.lifted {
-		c.lifted = true
-		close(c.lift)
+	if !closed(c.unpauseReader) {
+		close(c.unpauseReader)
 	}
 }
 
@@ -343,7 +342,7 @@ func (c *Conn) scopeEnded(ctx context.Context) {
 	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
 }
 
-// scopeGrace is how long a Conn whose context ended may take to say goodbye.
+// scopeGrace is how long a Conn whose context ended may take to end in order.
 const scopeGrace = time.Second
 
 func (c *Conn) isClosing() bool {

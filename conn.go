@@ -38,19 +38,17 @@ type Conn struct {
 	declared map[string]*Subscription // by the filters of WithSubscription
 	restored bool                     // the session store knew the session before
 
-	abort  context.CancelFunc // ends aborted
-	ctx    context.Context    // ends when the Conn must not make or keep a link
-	cancel context.CancelCauseFunc
-	hurry  chan struct{} // closed when pending publishes have been waited for long enough
-	nudge  chan struct{} // ends a wait for the next attempt
+	abort    context.CancelFunc // ends aborted
+	ctx      context.Context    // ends when the Conn must not make or keep a link
+	cancel   context.CancelCauseFunc
+	closeNow chan struct{} // closed when pending publishes have been waited for long enough
+	retryNow chan struct{} // ends a wait for the next attempt
 
 	mu      sync.Mutex // guards the rest; nothing that blocks happens under it
 	state   State
 	link    *link
 	err     error // why it ended
 	closing bool
-	lifted  bool
-	hurried bool
 	endBy   time.Time          // by when the last connection is to be closed, as the least patient caller wants it
 	endHalf context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
 	changed chan struct{}      // closed and made anew at every change of state
@@ -109,17 +107,17 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 func newConn(ctx context.Context, cfg *config) *Conn {
 	c := &Conn{
 		session: session{
-			reporter: newReporter(cfg.logger, cfg.clientID),
-			cfg:      cfg,
-			seed:     maphash.MakeSeed(),
-			hooks:    packetHooks{hook: cfg.hook, payload: cfg.hookPayload},
-			lift:     make(chan struct{}),
-			done:     make(chan struct{}),
+			reporter:      newReporter(cfg.logger, cfg.clientID),
+			cfg:           cfg,
+			seed:          maphash.MakeSeed(),
+			hooks:         packetHooks{hook: cfg.hook, payload: cfg.hookPayload},
+			unpauseReader: make(chan struct{}),
+			done:          make(chan struct{}),
 		},
 		scope:    ctx,
 		declared: map[string]*Subscription{},
-		hurry:    make(chan struct{}),
-		nudge:    make(chan struct{}, 1),
+		closeNow: make(chan struct{}),
+		retryNow: make(chan struct{}, 1),
 		changed:  make(chan struct{}),
 		stopCtx:  func() bool { return true },
 	}
@@ -282,7 +280,7 @@ func (c *Conn) Reconnect() error {
 		return ErrClosed
 	}
 	select {
-	case c.nudge <- struct{}{}: // for a link too: it may die before the DISCONNECT is written
+	case c.retryNow <- struct{}{}: // for a link too: it may die before the DISCONNECT is written
 	default:
 	}
 	if l != nil {

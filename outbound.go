@@ -250,7 +250,7 @@ func (o *outbound) send0(g *outgoing) *Future {
 		b.fut = o.newFuture()
 		b.fut.stage = StageSent
 	}
-	o.link.wakeIdle()
+	o.link.wakeIdleLocked()
 	return b.fut
 }
 
@@ -279,7 +279,7 @@ func (o *outbound) encode(r *record, dup bool) {
 		r.held = true
 		l.out.held = append(l.out.held, r)
 	}
-	l.wakeIdle()
+	l.wakeIdleLocked()
 }
 
 const (
@@ -374,7 +374,7 @@ func (o *outbound) send0Queued(r *record) {
 	o.unkey(r)
 	b.futs = append(b.futs, r.fut)
 	o.recycle(r) // the Future and the bytes are the buffer's now
-	o.link.wakeIdle()
+	o.link.wakeIdleLocked()
 }
 
 // unfit returns why the queued r must not be sent on this link, or nil.
@@ -480,6 +480,6 @@ func (o *outbound) append(l *sender, add func([]byte) []byte) bool {
 		return false
 	}
 	l.out.buf = add(l.out.buf)
-	l.wakeIdle()
+	l.wakeIdleLocked()
 	return true
 }

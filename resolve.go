@@ -308,7 +308,7 @@ func (o *outbound) owe(l *sender, packets []byte) bool {
 	}
 	b := l.out
 	b.buf = append(b.buf, packets...)
-	l.wakeIdle()
+	l.wakeIdleLocked()
 	if b.owed += len(packets); b.owed > floodLimit {
 		l.kill(&ProtocolError{Code: codec.QuotaExceeded, Detail: "a flood of packets to acknowledge while the peer does not read"})
 	}

@@ -261,7 +261,7 @@ func (o *outbound) putControl(c *control) {
 	c.sent, l.newestCtl = r.sentAt, c
 	o.win.take(r)
 	l.out.buf = c.encode(l.out.buf, l.version, r.id)
-	l.wakeIdle()
+	l.wakeIdleLocked()
 }
 
 // sentAt returns when c was sent, the zero time while it waits.

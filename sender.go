@@ -16,12 +16,12 @@ type sender struct {
 	agreed  agreed
 	kill    func(cause error) // ends the link
 	dead    chan struct{}     // closed when the link has ended
-	work    chan struct{}     // wakes an idle writer
+	work    chan struct{}     // has a token when the writer has something to do
 	mu      *sync.Mutex       // outbound's
 
 	// Guarded by mu.
 	sendQueue
-	idle       bool         // the writer waits for wake
+	idle       bool         // the writer waits for work
 	swaps      uint64       // how often the writer took a buffer, or found none
 	inWrite    *outbuf      // what the writer is writing
 	writing0   uint64       // acceptance number of the first QoS 0 message being written
@@ -48,8 +48,8 @@ func (s *sender) killed() bool {
 	}
 }
 
-// wakeIdle wakes the writer when it is idle. mu is held.
-func (s *sender) wakeIdle() {
+// wakeIdleLocked wakes the writer when it is idle.
+func (s *sender) wakeIdleLocked() {
 	if s.idle {
 		s.idle = false
 		s.wake()

@@ -29,9 +29,9 @@ type session struct {
 	draining atomic.Bool       // what arrives is the server's to keep
 	passed   map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
 
-	lift    chan struct{}   // closed when nothing may hold the reader back any more
-	aborted context.Context // ended by Abort: no DISCONNECT
-	done    chan struct{}   // closed when the Conn has ended
+	unpauseReader chan struct{}   // closed when nothing may hold the reader back any more
+	aborted       context.Context // ended by Abort: no DISCONNECT
+	done          chan struct{}   // closed when the Conn has ended
 }
 
 // later runs f after d, unless the Conn begins to close before.

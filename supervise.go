@@ -121,7 +121,7 @@ func (s *supervisor) wait(cause error) error {
 	if errors.Is(cause, errLocalClose) { // Reconnect was asked for, which is no failure
 		s.lastUp = 0
 		select {
-		case <-c.nudge: // of the same Reconnect
+		case <-c.retryNow: // of the same Reconnect
 		default:
 		}
 		return nil
@@ -166,7 +166,7 @@ func (s *supervisor) rest(delay time.Duration) (slept time.Duration, err error) 
 	for {
 		select {
 		case <-timer.C:
-		case <-c.nudge:
+		case <-c.retryNow:
 			return 0, nil
 		case <-c.ctx.Done():
 			return 0, context.Cause(c.ctx)
@@ -274,7 +274,7 @@ func (s *supervisor) run(l *link) error {
 		defer silence.Stop()
 	}
 	select {
-	case <-c.nudge: // asked for while this link was being made
+	case <-c.retryNow: // asked for while this link was being made
 	default:
 	}
 	s.tell(nil)

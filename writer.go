@@ -18,7 +18,7 @@ const (
 )
 
 // writer is the only goroutine that writes to the socket. It swaps buffers with
-// the publishers and writes until there is nothing left, then waits for wake.
+// the publishers and writes until there is nothing left, then waits for work.
 // It ends with the link, and has the socket closed as its last act.
 func (l *link) writer() {
 	o := l.session.out
