@@ -31,7 +31,7 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 		b.unwanted = map[string]struct{}{}
 	}
 	if b.sub == nil && t.conn.inbox == nil {
-		b.sub = newHolder(t.conn, nil, newSubOptions(nil))
+		b.sub = newHolder(t.conn.up, nil, newSubOptions(nil))
 	}
 	for f := range t.removed {
 		b.unwanted[f] = struct{}{}

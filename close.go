@@ -395,7 +395,7 @@ func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
 // return is left behind: it may itself wait for the end of the Conn.
 func (c *Conn) awaitPumps() {
 	done := make(chan struct{})
-	go func() { c.pumps.Wait(); close(done) }() // ends when the last codec has returned
+	go func() { c.up.pumps.Wait(); close(done) }() // ends when the last codec has returned
 	timer := time.NewTimer(killTime)
 	defer timer.Stop()
 	select {

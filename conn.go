@@ -127,8 +127,9 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	c.out.uptime = cfg.clock.uptime
 	c.ledger = &ledger{pay: c.out.pay}
 	c.routes = newRoutes(c)
+	c.up = &upstream{reporter: c.reporter, ledger: c.ledger, home: &c.session, grants: &c.routes.mu}
 	for _, d := range cfg.declared {
-		s := newSubscription(c, d.filters, d.opts)
+		s := newSubscription(c.up, d.filters, d.opts)
 		s.opts.async = true // nobody waits for its answer
 		if err := c.routes.add(s); err != nil {
 			c.cfg.errs = append(c.cfg.errs, err)

@@ -25,7 +25,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 		if len(s.heirs) > 0 {
 			msgs = msgs[:1]
 			if s.returns(&msgs[0]) {
-				s.conn.inbox.giveBack(s, msgs)
+				s.up.inbox.giveBack(s, msgs)
 				s.mu.Unlock()
 				return s, 1, fatePending
 			}
@@ -36,7 +36,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 			}
 		}
 		if s.ended {
-			if s.conn.inbox == nil || s.leave == leaveAcked || msgs[0].QoS == 0 {
+			if s.up.inbox == nil || s.leave == leaveAcked || msgs[0].QoS == 0 {
 				s.dropped.Add(uint64(len(msgs)))
 			}
 			s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, f
 	s.mu.Unlock()
 	s.giveUp(given)
 	if event != nil {
-		s.conn.events.emit(event)
+		s.up.events.emit(event)
 	}
 	return n, f
 }
@@ -222,7 +222,7 @@ func (s *Subscription) madeRoom() {
 	}
 	if s.hungry && s.fed && s.sated() {
 		s.hungry = false
-		s.conn.inbox.wake()
+		s.up.inbox.wake()
 	}
 	if s.quiet != nil && s.isQuiet() {
 		close(s.quiet)
@@ -241,10 +241,10 @@ func (s *Subscription) isQuiet() bool {
 		return false
 	}
 	switch {
-	case s.conn.inbox != nil:
-		return !s.live || s.fed && !s.conn.ledger.owes(&s.owner)
+	case s.up.inbox != nil:
+		return !s.live || s.fed && !s.up.ledger.owes(&s.owner)
 	case s.opts.manual:
-		return !s.conn.ledger.owes(&s.owner)
+		return !s.up.ledger.owes(&s.owner)
 	}
 	return true
 }
@@ -287,7 +287,7 @@ func (s *Subscription) goPump(again []Message) {
 		go s.pump(again)
 		return
 	}
-	s.conn.pumps.Go(func() { s.pump(again) })
+	s.up.pumps.Go(func() { s.pump(again) })
 }
 
 // handful is how many messages a pump takes at a time for a channel.
@@ -323,7 +323,7 @@ func (s *Subscription) pump(again []Message) {
 			event := s.spell()
 			s.mu.Unlock()
 			if event != nil {
-				s.conn.events.emit(event)
+				s.up.events.emit(event)
 			}
 			returned = true
 			return

@@ -24,9 +24,9 @@ func (s *Subscription) withdraw() {
 }
 
 // newHolder makes a Subscription that only collects.
-func newHolder(c *Conn, filters []Filter, o subOptions) *Subscription {
+func newHolder(up *upstream, filters []Filter, o subOptions) *Subscription {
 	o.start = formNone
-	h := newSubscription(c, filters, o)
+	h := newSubscription(up, filters, o)
 	h.holder, h.settled = true, true
 	return h
 }
@@ -58,7 +58,7 @@ func (t *routes) hold(s *Subscription) *Subscription {
 	if len(alone) == 0 {
 		return nil
 	}
-	h := newHolder(t.conn, alone, s.opts)
+	h := newHolder(t.conn.up, alone, s.opts)
 	h.routed = true
 	for _, f := range names {
 		t.filters[f].members[0].sub = h
@@ -191,8 +191,8 @@ func (s *Subscription) bequeath(filters []string, to *Subscription) []Message {
 	cut := s.box.cutAll(func(m *Message) bool {
 		return slices.ContainsFunc(heirs, func(h heir) bool { return h.takes(m) })
 	})
-	if s.conn.inbox != nil {
-		cut = s.conn.inbox.giveBack(s, cut) // who comes next gets it from there
+	if s.up.inbox != nil {
+		cut = s.up.inbox.giveBack(s, cut) // who comes next gets it from there
 	}
 	if s.opts.slow == SlowLatest {
 		sortByArrival(cut) // they have the places of those that they replaced
@@ -254,7 +254,7 @@ func older(m, o *Message) bool {
 // pass makes m one of to. s.mu is held.
 func (s *Subscription) pass(m *Message, to *Subscription) {
 	if m.QoS > 0 {
-		s.conn.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
+		s.up.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
 	}
 	m.to = &to.owner
 }

@@ -8,52 +8,30 @@ import (
 	"slices"
 )
 
-// Drain ends the subscription without losing what the server has for it: it
-// unsubscribes, hands over what is here and what the server sends yet, and ends. That
-// leaves a shared subscription in order: what Unsubscribe would acknowledge and drop is
-// handed over, and the group gets what comes later.
-//
-// The filters are removed from the server as by Unsubscribe; one that another
-// subscription of the Conn has only brings nothing more. A server may go on sending what
-// it had lined up, so Drain repeats UNSUBSCRIBE until the answer to one brought nothing
-// with it; without a link it waits for the next. Everything is handed over when the
-// channel has it, the body of a handler or of a loop over All has returned, or under
-// [WithManualAck] it is acknowledged; while a message of another subscription that came
-// before is not, a server whose window is full may have more that Drain does not see.
-// Then the subscription ends with [ErrUnsubscribed]
-// and Drain returns nil.
-//
-// When ctx ends first the subscription ends as by Unsubscribe: what was not handed over
-// is acknowledged and counted, and the error, which wraps the context's cause, says how
-// much that was. So it is for a subscription that is paused, or that nothing reads, until
-// that changes. A handler or loop body that calls Drain waits for itself until ctx ends;
-// the error is then a *[CallbackError], and its message counts as handed over when it
-// returns. A refusal by the server ends the wait for more and is returned. When the
-// subscription ends for another reason meanwhile, Drain returns that, and nil when it
-// had ended before. While it lasts a new Subscribe of a filter takes the filter over.
-func (s *Subscription) Drain(ctx context.Context) error {
-	if ended, _ := s.ending(); ended {
+// drain ends sub without losing what the server has for it, see [Subscription.Drain].
+func (s *session) drain(ctx context.Context, sub *Subscription) error {
+	if ended, _ := sub.ending(); ended {
 		return nil
 	}
-	refused, err := s.drainRounds(ctx)
+	refused, err := s.drainRounds(ctx, sub)
 	if err == nil {
 		err = refused
-	} else if name := s.busy(); name != "" {
+	} else if name := sub.busy(); name != "" {
 		err = &CallbackError{Function: name, Err: err}
 	}
-	if ended, _ := s.ending(); err == nil && !ended {
-		s.drainDone.Store(true)
+	if ended, _ := sub.ending(); err == nil && !ended {
+		sub.drainDone.Store(true)
 	}
-	s.conn.routes.endDrain(s)
-	if err != nil && s.isChannel() {
-		s.withdraw() // so that what a pump has in hand counts
+	s.routes.endDrain(sub)
+	if err != nil && sub.isChannel() {
+		sub.withdraw() // so that what a pump has in hand counts
 	}
-	before := s.dropped.Load()
-	if !s.conn.retire(s, ErrUnsubscribed, leaveAcked) && err == nil && !s.drainDone.Load() {
-		return s.Err()
+	before := sub.dropped.Load()
+	if !s.retire(sub, ErrUnsubscribed, leaveAcked) && err == nil && !sub.drainDone.Load() {
+		return sub.Err()
 	}
-	if n := s.dropped.Load() - before; n > 0 && err != nil {
-		return fmt.Errorf("mqtt: drain of %q: %d messages were not handed over and are acknowledged: %w", s.name(), n, err)
+	if n := sub.dropped.Load() - before; n > 0 && err != nil {
+		return fmt.Errorf("mqtt: drain of %q: %d messages were not handed over and are acknowledged: %w", sub.name(), n, err)
 	}
 	return err
 }
@@ -70,22 +48,21 @@ func (s *Subscription) isChannel() bool {
 // QoS 2 a second such follows, since the server may send the next message only when
 // PUBCOMP answers the PUBREL that came with the first. It returns the server's refusal
 // to unsubscribe, and the cause of ctx when that ended first.
-func (s *Subscription) drainRounds(ctx context.Context) (refused, err error) {
-	c := s.conn
+func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, err error) {
 	last := 1
-	if slices.ContainsFunc(s.filters, func(f Filter) bool { return f.QoS == 2 }) {
+	if slices.ContainsFunc(sub.filters, func(f Filter) bool { return f.QoS == 2 }) {
 		last = 2
 	}
 	for empty := 0; empty < last && refused == nil; {
-		arrived, quiet := s.tally()
-		refused, err = c.routes.askDrain(ctx, s)
-		if err != nil || !s.awaitQuiet(ctx) {
+		arrived, quiet := sub.tally()
+		refused, err = s.routes.askDrain(ctx, sub)
+		if err != nil || !sub.awaitQuiet(ctx) {
 			return refused, context.Cause(ctx)
 		}
-		if ended, _ := s.ending(); ended || !c.routes.drains(s) {
+		if ended, _ := sub.ending(); ended || !s.routes.drains(sub) {
 			return refused, nil
 		}
-		if now, _ := s.tally(); quiet && now == arrived {
+		if now, _ := sub.tally(); quiet && now == arrived {
 			empty++
 		} else {
 			empty = 0
@@ -103,8 +80,8 @@ func (s *Subscription) tally() (arrived uint64, quiet bool) {
 	arrived = s.delivered.Load() + s.dropped.Load()
 	waiting := s.box.len() + s.hands
 	s.mu.Unlock()
-	owes := s.conn.ledger.owes(&s.owner)
-	s.conn.ledger.settle()
+	owes := s.up.ledger.owes(&s.owner)
+	s.up.ledger.settle()
 	return arrived, !owes && waiting == 0
 }
 

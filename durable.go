@@ -69,7 +69,7 @@ func (c *Conn) storeFailed(err error, final bool) {
 // openInbox begins the inbox with what earlier processes left.
 func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	in := &inbox{conn: c, waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0}
-	c.inbox = in
+	c.inbox, c.up.inbox = in, in
 	c.ledger.openInbox(&inboxBook{
 		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.keepInbox, remove: c.out.unkeepInbox,
 	}, earlier)

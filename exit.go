@@ -37,7 +37,7 @@ func (s *Subscription) pumpExited(m Message, before bool) {
 		s.giveUpInHand(m)
 	}
 	s.goPump(again)
-	s.conn.record(slog.LevelWarn, "a function ended its goroutine", "client", s.conn.ClientID(), "function", s.function(), "topic", m.Topic, "again", len(again) > 0)
+	s.up.record(slog.LevelWarn, "a function ended its goroutine", "client", *s.up.clientID.Load(), "function", s.function(), "topic", m.Topic, "again", len(again) > 0)
 }
 
 // giveUpInHand acknowledges and counts m, which is in hand, unless the server keeps it.
@@ -54,9 +54,9 @@ func (s *Subscription) giveUpInHand(m Message) {
 	event := s.spell()
 	s.mu.Unlock()
 	if event != nil {
-		s.conn.events.emit(event)
+		s.up.events.emit(event)
 	}
-	s.conn.emit(MessageDropped{Topic: m.Topic, Size: len(m.Payload), Err: ErrHandlerExited, Total: s.dropped.Load()})
+	s.up.emit(MessageDropped{Topic: m.Topic, Size: len(m.Payload), Err: ErrHandlerExited, Total: s.dropped.Load()})
 }
 
 // function names the code of the application that has the messages in hand.

@@ -17,9 +17,9 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	}
 	switch {
 	case !s.opts.manual:
-		s.conn.finished(msgs...) // before Drain, which waits for hands, goes on
-	case s.conn.inbox != nil:
-		s.conn.ledger.handed(msgs)
+		s.up.finished(msgs...) // before Drain, which waits for hands, goes on
+	case s.up.inbox != nil:
+		s.up.ledger.handed(msgs)
 	}
 	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
 	s.mu.Lock()
@@ -29,7 +29,7 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	event := s.spell()
 	s.mu.Unlock()
 	if event != nil {
-		s.conn.events.emit(event)
+		s.up.events.emit(event)
 	}
 }
 
@@ -46,7 +46,7 @@ func (s *Subscription) released(n int) {
 			s.moving = false
 			close(s.still)
 		}
-		if in := s.conn.inbox; in != nil && s.ended {
+		if in := s.up.inbox; in != nil && s.ended {
 			in.lookAgain()
 		}
 	}
@@ -61,7 +61,7 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 	for i := len(msgs) - 1; i >= 0; i-- {
 		switch m := msgs[i]; {
 		case s.returns(&m):
-			s.conn.inbox.giveBack(s, []Message{m})
+			s.up.inbox.giveBack(s, []Message{m})
 		case s.successor(&m) != nil:
 			to := s.successor(&m)
 			s.pass(&m, to)
@@ -82,7 +82,7 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 // returns reports whether m goes back to the inbox, since s hands over nothing any
 // more. s.mu is held.
 func (s *Subscription) returns(m *Message) bool {
-	return s.conn.inbox != nil && m.QoS > 0 && (len(s.heirs) > 0 || s.ended && s.leave == leaveInbox)
+	return s.up.inbox != nil && m.QoS > 0 && (len(s.heirs) > 0 || s.ended && s.leave == leaveInbox)
 }
 
 // discard acknowledges messages that nobody will have, unless the server keeps them.
@@ -91,5 +91,5 @@ func (s *Subscription) discard(msgs []Message, leave leaving) {
 		return
 	}
 	s.dropped.Add(uint64(len(msgs)))
-	s.conn.finished(msgs...)
+	s.up.finished(msgs...)
 }

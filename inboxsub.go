@@ -94,7 +94,7 @@ func (s *Subscription) sated() bool {
 // setLive notes that the application has s now: the inbox hands out nothing before.
 // What went into the channel of one that it never got would count as acknowledged.
 func (s *Subscription) setLive() {
-	if in := s.conn.inbox; in != nil && s.becomesLive() {
+	if in := s.up.inbox; in != nil && s.becomesLive() {
 		in.welcome(s)
 	}
 }

@@ -189,7 +189,7 @@ func (in *inbox) giveUp(f forgoing) {
 
 // unpark begins to count anew what comes for nobody.
 func (in *inbox) unpark() {
-	fresh := newHolder(in.conn, nil, newSubOptions(nil))
+	fresh := newHolder(in.conn.up, nil, newSubOptions(nil))
 	if old := in.conn.ledger.park(&fresh.owner); old != nil {
 		subscriptionOf(old).end(nil, leaveAcked) // the reader may wait for it
 	}

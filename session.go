@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"hash/maphash"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +19,8 @@ type session struct {
 	routes *routes
 	inbox  *inbox // nil without one
 	seed   maphash.Seed
-	pumps  sync.WaitGroup // goroutines that hand messages over, those in user code left out
-	subs   atomic.Uint64  // subscriptions made
-	timers timers         // stopped when the Conn begins to close
+	up     *upstream // what the subscriptions know of it
+	timers timers    // stopped when the Conn begins to close
 	stats  connStats
 	hooks  packetHooks
 
@@ -36,13 +34,6 @@ type session struct {
 
 // later runs f after d, unless the Conn begins to close before.
 func (s *session) later(d time.Duration, f func()) { s.timers.after(d, f) }
-
-// finished notes that the application is done with messages.
-func (s *session) finished(msgs ...Message) {
-	if s.ledger.doneAll(msgs) {
-		s.ledger.settle()
-	}
-}
 
 // unmatched counts a message without a subscription.
 func (s *session) unmatched(topic string) {
@@ -152,7 +143,7 @@ func (s *session) unclaimed(msgs []Message) {
 	for _, topic := range topics[:min(len(topics), maxTold)] {
 		s.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
 	}
-	s.finished(msgs...)
+	s.up.finished(msgs...)
 }
 
 // maxTold is how many topics events name when a backlog is given up, so that

@@ -58,7 +58,7 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 		return nil, ErrClosed
 	}
 	c.endScopes(filters)
-	s := newSubscription(c, slices.Clone(filters), o)
+	s := newSubscription(c.up, slices.Clone(filters), o)
 	s.ctx = ctx
 	if err := c.routes.add(s); err != nil {
 		return nil, err
@@ -288,7 +288,7 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.catch == nil {
-		t.catch = newCatchAll(t.conn, o)
+		t.catch = newCatchAll(t.conn.up, o)
 		t.number(t.catch)
 		if b := t.backlog.sub; b != nil {
 			t.catch.inherit(estate{b, everything})
@@ -298,8 +298,8 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 	return t.catch
 }
 
-func newCatchAll(c *Conn, o subOptions) *Subscription {
-	s := newSubscription(c, nil, o)
+func newCatchAll(up *upstream, o subOptions) *Subscription {
+	s := newSubscription(up, nil, o)
 	s.settled = true
 	close(s.ready)
 	return s

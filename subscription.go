@@ -27,7 +27,7 @@ const (
 // refusal of the server; then its channel is closed and Err says why.
 type Subscription struct {
 	owner
-	conn *Conn
+	up   *upstream
 	no   uint64 // in the order of creation
 	opts subOptions
 	stop func() bool     // of the watch on the context
@@ -90,9 +90,9 @@ const (
 	leaveInbox                 // the inbox keeps it for the next subscription; without one it is acknowledged
 )
 
-func newSubscription(c *Conn, filters []Filter, opts subOptions) *Subscription {
+func newSubscription(up *upstream, filters []Filter, opts subOptions) *Subscription {
 	s := &Subscription{
-		conn: c, no: c.subs.Add(1), opts: opts,
+		up: up, no: up.made.Add(1), opts: opts,
 		results:    make([]SubscribeResult, len(filters)),
 		open:       make([]bool, len(filters)),
 		unanswered: len(filters),
@@ -135,16 +135,16 @@ func (s *Subscription) Err() error {
 
 // Results returns what the server said of each filter.
 func (s *Subscription) Results() []SubscribeResult {
-	s.conn.routes.mu.Lock()
-	defer s.conn.routes.mu.Unlock()
+	s.up.grants.Lock()
+	defer s.up.grants.Unlock()
 	return append([]SubscribeResult(nil), s.results...)
 }
 
 // Granted returns the QoS granted for the first filter; it is what was asked
 // for until the server has answered.
 func (s *Subscription) Granted() QoS {
-	s.conn.routes.mu.Lock()
-	defer s.conn.routes.mu.Unlock()
+	s.up.grants.Lock()
+	defer s.up.grants.Unlock()
 	if len(s.results) == 0 {
 		return 2
 	}
@@ -281,7 +281,7 @@ func (s *Subscription) yield(body func(Message) bool, m Message) bool {
 
 // inboxKey returns the key of the message gen in the durable inbox.
 func (s *Subscription) inboxKey(gen uint32) (key uint64, earlier bool) {
-	return s.conn.ledger.inboxKey(gen)
+	return s.up.ledger.inboxKey(gen)
 }
 
 // ack is Ack of the message gen with the identifier id.
@@ -289,17 +289,17 @@ func (s *Subscription) ack(gen uint32, id uint16) error {
 	if !s.opts.manual {
 		return ErrAcked
 	}
-	if ended, leave := s.ending(); ended && leave == leaveServer || s.conn.hasEnded() {
+	if ended, leave := s.ending(); ended && leave == leaveServer || s.up.home.hasEnded() {
 		return ErrClosed // the server sends it again, if it kept the session
 	}
-	err := s.conn.ledger.done(gen, id, &s.owner)
+	err := s.up.ledger.done(gen, id, &s.owner)
 	if err == nil {
 		s.mu.Lock()
 		s.moves++
 		s.madeRoom()
 		s.mu.Unlock()
-		s.conn.ledger.settle()
-		if s.conn.ackedTooLate(gen, id) {
+		s.up.ledger.settle()
+		if s.up.home.ackedTooLate(gen, id) {
 			return ErrClosed
 		}
 	}
@@ -379,7 +379,7 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 	for s.box.len() > 0 {
 		rest = append(rest, s.box.pop())
 	}
-	if in := s.conn.inbox; in != nil && leave != leaveServer {
+	if in := s.up.inbox; in != nil && leave != leaveServer {
 		if leave == leaveInbox {
 			rest = in.giveBack(s, rest)
 		}
@@ -439,3 +439,39 @@ func (s *Subscription) Stats() SubscriptionStats {
 	return SubscriptionStats{Pending: s.box.len() + s.hands, PendingBytes: s.box.size(), Oldest: s.box.oldest(time.Now()),
 		Delivered: s.delivered.Load(), Dropped: s.dropped.Load()}
 }
+
+// Unsubscribe ends the subscription at once and removes it from the server,
+// unless another subscription of the Conn has the same filter. The context
+// bounds the wait for the server's answer; without a link there is none, and the
+// server is told on the next. It returns nil when the subscription had ended before.
+// An UNSUBSCRIBE at which the server cuts the link again and again is given up, see
+// [FilterSetAside].
+//
+// What is pending is acknowledged and counted as dropped; [Subscription.Drain] hands it
+// over first.
+func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home.unsubscribe(ctx, s) }
+
+// Drain ends the subscription without losing what the server has for it: it
+// unsubscribes, hands over what is here and what the server sends yet, and ends. That
+// leaves a shared subscription in order: what Unsubscribe would acknowledge and drop is
+// handed over, and the group gets what comes later.
+//
+// The filters are removed from the server as by Unsubscribe; one that another
+// subscription of the Conn has only brings nothing more. A server may go on sending what
+// it had lined up, so Drain repeats UNSUBSCRIBE until the answer to one brought nothing
+// with it; without a link it waits for the next. Everything is handed over when the
+// channel has it, the body of a handler or of a loop over All has returned, or under
+// [WithManualAck] it is acknowledged; while a message of another subscription that came
+// before is not, a server whose window is full may have more that Drain does not see.
+// Then the subscription ends with [ErrUnsubscribed]
+// and Drain returns nil.
+//
+// When ctx ends first the subscription ends as by Unsubscribe: what was not handed over
+// is acknowledged and counted, and the error, which wraps the context's cause, says how
+// much that was. So it is for a subscription that is paused, or that nothing reads, until
+// that changes. A handler or loop body that calls Drain waits for itself until ctx ends;
+// the error is then a *[CallbackError], and its message counts as handed over when it
+// returns. A refusal by the server ends the wait for more and is returned. When the
+// subscription ends for another reason meanwhile, Drain returns that, and nil when it
+// had ended before. While it lasts a new Subscribe of a filter takes the filter over.
+func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain(ctx, s) }

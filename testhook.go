@@ -84,7 +84,7 @@ func newTestSubscription(filters []string, opts any) testhook.Subscription {
 	for i := range filters {
 		fs[i] = Filter{Filter: filters[i], QoS: o.qos}
 	}
-	f.s = newSubscription(c, fs, o)
+	f.s = newSubscription(c.up, fs, o)
 	clear(f.s.open)
 	f.s.unanswered = 0
 	c.routes.markReady(f.s)
@@ -101,7 +101,7 @@ func newTestSubscription(filters []string, opts any) testhook.Subscription {
 func (f *testFeed) deliver(m Message) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	g := f.s.conn.ledger
+	g := f.s.up.ledger
 	m.to, m.ref = &f.s.owner, 0
 	if m.Retain {
 		m.Retain, m.ref = false, flagRetained

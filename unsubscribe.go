@@ -9,18 +9,10 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// Unsubscribe ends the subscription at once and removes it from the server,
-// unless another subscription of the Conn has the same filter. The context
-// bounds the wait for the server's answer; without a link there is none, and the
-// server is told on the next. It returns nil when the subscription had ended before.
-// An UNSUBSCRIBE at which the server cuts the link again and again is given up, see
-// [FilterSetAside].
-//
-// What is pending is acknowledged and counted as dropped; [Subscription.Drain] hands it
-// over first.
-func (s *Subscription) Unsubscribe(ctx context.Context) error {
-	p := s.conn.routes.remove(s)
-	s.conn.retire(s, ErrUnsubscribed, leaveAcked)
+// unsubscribe ends sub at once and removes it from the server.
+func (s *session) unsubscribe(ctx context.Context, sub *Subscription) error {
+	p := s.routes.remove(sub)
+	s.retire(sub, ErrUnsubscribed, leaveAcked)
 	return p.wait(ctx)
 }
 
