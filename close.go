@@ -92,6 +92,15 @@ func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) 
 	return c.close(ctx, wait, codec.Disconnect{}, why)
 }
 
+// scopeEnded closes the Conn because the context given to Connect ended.
+func (c *Conn) scopeEnded(ctx context.Context) {
+	err := &scopeError{cause: context.Cause(ctx)}
+	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
+}
+
+// scopeGrace is how long a Conn whose context ended may take to end in order.
+const scopeGrace = time.Second
+
 // Abort closes the socket without a DISCONNECT, so that the server publishes
 // the will, and ends the Conn. It waits for that, but no longer than 250 ms for a
 // packet hook that does not return, see [Conn.Done].
@@ -131,6 +140,16 @@ func (c *Conn) Drain(ctx context.Context) error {
 	return c.close(ctx, wait, codec.Disconnect{}, ErrClosed)
 }
 
+// undrained returns why not everything of subs was handed over when ctx ended.
+func undrained(ctx context.Context, subs []*Subscription) error {
+	for _, s := range subs {
+		if name := s.busy(); name != "" {
+			return &CallbackError{Function: name, Err: context.Cause(ctx)}
+		}
+	}
+	return context.Cause(ctx)
+}
+
 // beginClose notes that the Conn is closing, and reports whether it was the first to.
 func (c *Conn) beginClose() bool {
 	c.mu.Lock()
@@ -145,13 +164,6 @@ func (c *Conn) beginClose() bool {
 		c.out.refuse(ErrClosed)
 	}
 	return first
-}
-
-// current returns the link that is up, nil when there is none.
-func (c *Conn) current() *link {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.link
 }
 
 // close ends the Conn in order: pending publishes until wait ends, which is of
@@ -189,6 +201,32 @@ func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 		return err
 	}
 	return context.Cause(wait)
+}
+
+// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
+// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
+// killTime, counted from the look that is seen, awaitDone returns an error instead.
+func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
+	ended := ctx.Done()
+	for {
+		now := c.hooks.look()
+		switch {
+		case !seen.stuck(now):
+			seen = now
+		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
+			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
+		}
+		timer := time.NewTimer(killTime)
+		select {
+		case <-c.done:
+			timer.Stop()
+			return nil
+		case <-ended:
+			ended = nil
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 }
 
 // limitEnd notes by when a caller wants the last connection closed, and returns
@@ -271,6 +309,17 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	return sent
 }
 
+// unusedBy returns by when a connection that no link runs is to be closed.
+func (c *Conn) unusedBy() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := time.Now().Add(faultTime)
+	if !c.endBy.IsZero() && c.endBy.Before(by) {
+		by = c.endBy
+	}
+	return by
+}
+
 // stopHandOver makes every subscription keep what it has not handed over yet,
 // which the server or the inbox has, and waits for what is on its way into
 // channels, until ctx ends.
@@ -336,61 +385,6 @@ func (c *Conn) finish(err error) {
 	close(c.done)
 }
 
-// scopeEnded closes the Conn because the context given to Connect ended.
-func (c *Conn) scopeEnded(ctx context.Context) {
-	err := &scopeError{cause: context.Cause(ctx)}
-	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
-}
-
-// scopeGrace is how long a Conn whose context ended may take to end in order.
-const scopeGrace = time.Second
-
-func (c *Conn) isClosing() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closing
-}
-
-// endsInOrder reports whether the Conn is ending, and not by Abort.
-func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
-
-// unusedBy returns by when a connection that no link runs is to be closed.
-func (c *Conn) unusedBy() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	by := time.Now().Add(faultTime)
-	if !c.endBy.IsZero() && c.endBy.Before(by) {
-		by = c.endBy
-	}
-	return by
-}
-
-// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
-// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
-// killTime, counted from the look that is seen, awaitDone returns an error instead.
-func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
-	ended := ctx.Done()
-	for {
-		now := c.hooks.look()
-		switch {
-		case !seen.stuck(now):
-			seen = now
-		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
-			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
-		}
-		timer := time.NewTimer(killTime)
-		select {
-		case <-c.done:
-			timer.Stop()
-			return nil
-		case <-ended:
-			ended = nil
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
 // awaitPumps waits for the pumps, which have nothing more to do. A codec that does not
 // return is left behind: it may itself wait for the end of the Conn.
 func (c *Conn) awaitPumps() {
@@ -402,14 +396,4 @@ func (c *Conn) awaitPumps() {
 	case <-done:
 	case <-timer.C:
 	}
-}
-
-// undrained returns why not everything of subs was handed over when ctx ended.
-func undrained(ctx context.Context, subs []*Subscription) error {
-	for _, s := range subs {
-		if name := s.busy(); name != "" {
-			return &CallbackError{Function: name, Err: context.Cause(ctx)}
-		}
-	}
-	return context.Cause(ctx)
 }

@@ -7,28 +7,6 @@ import (
 	"time"
 )
 
-// State is where a Conn stands.
-type State uint8
-
-// The states of a Conn.
-const (
-	// StateConnecting: an attempt is under way, or the first is about to begin.
-	StateConnecting State = iota
-	// StateConnected: the server has accepted the connection.
-	StateConnected
-	// StateWaiting: waiting before the next attempt.
-	StateWaiting
-	// StateClosing: Disconnect or Close was called, or the context ended.
-	StateClosing
-	// StateClosed: ended; Err says why.
-	StateClosed
-)
-
-// String names the state.
-func (s State) String() string {
-	return [...]string{"connecting", "connected", "waiting", "closing", "closed"}[min(s, StateClosed)]
-}
-
 // Conn is a client of one server, or one cluster of servers. It outlives the
 // links that it makes: publishes under way, subscriptions and their channels
 // carry on over reconnects. All methods may be called from any goroutine.
@@ -151,75 +129,6 @@ func (c *Conn) Events() <-chan Event { return c.events.main.ch }
 // that told the state. It is closed when ctx or the Conn ends.
 func (c *Conn) Watch(ctx context.Context) <-chan Event { return c.events.watch(ctx) }
 
-// Done returns a channel that is closed when the Conn has ended.
-func (c *Conn) Done() <-chan struct{} { return c.done }
-
-// Err returns nil while the Conn lives, then why it ended: [ErrClosed] after
-// Close or Disconnect, an error that wraps the cause of Connect's context, or
-// what made the Conn give up.
-func (c *Conn) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
-
-// State returns where the Conn stands; it may have changed when the caller looks.
-func (c *Conn) State() State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state
-}
-
-// ClientID returns the client identifier in use: given, generated, or assigned
-// by the server.
-func (c *Conn) ClientID() string { return *c.clientID.Load() }
-
-// Version returns the protocol version of the current link, 0 without one.
-func (c *Conn) Version() Version {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.link == nil {
-		return 0
-	}
-	return c.link.version
-}
-
-// WaitConnected waits until the Conn is connected, and returns nil then, the
-// context's cause when ctx ends first, and the Conn's error when it has ended.
-// The link may be gone again when it returns.
-func (c *Conn) WaitConnected(ctx context.Context) error {
-	for {
-		c.mu.Lock()
-		state, changed, err := c.state, c.changed, c.err
-		c.mu.Unlock()
-		switch state {
-		case StateConnected:
-			return nil
-		case StateClosing:
-			return ErrClosed
-		case StateClosed:
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// setState notes a change of state, unless the Conn is further already.
-func (c *Conn) setState(s State) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state >= StateClosing && s < StateClosing || c.state == StateClosed {
-		return
-	}
-	c.state = s
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
 // Publish sends m, or queues it while the window is full or there is no link.
 // It returns a Future that tells what became of it, never nil. A message that
 // is not valid, and a QoS 0 message without a link (see [WithQueueQoS0]), are
@@ -244,18 +153,6 @@ func (c *Conn) TryPublish(m Message) *Future {
 // (see [Properties]), by this process or, with a session store, by an earlier
 // one; nil when there is none: it was delivered, or failed, or never stored.
 func (c *Conn) Lookup(key string) *Future { return c.out.lookup(key) }
-
-// Stats returns figures of the Conn.
-func (c *Conn) Stats() Stats {
-	_, owed, _ := c.ledger.oldest()
-	s := Stats{
-		Links: c.stats.links.Load(), Received: c.stats.received.Load(), Redelivered: c.stats.duplicates.Load(),
-		Suspected: c.stats.suspected.Load(), Unmatched: c.stats.unmatched.Load(), Oversize: c.stats.oversize.Load(), Faulty: c.stats.faulty.Load(),
-		AcksOwed: owed, Held: c.held(), LeftBehind: c.stats.leftBehind.Load(), RTT: time.Duration(c.stats.rtt.Load()),
-	}
-	c.out.addStats(&s)
-	return s
-}
 
 // Flush waits until everything accepted so far is resolved. The context bounds
 // the wait.

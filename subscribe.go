@@ -275,15 +275,6 @@ func (c *Conn) endScopes(filters []Filter) {
 	}
 }
 
-// held returns how many messages wait for a Subscribe, or in the inbox.
-func (c *Conn) held() int {
-	n := c.routes.held()
-	if c.inbox != nil {
-		n += int(c.inbox.held.Load())
-	}
-	return n
-}
-
 func (t *routes) openCatchAll(o subOptions) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
