@@ -8,7 +8,7 @@ import (
 
 // B27: a publish that finds the writer's buffer just emptied does not overtake
 // what waited because it was full.
-func TestB27_NothingOvertakesTheQueue(t *testing.T) {
+func TestPublishDoesNotOvertakeTheQueue(t *testing.T) {
 	for _, qos := range []QoS{0, 1, 2} {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
 			cfg := testQueue(1000)

@@ -19,7 +19,7 @@ func hookedLink(v Version, hook func(PacketInfo), payload bool) *link {
 
 // B43: the hook sees payloads, both ways, only when asked: in the buffer, beside
 // it, and none of what is no PUBLISH.
-func TestB43_HookPayload(t *testing.T) {
+func TestPacketHookSeesPayloadsOnlyWhenAsked(t *testing.T) {
 	big, copied := strings.Repeat("x", 2*refSize), strings.Repeat("y", refSize)
 	for _, v := range []Version{V31, V311, V5} {
 		for _, asked := range []bool{false, true} {

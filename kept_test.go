@@ -9,7 +9,7 @@ import (
 
 // B23: a Future does not say that its message is kept when the store, which failed at
 // the end of the Conn, never got it; whether the committer has been woken again or not.
-func TestB23_GivenUpIsNotKept(t *testing.T) {
+func TestGivenUpMessageIsNotSaidToBeKept(t *testing.T) {
 	for _, woken := range []bool{false, true} {
 		o := newOutbound(queueConfig{messages: 10, bytes: 1 << 20, inflight3: 10, inflight5: 10}, func(Event) {})
 		session, r, err := openSession(&store.Memory{}, "c", 1<<20)

@@ -452,7 +452,7 @@ func (m *ledgerModel) finale() {
 	}
 }
 
-func TestB19_AckOfAReplacedMessageIsStale(t *testing.T) {
+func TestAckOfAReplacedMessageIsStale(t *testing.T) {
 	sub := &owner{}
 	g := &ledger{pay: func(uint32, []byte) bool { return true }}
 	g.up(1, V311, false, 0)
@@ -472,7 +472,7 @@ func TestB19_AckOfAReplacedMessageIsStale(t *testing.T) {
 // mochi sends a message that comes while a session is taken over twice on the new
 // link, the second time without DUP. At QoS 2 that must not deliver it twice
 // [MQTT-4.3.3-10]; another message with that identifier is one.
-func TestB07_SecondPublishWithoutDupBeforePubrec(t *testing.T) {
+func TestSecondPublishWithoutDupBeforePubrec(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		qos  QoS
@@ -504,7 +504,7 @@ func TestB07_SecondPublishWithoutDupBeforePubrec(t *testing.T) {
 
 // 3.1 does not tell that the server lost the session: there only DUP makes a
 // PUBLISH after its PUBREC a redelivery, or a new message would be lost.
-func TestB07_NewMessageAfterASessionLostUnseen(t *testing.T) {
+func TestNewMessageAfterASessionLostUnseen(t *testing.T) {
 	for _, v := range []Version{V31, V311, V5} {
 		for _, dup := range []bool{false, true} {
 			g := &ledger{pay: func(uint32, []byte) bool { return true }}

@@ -42,7 +42,7 @@ func numbered(from, to int) (all []string) {
 }
 
 // B11: what N+10 publishes offline come to, under each policy, by messages and by bytes.
-func TestB11_QueuePolicies(t *testing.T) {
+func TestQueuePoliciesOffline(t *testing.T) {
 	const n, more = 20, 10
 	for _, limit := range []string{"messages", "bytes"} {
 		for _, tc := range []struct {
@@ -95,7 +95,7 @@ func TestB11_QueuePolicies(t *testing.T) {
 }
 
 // B11: a wait ends with room, in the order of coming, or with the context.
-func TestB11_WaitForRoom(t *testing.T) {
+func TestWaitForRoomInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testQueue(1)
 		cfg.messages = 1
@@ -163,7 +163,7 @@ func TestWaitersAreAcceptedOffline(t *testing.T) {
 }
 
 // Dropping the whole queue for a message that does not fit all the same helps nobody.
-func TestB11_NothingIsDroppedInVain(t *testing.T) {
+func TestNothingIsDroppedInVain(t *testing.T) {
 	cfg := testQueue(1)
 	cfg.policy, cfg.bytes = QueueDropOldest, 100
 	o := newTestOutbound(cfg)
@@ -183,7 +183,7 @@ func TestB11_NothingIsDroppedInVain(t *testing.T) {
 
 // B11: policies and Cancel touch only what was never sent; what is published anew
 // after a lost session was.
-func TestB11_WhatWasSentIsNotTakenBack(t *testing.T) {
+func TestSentMessageIsNotTakenBack(t *testing.T) {
 	cfg := testQueue(1)
 	cfg.policy, cfg.messages = QueueDropOldest, 2
 	o := newTestOutbound(cfg)
@@ -216,7 +216,7 @@ func TestB11_WhatWasSentIsNotTakenBack(t *testing.T) {
 
 // B11: an entry past its expiry is not sent, unless it was sent before; the rest
 // is reduced by the wait.
-func TestB11_Expiry(t *testing.T) {
+func TestExpiredMessageIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newTestOutbound(testQueue(10))
 		l := upLink(o, 1, V5, 1)
@@ -243,7 +243,7 @@ func TestB11_Expiry(t *testing.T) {
 }
 
 // What the server refused, or what never left the buffer, it has not.
-func TestB03_MayHaveArrived(t *testing.T) {
+func TestMayHaveArrivedOnlyWhenItCan(t *testing.T) {
 	o := newTestOutbound(testQueue(10))
 	l := upLink(o, 1, V5, 10)
 	refused, twice := publish(o, 1, "refused"), publish(o, 1, "twice")
@@ -312,7 +312,7 @@ func TestFlushWaitsForWhatIsInHand(t *testing.T) {
 
 // "Decided" 15: a peer that makes us owe replies and reads none ends the link,
 // whether we know its packet identifiers or not.
-func TestB37_FloodOfReplies(t *testing.T) {
+func TestPeerThatReadsNoRepliesEndsTheLink(t *testing.T) {
 	for name, cause := range map[string]func(o *outbound, l *link){
 		"PUBREC unknown": func(o *outbound, l *link) {
 			o.acks(&l.sender, slices.Repeat([]ackFact{{typ: codec.PUBREC, id: 777}}, 100))
@@ -392,7 +392,7 @@ func TestAgeAfterIdleTime(t *testing.T) {
 
 // B9: 10^6 publishes and control exchanges with acknowledgements in any order,
 // long delays and giving up; in CI 1 %.
-func TestB09_PureMix(t *testing.T) {
+func TestIdentifiersOverAMillionExchanges(t *testing.T) {
 	total := chance.Rounds(10_000, 1_000_000)
 	rng := chance.Rand(t)
 	o := newTestOutbound(testQueue(2_000))

@@ -64,7 +64,7 @@ func (s *pulseSim) run(d time.Duration) (dead bool) {
 func (s *pulseSim) life() { s.f.received = s.f.now }
 
 // B34: an idle link with a live peer pings once a keep alive, and lives.
-func TestB34_IdleLink(t *testing.T) {
+func TestIdleLinkPingsOnceAKeepAlive(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
 	s.peer = func(s *pulseSim, ping bool) {
 		if ping {
@@ -81,7 +81,7 @@ func TestB34_IdleLink(t *testing.T) {
 
 // B12, B34: a peer that takes everything and sends nothing is dead a keep alive
 // and a ping timeout after its last byte, whatever is written meanwhile.
-func TestB34_SilentPeer(t *testing.T) {
+func TestSilentPeerIsDeadAfterThePingTimeout(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
 	s.peer = func(s *pulseSim, _ bool) { s.f.sent = s.f.now }
 	if !s.run(time.Hour) {
@@ -97,7 +97,7 @@ func TestB34_SilentPeer(t *testing.T) {
 
 // B34: the answer is there 1 ms before the deadline, but the process is busy: the
 // look comes late or at the deadline, and the reader after it.
-func TestB34_AnswerJustBeforeTheDeadline(t *testing.T) {
+func TestAnswerJustBeforeTheDeadline(t *testing.T) {
 	for _, late := range []time.Duration{0, 500 * time.Millisecond} {
 		s := newPulseSim(t, time.Minute, 10*time.Second)
 		s.run(60 * time.Second)
@@ -116,7 +116,7 @@ func TestB34_AnswerJustBeforeTheDeadline(t *testing.T) {
 }
 
 // B34: any byte is life: a large PUBLISH on a slow line delays the PINGRESP.
-func TestB34_AnyByteIsLife(t *testing.T) {
+func TestAnyByteCountsAsLife(t *testing.T) {
 	s := newPulseSim(t, 10*time.Second, 5*time.Second)
 	s.peer = func(s *pulseSim, _ bool) { s.life() }
 	if s.run(10 * time.Minute) {
@@ -134,7 +134,7 @@ func TestB34_AnyByteIsLife(t *testing.T) {
 
 // B34: the deadline starts when the PINGREQ was written; before that, progress of
 // the writer is life.
-func TestB34_PingBehindASlowWrite(t *testing.T) {
+func TestPingBehindASlowWrite(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
 	s.wrote = false
 	s.peer = func(s *pulseSim, _ bool) {
@@ -154,7 +154,7 @@ func TestB34_PingBehindASlowWrite(t *testing.T) {
 }
 
 // A peer that sends but does not read must not make PINGREQs pile up.
-func TestB34_PeerThatDoesNotRead(t *testing.T) {
+func TestPeerThatDoesNotReadPilesUpNoPings(t *testing.T) {
 	s := newPulseSim(t, 10*time.Second, 5*time.Second)
 	s.wrote = false
 	s.peer = func(s *pulseSim, _ bool) { s.life() }
@@ -170,7 +170,7 @@ func TestB34_PeerThatDoesNotRead(t *testing.T) {
 
 // B1, "decided" 10: while our reader waits for a consumer the peer's silence says
 // nothing, and pings still leave.
-func TestB34_PausedReader(t *testing.T) {
+func TestPausedReaderStillPings(t *testing.T) {
 	s := newPulseSim(t, 10*time.Second, 5*time.Second)
 	s.f.paused = true
 	if s.run(10 * time.Minute) {
@@ -198,7 +198,7 @@ func TestB34_PausedReader(t *testing.T) {
 
 // B34: after a suspend, which the wall clock tells, the first look pings, finds a
 // dead link within one ping timeout and does not blame a live one.
-func TestB34_Suspended(t *testing.T) {
+func TestSuspendDoesNotBlameALiveLink(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		for _, alive := range []bool{false, true} {
 			s := newPulseSim(t, time.Minute, 10*time.Second)
@@ -239,7 +239,7 @@ func TestB34_Suspended(t *testing.T) {
 }
 
 // B35: keep alive 0 means no pings, no deadline and no busy loop.
-func TestB35_NoKeepAlive(t *testing.T) {
+func TestNoKeepAliveMeansNoPings(t *testing.T) {
 	s := newPulseSim(t, 0, 10*time.Second)
 	if s.run(240 * time.Hour) {
 		t.Fatal("dead without a keep alive")
@@ -251,7 +251,7 @@ func TestB35_NoKeepAlive(t *testing.T) {
 
 // A ping timeout above the keep alive must not keep pings back [MQTT-3.1.2-20],
 // nor pings the deadline.
-func TestB34_TimeoutAboveKeepAlive(t *testing.T) {
+func TestPingTimeoutAboveKeepAlive(t *testing.T) {
 	s := newPulseSim(t, 2*time.Second, 11*time.Second)
 	if !s.run(time.Minute) {
 		t.Fatal("not found dead")

@@ -25,7 +25,7 @@ func waitingPublish(ctx context.Context, o *outbound, payload string) <-chan *Fu
 
 // B14: a waiter that could not fit gives up, and a smaller one behind it gets the
 // place at once; one that is taken back makes room for a waiter.
-func TestB14_PlacesAreHandedOn(t *testing.T) {
+func TestPlaceOfAWaiterThatGivesUpGoesToTheNext(t *testing.T) {
 	for _, canceled := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := testQueue(10)
@@ -58,7 +58,7 @@ func TestB14_PlacesAreHandedOn(t *testing.T) {
 
 // B11: behind a writer that stands still, "drop oldest" gives up old messages for
 // new ones at QoS 0 too.
-func TestB11_DropOldestBehindAStuckWriter(t *testing.T) {
+func TestDropOldestBehindAStuckWriter(t *testing.T) {
 	cfg := testQueue(10)
 	cfg.policy, cfg.bytes = QueueDropOldest, 4*bufferMark
 	o := newTestOutbound(cfg)
@@ -95,7 +95,7 @@ func TestFloodLeavesRoomForQoS1(t *testing.T) {
 }
 
 // B10: one at a time goes on until the last suspect is through.
-func TestB10_TheLastSuspectIsProbed(t *testing.T) {
+func TestLastSuspectIsProbed(t *testing.T) {
 	o := newTestOutbound(testQueue(10))
 	for _, p := range numbered(0, 3) {
 		publish(o, 1, p)

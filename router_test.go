@@ -9,7 +9,7 @@ import (
 	"github.com/millrace/mqtt/internal/chance"
 )
 
-func TestB29_RouterTable(t *testing.T) {
+func TestRouterMatches(t *testing.T) {
 	var all router[string]
 	for _, c := range matchCases {
 		var one router[string]
@@ -26,7 +26,7 @@ func TestB29_RouterTable(t *testing.T) {
 	}
 }
 
-func TestB25_RouterShared(t *testing.T) {
+func TestRouterShared(t *testing.T) {
 	var r router[string]
 	filters := []string{"$share/g/a/+/c", "$share/h/a/+/c", "a/b/c", "$queue/a/#", "$exclusive/a/b/c", "$share/g/#"}
 	for _, f := range filters {
@@ -47,7 +47,7 @@ func TestB25_RouterShared(t *testing.T) {
 
 // Each copy a broker sends is matched against all: one value under several
 // filters is found once for each, and the caller decides what that means.
-func TestB26_RouterOncePerFilter(t *testing.T) {
+func TestRouterMatchesOncePerFilter(t *testing.T) {
 	var r router[int]
 	for _, f := range []string{"a/#", "a/+", "a/b"} {
 		r.insert(f, 1)
@@ -144,9 +144,9 @@ func TestRouterDeep(t *testing.T) {
 	wantEmpty(t, &r)
 }
 
-// TestB29_RouterRandom and FuzzRouter drive the trie and a list of filters with
+// TestRouterRandom and FuzzRouter drive the trie and a list of filters with
 // the same steps.
-func TestB29_RouterRandom(t *testing.T) {
+func TestRouterRandom(t *testing.T) {
 	rng := chance.Rand(t)
 	for range 200 {
 		data := make([]byte, 40+rng.IntN(400))

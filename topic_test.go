@@ -72,7 +72,7 @@ var matchCases = []struct {
 	{"+/b/+/d", "a/b/c/d/e", false},
 }
 
-func TestB29_Match(t *testing.T) {
+func TestMatch(t *testing.T) {
 	for _, c := range matchCases {
 		if got := Match(c.filter, c.topic); got != c.want {
 			t.Errorf("Match(%q, %q) = %v, want %v", c.filter, c.topic, got, c.want)
@@ -83,7 +83,7 @@ func TestB29_Match(t *testing.T) {
 	}
 }
 
-func TestB25_MatchPrefixes(t *testing.T) {
+func TestMatchPrefixes(t *testing.T) {
 	for _, c := range []struct {
 		filter, topic string
 		want          bool
@@ -127,7 +127,7 @@ func TestMatchInvalid(t *testing.T) {
 	}
 }
 
-func TestB25_SplitShared(t *testing.T) {
+func TestSplitShared(t *testing.T) {
 	for _, c := range []struct{ filter, prefix, rest string }{
 		{"a/b", "", "a/b"},
 		{"#", "", "#"},
@@ -157,7 +157,7 @@ func TestB25_SplitShared(t *testing.T) {
 	}
 }
 
-func TestB26_Overlaps(t *testing.T) {
+func TestOverlaps(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want bool
@@ -205,9 +205,9 @@ func TestB26_Overlaps(t *testing.T) {
 	}
 }
 
-// TestB26_OverlapsExhaustive tries every pair of filters of up to three levels:
+// TestOverlapsExhaustive tries every pair of filters of up to three levels:
 // what FuzzOverlaps samples one level deeper.
-func TestB26_OverlapsExhaustive(t *testing.T) {
+func TestOverlapsExhaustive(t *testing.T) {
 	topics := allTopics(4)
 	filters := allFilters(3)
 	takes := make([][]bool, len(filters))

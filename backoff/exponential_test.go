@@ -64,7 +64,7 @@ func TestExponentialDrawsUpToItsBound(t *testing.T) {
 }
 
 // A thousand clients are cut at once: nobody comes back in a wave.
-func TestB40_SpreadOverTheJitterSpan(t *testing.T) {
+func TestDelaysSpreadOverTheJitterSpan(t *testing.T) {
 	for n, span := range map[int]time.Duration{1: time.Second, 4: 8 * time.Second, 20: 120 * time.Second} {
 		var tenths [10]int
 		for _, d := range delays(42, 1000, n) {
@@ -78,7 +78,7 @@ func TestB40_SpreadOverTheJitterSpan(t *testing.T) {
 	}
 }
 
-func TestB40_SeededIsRepeatable(t *testing.T) {
+func TestSeededDelaysAreRepeatable(t *testing.T) {
 	if a, b := delays(7, 50, 3), delays(7, 50, 3); !slices.Equal(a, b) {
 		t.Errorf("same seed, different delays:\n%v\n%v", a, b)
 	}
@@ -87,7 +87,7 @@ func TestB40_SeededIsRepeatable(t *testing.T) {
 	}
 }
 
-func TestB40_PolicySeesTheAttemptAndMayStop(t *testing.T) {
+func TestPolicySeesTheAttemptAndMayStop(t *testing.T) {
 	refused := errors.New("bad credentials")
 	var policy backoff.Policy = backoff.PolicyFunc(func(a backoff.Attempt) (time.Duration, bool) {
 		return a.Up * time.Duration(a.N), !errors.Is(a.Err, refused)

@@ -169,8 +169,8 @@ func TestNothingToSubscribeTo(t *testing.T) {
 	})
 }
 
-// TestB04_ReceiveOfAKeptSession: the backlog of a kept session reaches Receive.
-func TestB04_ReceiveOfAKeptSession(t *testing.T) {
+// TestReceiveHasTheBacklogOfAKeptSession: the backlog of a kept session reaches Receive.
+func TestReceiveHasTheBacklogOfAKeptSession(t *testing.T) {
 	inBubble(t, func(t *testing.T, srv *server.Server, dial mqtt.ConnectOption) {
 		kept := []mqtt.ConnectOption{dial, mqtt.WithClientID("kept"), mqtt.WithSession(time.Hour)}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -10,10 +10,10 @@ import (
 	"github.com/millrace/mqtt/integration/broker"
 )
 
-// TestB04_MosquittoBacklog: a process goes, messages queue at the broker beyond
+// TestMosquittoBacklogArrivesInOrder: a process goes, messages queue at the broker beyond
 // its limit of messages under way, the next process subscribes after Connect or
 // at Connect, and has all of them in order.
-func TestB04_MosquittoBacklog(t *testing.T) {
+func TestMosquittoBacklogArrivesInOrder(t *testing.T) {
 	b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: 10})
 	for _, v := range broker.Versions() {
 		for _, declare := range []bool{false, true} {

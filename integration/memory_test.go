@@ -21,9 +21,9 @@ import (
 // message of the shortest run.
 const buffers = 512 << 10
 
-// TestB38_StateReleased sends messages of QoS 1 and 2 both ways, and subscribes to
+// TestHeapAndStoreAreReleased sends messages of QoS 1 and 2 both ways, and subscribes to
 // many topics once: heap and store are what they were.
-func TestB38_StateReleased(t *testing.T) {
+func TestHeapAndStoreAreReleased(t *testing.T) {
 	inRestartVersions(t, func(t *testing.T, v mqtt.Version) {
 		messages, topics := chance.Amount(40_000, 1_000_000), chance.Amount(2_000, 100_000)
 		// Below its own limit Mosquitto 2.0.11 ends links at QoS 2, and without one it
@@ -126,8 +126,8 @@ const (
 	idleHeap       = 24 << 10
 )
 
-// TestB38_IdleConns holds many idle Conns in one process.
-func TestB38_IdleConns(t *testing.T) {
+// TestIdleConnsTakeLittleMemory holds many idle Conns in one process.
+func TestIdleConnsTakeLittleMemory(t *testing.T) {
 	conns := chance.Amount(500, 5_000)
 	url := idleServer(t)
 	goroutines, before := runtime.NumGoroutine(), heap()

@@ -14,7 +14,7 @@ import (
 
 // B44: from outside, in a bubble: a server in memory with faults (drop, delay,
 // duplicate, cut after a packet, refuse), and a Conn that lives through them.
-func TestB44_ServerWithFaults(t *testing.T) {
+func TestConnLivesThroughServerFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		withheld, arrived := 0, 0
 		broker := mqtttest.Start(t, mqtttest.Config{
@@ -56,7 +56,7 @@ func TestB44_ServerWithFaults(t *testing.T) {
 }
 
 // B44: a Future in each stage.
-func TestB44_Futures(t *testing.T) {
+func TestFutureInEachStage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, x := mqtttest.NewFuture()
 		if f.Stage() != mqtt.StageQueued || f.Err() != mqtt.ErrPending || f.Cancel() {
@@ -88,7 +88,7 @@ func TestB44_Futures(t *testing.T) {
 }
 
 // B44: a Subscription fed by the test, in each form of consuming.
-func TestB44_Subscriptions(t *testing.T) {
+func TestSubscriptionFedByTheTest(t *testing.T) {
 	msg := mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 1}
 	t.Run("channel", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

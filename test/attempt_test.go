@@ -42,7 +42,7 @@ var stalls = []struct {
 
 // B18: an attempt that stalls at any step ends at its deadline with an error
 // that names the step, and reconnecting goes on.
-func TestB18_AttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
+func TestAttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
 	for _, tt := range stalls {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestB18_AttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
 
 // B18: no SUBACK on a resubscribe ends the link after the subscribe timeout,
 // with Disconnected naming the step.
-func TestB18_NoSubackEndsTheLink(t *testing.T) {
+func TestNoSubackEndsTheLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSubscription("t"), mqtt.WithSubscribeTimeout(4*time.Second))
 		w := d.up(server.Connack)
@@ -114,7 +114,7 @@ func TestB18_NoSubackEndsTheLink(t *testing.T) {
 
 // B17: wherever a Conn stands without a link, its end takes less than a second,
 // and nothing is dialed any more.
-func TestB17_EndStopsTrying(t *testing.T) {
+func TestEndStopsTrying(t *testing.T) {
 	ends := map[string]func(*mqtt.Conn, context.CancelFunc){
 		"Close":      func(c *mqtt.Conn, _ context.CancelFunc) { c.Close() },
 		"Abort":      func(c *mqtt.Conn, _ context.CancelFunc) { c.Abort() },
@@ -187,7 +187,7 @@ func TestB17_EndStopsTrying(t *testing.T) {
 }
 
 // B31: what a first connect fails of can be told by type and by sentinel.
-func TestB31_ConnectErrorsTellTheirCause(t *testing.T) {
+func TestConnectErrorsTellTheirCause(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		v    mqtt.Version
@@ -273,7 +273,7 @@ func TestB31_ConnectErrorsTellTheirCause(t *testing.T) {
 }
 
 // B31: the modes of the first connect.
-func TestB31_FirstConnectModes(t *testing.T) {
+func TestFirstConnectModes(t *testing.T) {
 	t.Run("retry", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var network server.Network
@@ -368,7 +368,7 @@ func TestB31_FirstConnectModes(t *testing.T) {
 
 // B40: delays double to the cap, are jittered over the whole span, and a policy
 // is told attempt, error and the time the link was up, and may stop.
-func TestB40_Backoff(t *testing.T) {
+func TestBackoffDoublesToTheCap(t *testing.T) {
 	t.Run("policy", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var seen []backoff.Attempt
@@ -440,7 +440,7 @@ func TestB40_Backoff(t *testing.T) {
 
 // B49: a lower version is tried only on a refusal of the version, on a new
 // socket within the same attempt, and stays.
-func TestB49_VersionFallback(t *testing.T) {
+func TestVersionFallback(t *testing.T) {
 	version := func(connect []byte) byte { return connect[8] }
 	for _, refusal := range []string{server.ConnackVersion3, server.ConnackVersion5, "20 02 00 84"} {
 		t.Run(refusal, func(t *testing.T) {
@@ -528,7 +528,7 @@ func TestB49_VersionFallback(t *testing.T) {
 }
 
 // B50: several servers are one logical cluster, tried in order within a round.
-func TestB50_Failover(t *testing.T) {
+func TestFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network server.Network
 		a, b := server.New(server.Config{}), server.New(server.Config{})
@@ -576,7 +576,7 @@ func TestB50_Failover(t *testing.T) {
 }
 
 // B50: when the whole round fails, the error has each server's.
-func TestB50_RoundFails(t *testing.T) {
+func TestFailedRoundHasTheErrorOfEachServer(t *testing.T) {
 	var network server.Network
 	network.RefuseDials(-1, nil)
 	_, err := mqtt.Connect(t.Context(), "mqtt://a", mqtt.WithServers("mqtt://b"), mqtt.WithDialer(network.Dial))
@@ -587,7 +587,7 @@ func TestB50_RoundFails(t *testing.T) {
 }
 
 // B50: a Server Reference is in the event and is not followed.
-func TestB50_ServerReferenceIsTold(t *testing.T) {
+func TestServerReferenceIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5))
 		d.up(server.Connack).Send("E0 07 9C 05 1C 0002 6232")

@@ -16,7 +16,7 @@ import (
 
 // B3: the Future of a publish whose PUBACK is withheld stays pending over cuts,
 // and resolves once, by the acknowledgement of the packet sent again.
-func TestB03_SameFutureOverCuts(t *testing.T) {
+func TestFutureOutlivesCuts(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
 		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
@@ -41,7 +41,7 @@ func TestB03_SameFutureOverCuts(t *testing.T) {
 
 // B3: every cause of failure resolves the Future once, with an error of its own
 // that says whether the server may have the message.
-func TestB03_DistinctErrors(t *testing.T) {
+func TestEachCauseOfFailureHasItsOwnError(t *testing.T) {
 	msg := func(qos mqtt.QoS) mqtt.Message { return mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: qos} }
 	cases := []struct {
 		name    string
@@ -210,7 +210,7 @@ func TestB03_DistinctErrors(t *testing.T) {
 
 // B3, the property: for N publishes under random cuts exactly N Futures resolve,
 // and those with nil are a subset of what the server holds, QoS 2 once each.
-func TestB03_RandomCuts(t *testing.T) {
+func TestFuturesOverRandomCuts(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range chance.Rounds(30, 3000) {
 		for _, v := range versions {

@@ -91,7 +91,7 @@ func (k *keptSession) ids(link int, typ codec.Type, qos byte) (ids []uint16) {
 
 // B4: 100 messages queued, routes declared at Connect: all come out in order on
 // the right channel.
-func TestB04_DeclaredRoutes(t *testing.T) {
+func TestDeclaredSubscriptionsGetTheBacklogInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "a/+", "b")
 		for i := range 50 {
@@ -113,7 +113,7 @@ func TestB04_DeclaredRoutes(t *testing.T) {
 
 // B4, "decided" 11: without a route they are held for the grace, then acked in
 // order, counted and told, and the session goes on.
-func TestB04_NobodyWantsIt(t *testing.T) {
+func TestUnwantedBacklogIsAckedAfterTheGrace(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 			k := keepSession(t, v, "t/+", "later")
@@ -142,7 +142,7 @@ func TestB04_NobodyWantsIt(t *testing.T) {
 }
 
 // Events name what was given up by topic, and leave room for others.
-func TestB04_EventsNameTheTopics(t *testing.T) {
+func TestBacklogEventsNameTheTopics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, connack(mqtt.V5, true), mqtt.WithSession(time.Hour))
 		events := s.conn.Watch(t.Context())
@@ -161,7 +161,7 @@ func TestB04_EventsNameTheTopics(t *testing.T) {
 }
 
 // B4: a Subscribe 5 s after CONNACK claims all, also what comes later.
-func TestB04_SubscribeClaims(t *testing.T) {
+func TestSubscribeClaimsTheBacklog(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 			k := keepSession(t, v, "t/+")
@@ -185,7 +185,7 @@ func TestB04_SubscribeClaims(t *testing.T) {
 }
 
 // B4: several subscribers claim what is theirs; acks stay in the order of arrival.
-func TestB04_EachClaimsItsPart(t *testing.T) {
+func TestEachSubscriptionClaimsItsPartOfTheBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "#")
 		k.srv.Change(func(c *server.Config) { c.Inflight = 100 })
@@ -213,7 +213,7 @@ func TestB04_EachClaimsItsPart(t *testing.T) {
 }
 
 // "decided" 11: with the catch-all open nothing is held; opened later, it claims all.
-func TestB04_CatchAll(t *testing.T) {
+func TestCatchAllClaimsTheBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "t")
 		publish(t, k.srv, "t", 1, numbers(1, 30)...)
@@ -239,7 +239,7 @@ func TestB04_CatchAll(t *testing.T) {
 
 // A link lost while messages are held: they are kept, the server's copies are
 // recognised, and the grace begins anew.
-func TestB04_LinkLost(t *testing.T) {
+func TestBacklogOutlivesTheLink(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 			k := keepSession(t, v, "t")
@@ -262,7 +262,7 @@ func TestB04_LinkLost(t *testing.T) {
 }
 
 // The grace ends while there is no link: the next link's counts.
-func TestB04_OfflineAtTheEndOfTheGrace(t *testing.T) {
+func TestBacklogGraceThatEndsOffline(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "t")
 		publish(t, k.srv, "t", 1, numbers(1, 5)...)
@@ -282,7 +282,7 @@ func TestB04_OfflineAtTheEndOfTheGrace(t *testing.T) {
 }
 
 // Close, Disconnect and Drain leave what is held to the server: the next process has it.
-func TestB04_EndsLeaveItAtTheServer(t *testing.T) {
+func TestEndsLeaveTheBacklogAtTheServer(t *testing.T) {
 	for name, end := range map[string]func(*mqtt.Conn) error{
 		"Close":      (*mqtt.Conn).Close,
 		"Disconnect": func(c *mqtt.Conn) error { return c.Disconnect(context.Background()) },
@@ -310,7 +310,7 @@ func TestB04_EndsLeaveItAtTheServer(t *testing.T) {
 }
 
 // A Drain that lasts longer than the grace gives up nothing.
-func TestB04_DrainOutlastsTheGrace(t *testing.T) {
+func TestDrainKeepsTheBacklogBeyondTheGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "t", "u")
 		publish(t, k.srv, "u", 1, "slow")
@@ -328,7 +328,7 @@ func TestB04_DrainOutlastsTheGrace(t *testing.T) {
 
 // "decided" 11: what arrives for a filter being unsubscribed is never held, also
 // what the server still has after UNSUBACK.
-func TestB04_UnwantedIsNotHeld(t *testing.T) {
+func TestUnsubscribedFilterHoldsNoBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "old/+", "t")
 		publish(t, k.srv, "t", 1, numbers(1, 10)...)
@@ -347,7 +347,7 @@ func TestB04_UnwantedIsNotHeld(t *testing.T) {
 }
 
 // A clean session, and one that the server does not have, hold nothing.
-func TestB04_OnlyAResumedSessionHolds(t *testing.T) {
+func TestOnlyAResumedSessionHasABacklog(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} { // 3.1 does not tell
 		synctest.Test(t, func(t *testing.T) {
 			s := script(t, v, mqtt.WithSession(time.Hour))
@@ -369,7 +369,7 @@ func TestB04_OnlyAResumedSessionHolds(t *testing.T) {
 
 // The server lost the session while messages are held: this is their last copy,
 // which a Subscribe still claims; its acknowledgement is nobody's.
-func TestB04_SessionLostMeanwhile(t *testing.T) {
+func TestBacklogOfASessionLostMeanwhile(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		synctest.Test(t, func(t *testing.T) {
 			s := scriptWith(t, v, connack(v, true), mqtt.WithSession(time.Hour))
@@ -385,7 +385,7 @@ func TestB04_SessionLostMeanwhile(t *testing.T) {
 }
 
 // WithBacklogGrace sets the time; negative holds nothing.
-func TestB04_Grace(t *testing.T) {
+func TestBacklogGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := scriptWith(t, v, connack(v, true), mqtt.WithSession(time.Hour), mqtt.WithBacklogGrace(time.Minute))
 		s.message(0x32, 1, "t", "x")
@@ -409,7 +409,7 @@ func TestB04_Grace(t *testing.T) {
 
 // On 3.x the pending limit bounds what is held: beyond it the link is not read,
 // so that the server keeps the rest; a Subscribe, or the end of the grace, goes on.
-func TestB04_Bound3(t *testing.T) {
+func TestPendingLimitBoundsTheBacklogOn3(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311} {
 		synctest.Test(t, func(t *testing.T) {
 			k := keepSession(t, v, "big")
@@ -447,7 +447,7 @@ func TestB04_Bound3(t *testing.T) {
 
 // A Subscribe may claim more than its pending limit: while it waits for SUBACK,
 // which stands behind messages, nobody can read, so that nothing is held against it.
-func TestB04_ClaimBeyondThePendingLimit(t *testing.T) {
+func TestClaimOfTheBacklogBeyondThePendingLimit(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowEvict} {
 			s := scriptWith(t, v, connack(v, true), mqtt.WithSession(time.Hour), mqtt.WithStuckAfter(time.Second))
@@ -472,7 +472,7 @@ func TestB04_ClaimBeyondThePendingLimit(t *testing.T) {
 }
 
 // AckOverdue names no subscription that does not exist, and still the one that does.
-func TestB04_HeldIsNotOverdue(t *testing.T) {
+func TestAckOverdueLeavesOutTheBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := scriptWith(t, v, connack(v, true), mqtt.WithSession(time.Hour), mqtt.WithBacklogGrace(time.Hour),
 			mqtt.WithSubscription("mine", mqtt.WithManualAck(), mqtt.WithDelivery()))
@@ -496,7 +496,7 @@ func TestB04_HeldIsNotOverdue(t *testing.T) {
 
 // "decided" 13: a subscription whose delivery began by WithDelivery is held like
 // any other when it is detached.
-func TestDecided13_DetachedWithDelivery(t *testing.T) {
+func TestDetachedWithDeliveryIsHeld(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -516,7 +516,7 @@ func TestDecided13_DetachedWithDelivery(t *testing.T) {
 }
 
 // One Subscribe that claims several detached filters gets them as they came.
-func TestDecided13_SeveralDetachedInOrder(t *testing.T) {
+func TestSubscribeClaimsSeveralDetachedInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -543,7 +543,7 @@ func TestDecided13_SeveralDetachedInOrder(t *testing.T) {
 
 // A filter that another subscription has needs no holder: nothing is held back
 // for nobody.
-func TestDecided13_DetachedBesideAnother(t *testing.T) {
+func TestDetachedBesideAnotherHoldsNothing(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -566,7 +566,7 @@ func TestDecided13_DetachedBesideAnother(t *testing.T) {
 
 // A Subscribe straight after the end of the former one's context takes over from
 // it, though nobody told the former yet.
-func TestDecided13_SubscribeAtOnce(t *testing.T) {
+func TestSubscribeRightAfterADetachTakesOver(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		for round := range 20 {
@@ -589,7 +589,7 @@ func TestDecided13_SubscribeAtOnce(t *testing.T) {
 
 // What a pump has in hand when its subscription is detached goes to the next one
 // before what was pending behind it.
-func TestDecided13_InHandComesFirst(t *testing.T) {
+func TestMessageInDeliveryComesFirstAfterADetach(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		for range 300 {
@@ -611,7 +611,7 @@ func TestDecided13_InHandComesFirst(t *testing.T) {
 
 // "decided" 13: a Drain that lasts longer than the grace of a detached subscription
 // gives up nothing of what that one held.
-func TestDecided13_DrainOutlastsTheGrace(t *testing.T) {
+func TestDrainKeepsTheDetachedBeyondTheGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -634,7 +634,7 @@ func TestDecided13_DrainOutlastsTheGrace(t *testing.T) {
 
 // "decided" 11: nor is what the server still sends for a filter that was removed while
 // there was no link.
-func TestB04_RemovedOfflineIsNotHeld(t *testing.T) {
+func TestFilterRemovedOfflineHoldsNoBacklog(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
 		sub := s.subscribed("t", 1)

@@ -18,7 +18,7 @@ import (
 // unsubscribes, detached subscriptions and cuts. Every message that the server
 // had for the client is delivered once, or counted as unmatched or dropped; each
 // subscription has its own in the order of arrival.
-func TestB04_Random(t *testing.T) {
+func TestBacklogAtRandom(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range uint64(chance.Rounds(300, 30_000)) {
 		if ok := t.Run("", func(t *testing.T) {

@@ -26,7 +26,7 @@ func fifty(t *testing.T, c *mqtt.Conn) (subs []*mqtt.Subscription, filters []str
 }
 
 // B5: session lost: each is sent exactly once, 8 a packet, and the same channels carry on.
-func TestB05_SessionLost(t *testing.T) {
+func TestResubscribeAfterALostSession(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		subs, filters := fifty(t, conn)
@@ -54,7 +54,7 @@ func TestB05_SessionLost(t *testing.T) {
 }
 
 // B5: SUBSCRIBEs are on the wire before queued publishes, without waiting for their SUBACKs.
-func TestB05_BeforeQueuedPublishes(t *testing.T) {
+func TestResubscribeBeforeQueuedPublishes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		s.subscribed("a", 1)
@@ -72,7 +72,7 @@ func TestB05_BeforeQueuedPublishes(t *testing.T) {
 }
 
 // B5: packets keep to the server's limit.
-func TestB05_PacketLimit(t *testing.T) {
+func TestResubscribeKeepsToThePacketLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{})
 		_, filters := fifty(t, conn)
@@ -95,7 +95,7 @@ func TestB05_PacketLimit(t *testing.T) {
 }
 
 // B5: session resumed: nothing that was granted is sent, unless asked for.
-func TestB05_SessionResumed(t *testing.T) {
+func TestResumedSessionIsNotResubscribed(t *testing.T) {
 	for _, always := range []bool{false, true} {
 		t.Run(fmt.Sprintf("always %v", always), func(t *testing.T) {
 			inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -124,7 +124,7 @@ func TestB05_SessionResumed(t *testing.T) {
 
 // B5: what was unanswered at the cut is sent again in the resumed session, with
 // new identifiers, and the UNSUBSCRIBE of what was removed offline.
-func TestB05_UnansweredAndRemovedOffline(t *testing.T) {
+func TestUnansweredAndRemovedOfflineAreSentAgain(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		synctest.Test(t, func(t *testing.T) {
 			s := script(t, v, mqtt.WithSession(time.Hour))
@@ -167,7 +167,7 @@ func TestB05_UnansweredAndRemovedOffline(t *testing.T) {
 }
 
 // B5: the link drops during resubscribing, then it starts over.
-func TestB05_DropDuringResubscribing(t *testing.T) {
+func TestResubscribeStartsOverAfterACut(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		subs, filters := fifty(t, conn)
@@ -197,7 +197,7 @@ func TestB05_DropDuringResubscribing(t *testing.T) {
 
 // Subscribing and unsubscribing while the link comes and goes: what the server
 // has in the end is what the client has.
-func TestB05_SubscribeRacesLinkLoss(t *testing.T) {
+func TestSubscribeRacesLinkLoss(t *testing.T) {
 	for _, v := range versions {
 		for _, session := range []time.Duration{0, time.Hour} {
 			network := &server.Network{}
@@ -257,7 +257,7 @@ func TestB05_SubscribeRacesLinkLoss(t *testing.T) {
 }
 
 // Removed while offline, then subscribed again before the link is back.
-func TestB05_RemovedAndMadeAgainOffline(t *testing.T) {
+func TestFilterRemovedAndMadeAgainOffline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V311, mqtt.WithSession(time.Hour))
 		first := s.subscribed("a", 1)
@@ -320,7 +320,7 @@ func TestConnUnsubscribe(t *testing.T) {
 
 // B5: a late UNSUBACK answers the UNSUBSCRIBE that it is for, and not the one that
 // followed when the filter had been subscribed again: that one goes out on the next link.
-func TestB05_LateUnsuback(t *testing.T) {
+func TestLateUnsubackAnswersItsOwnUnsubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		if v == mqtt.V31 {
 			return // tells nothing of a session
@@ -347,7 +347,7 @@ func TestB05_LateUnsuback(t *testing.T) {
 
 // B5, B20: Subscribe does not wait for the answer to a filter that is unsubscribed
 // by hand meanwhile, with or without a link, and the rest of it lives on.
-func TestB05_UnsubscribeByHandWhileSubscribing(t *testing.T) {
+func TestUnsubscribeWhileSubscribing(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		byHand  []string

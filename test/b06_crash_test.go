@@ -96,7 +96,7 @@ func crashPoints() []crashPoint {
 
 // B6, B7, B24, "decided" 7: what the next process sends after a crash at each
 // state, byte by byte; nothing stays in the store once the exchange is through.
-func TestB06_CrashAtEachState(t *testing.T) {
+func TestCrashAtEachState(t *testing.T) {
 	for _, c := range crashPoints() {
 		for _, present := range []bool{true, false} {
 			name := c.name + ", session resumed"
@@ -130,7 +130,7 @@ func TestB06_CrashAtEachState(t *testing.T) {
 
 // B24: WithSessionLost decides over a crash as well. What the server owned fails
 // all the same.
-func TestB24_SessionLostOverACrash(t *testing.T) {
+func TestWithSessionLostOverACrash(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -151,7 +151,7 @@ func TestB24_SessionLostOverACrash(t *testing.T) {
 }
 
 // B24: a message that is published anew still shows that it is stored.
-func TestB24_PublishedAnewIsStored(t *testing.T) {
+func TestPublishedAnewIsStored(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		f := s.conn.Publish(t.Context(), keyed("x", 1))
@@ -168,7 +168,7 @@ func TestB24_PublishedAnewIsStored(t *testing.T) {
 
 // B24, "decided" 7: what had its packet identifier and was not written is not in
 // flight after a Conn that ended in order: a lost session does not fail it.
-func TestB24_NeverWrittenStaysQueuedOverAClose(t *testing.T) {
+func TestNeverWrittenStaysQueuedOverAClose(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false, mqtt.WithMaxInflight(1), mqtt.WithCloseTimeout(time.Second))
@@ -185,7 +185,7 @@ func TestB24_NeverWrittenStaysQueuedOverAClose(t *testing.T) {
 }
 
 // [MQTT-4.6.0-4]: PUBRELs leave in the order of the PUBRECs, whichever process saw them.
-func TestB06_OrderOfReleasesOverProcesses(t *testing.T) {
+func TestPubrelsKeepTheirOrderOverProcesses(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -217,7 +217,7 @@ func TestB06_OrderOfReleasesOverProcesses(t *testing.T) {
 
 // B7: an identifier whose PUBREC was lost with the process is known to the next;
 // not after the server lost the session.
-func TestB07_InboundOverACrash(t *testing.T) {
+func TestInboundIdentifierOutlivesACrash(t *testing.T) {
 	for _, present := range []bool{true, false} {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := newDisk()
@@ -252,7 +252,7 @@ func TestB07_InboundOverACrash(t *testing.T) {
 
 // B7: a message whose PUBREC was not released before the crash was not
 // acknowledged: it is delivered to the next process.
-func TestB07_InboundNotRecordedIsDelivered(t *testing.T) {
+func TestInboundNotRecordedIsDelivered(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -274,7 +274,7 @@ func TestB07_InboundNotRecordedIsDelivered(t *testing.T) {
 
 // B6: all that a message consists of outlives the process, of one that was sent
 // and of one that only waits.
-func TestB06_WholeMessage(t *testing.T) {
+func TestStoredMessageIsWhole(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		m := mqtt.Message{Topic: "a/b", Payload: []byte("x"), QoS: 1, Retain: true}
 		idAt := 2 + 2 + len(m.Topic)
@@ -305,7 +305,7 @@ func TestB06_WholeMessage(t *testing.T) {
 }
 
 // B7: the record of a lost session says nothing of a new message with its identifier.
-func TestB07_RecordOfALostSession(t *testing.T) {
+func TestInboundRecordOfALostSession(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -330,7 +330,7 @@ func TestB07_RecordOfALostSession(t *testing.T) {
 
 // B7: when the server gives an identifier to another message before it released the
 // first, the record of the first goes: a later process would take a third for it.
-func TestB07_RecordOfAReplacedMessage(t *testing.T) {
+func TestInboundRecordOfAReplacedMessage(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)

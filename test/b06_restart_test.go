@@ -17,7 +17,7 @@ import (
 // B6, B3, B7, B27: whatever moment a process dies at, what it had stored reaches
 // the server after the next start, in order, QoS 2 once, and no Future ever said
 // nil of what the server has not got.
-func TestB06_CrashesAtRandom(t *testing.T) {
+func TestCrashesAtRandom(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range chance.Rounds(40, 5000) {
 		for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {

@@ -14,7 +14,7 @@ import (
 
 // B6: nothing is on the wire before what it depends on is durable; message and
 // packet identifier are one batch.
-func TestB06_DurableBeforeWritten(t *testing.T) {
+func TestDurableBeforeWritten(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		s.hold()
@@ -38,7 +38,7 @@ func TestB06_DurableBeforeWritten(t *testing.T) {
 }
 
 // B7, "decided" 12: PUBREC waits for the identifier's record, PUBCOMP for its deletion.
-func TestB07_InboundDurableBeforeAnswered(t *testing.T) {
+func TestInboundDurableBeforeAnswered(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -65,7 +65,7 @@ func TestB07_InboundDurableBeforeAnswered(t *testing.T) {
 }
 
 // B6, B1: a store that hangs stops nothing that does not need it.
-func TestB06_HangingStoreStopsNothingElse(t *testing.T) {
+func TestHangingStoreStopsNothingElse(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})
@@ -106,7 +106,7 @@ func TestB06_HangingStoreStopsNothingElse(t *testing.T) {
 }
 
 // B6: publishes that come while a commit is under way share the next one.
-func TestB06_CommitsAreShared(t *testing.T) {
+func TestCommitsAreShared(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})
@@ -132,7 +132,7 @@ func TestB06_CommitsAreShared(t *testing.T) {
 
 // B6, B9: a packet identifier is free once its exchange ends, and goes to another
 // only after its record; the batches tell.
-func TestB06_IdentifierDeletedBeforeGivenAgain(t *testing.T) {
+func TestIdentifierDeletedBeforeGivenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})
@@ -173,7 +173,7 @@ func TestB06_IdentifierDeletedBeforeGivenAgain(t *testing.T) {
 
 // B6 [MQTT-4.4.0-1]: a "released" that becomes durable only on the next link sends
 // its PUBREL there once, after those before it and not before.
-func TestB06_ReleasedDurableOnTheNextLink(t *testing.T) {
+func TestReleasedDurableOnTheNextLink(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		for id := range uint16(2) {

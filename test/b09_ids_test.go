@@ -14,7 +14,7 @@ import (
 
 // B09 [MQTT-2.2.1-3]: PUBLISH, SUBSCRIBE and UNSUBSCRIBE share one counter that
 // goes on in place of going back to what is free, and skips 0.
-func TestB09_OneRotatingCounter(t *testing.T) {
+func TestIdentifiersComeFromOneRotatingCounter(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		for id := uint16(1); id <= 3; id++ {
@@ -37,7 +37,7 @@ func TestB09_OneRotatingCounter(t *testing.T) {
 
 // B09: with all 65,535 identifiers open the next publish and SUBSCRIBE wait, and
 // get one as soon as one acknowledgement comes.
-func TestB09_AllOpen(t *testing.T) {
+func TestAllIdentifiersTakenMakePublishWait(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithMaxInflight(65535), mqtt.WithQueue(-1, -1, mqtt.QueueWait))
 		for id := uint16(1); id != 0; id++ {
@@ -67,7 +67,7 @@ func TestB09_AllOpen(t *testing.T) {
 // B09: a mix of PUBLISH, SUBSCRIBE and UNSUBSCRIBE against a server that
 // acknowledges late and in random order; the server's own checks find an
 // identifier that is taken twice, or 0.
-func TestB09_RandomMix(t *testing.T) {
+func TestIdentifiersInARandomMix(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		rng := chance.Rand(t) // the server acknowledges in one goroutine
 		conn, srv, _ := serve(t, v, server.Config{OnAck: func(server.Ack) server.Fate {

@@ -14,7 +14,7 @@ import (
 
 // B13: a context that ends before the message is accepted: nothing is ever sent,
 // and the error is the context's cause.
-func TestB13_CanceledBeforeAcceptance(t *testing.T) {
+func TestCanceledBeforeAcceptance(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithQueue(1, 0, mqtt.QueueWait))
 		first := s.conn.Publish(t.Context(), mqtt.Message{Topic: "a", QoS: 1})
@@ -39,7 +39,7 @@ func TestB13_CanceledBeforeAcceptance(t *testing.T) {
 }
 
 // B13: a context that ends after acceptance ends only the wait.
-func TestB13_CanceledAfterAcceptance(t *testing.T) {
+func TestCanceledAfterAcceptance(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -64,7 +64,7 @@ func TestB13_CanceledAfterAcceptance(t *testing.T) {
 }
 
 // B13: however often contexts end, the window keeps its size.
-func TestB13_WindowKeepsItsSize(t *testing.T) {
+func TestWindowKeepsItsSizeOverCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const window = 4
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{

@@ -13,7 +13,7 @@ import (
 
 // B14 [MQTT-3.3.4-7] [MQTT-3.3.4-8] [MQTT-4.9.0-1] to [MQTT-4.9.0-3]: at most
 // Receive Maximum unacknowledged; QoS 0, PUBREL, SUBSCRIBE and pings never wait.
-func TestB14_FullWindowHoldsPublishOnly(t *testing.T) {
+func TestFullWindowHoldsPublishOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, "20 06 00 00 03 21 0002", mqtt.WithKeepAlive(5*time.Second)) // Receive Maximum 2
 		for range 3 {
@@ -39,7 +39,7 @@ func TestB14_FullWindowHoldsPublishOnly(t *testing.T) {
 
 // B14: a window of 500 resumes in the steps of a smaller Receive Maximum, in order,
 // and what is new waits behind it.
-func TestB14_ResumeInSteps(t *testing.T) {
+func TestWindowResumesInSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
 		const n = 500
@@ -78,7 +78,7 @@ func TestB14_ResumeInSteps(t *testing.T) {
 }
 
 // B14: a PUBREL to be sent again does not wait behind PUBLISHes that wait for quota.
-func TestB14_PubrelNeverWaits(t *testing.T) {
+func TestPubrelNeverWaitsForTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
 		for i := range 3 {
@@ -98,7 +98,7 @@ func TestB14_PubrelNeverWaits(t *testing.T) {
 
 // B14: publishers that wait for a place proceed as space allows, first come
 // first served, whatever their sizes.
-func TestB14_WaitersInOrder(t *testing.T) {
+func TestPublishersWaitInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithMaxInflight(3), mqtt.WithQueue(5, 4096, mqtt.QueueWait))
 		srv.Hold(codec.PUBACK)
@@ -128,7 +128,7 @@ func TestB14_WaitersInOrder(t *testing.T) {
 
 // B14: what an earlier process left open is sent again within the window of this
 // one, PUBREL without it, and what is new waits behind.
-func TestB14_RestoredInSteps(t *testing.T) {
+func TestRestoredWindowIsSentInSteps(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := written(t, v).script(t, v, true, mqtt.WithMaxInflight(1))
 		s.conn.Publish(t.Context(), keyed("new", 1))

@@ -17,7 +17,7 @@ import (
 )
 
 // B1: one subscription is never read while messages keep coming for 10 keep-alive periods.
-func TestB01_UnreadSubscription(t *testing.T) {
+func TestUnreadSubscriptionStopsNothing(t *testing.T) {
 	for _, qos := range []byte{0, 1} {
 		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
 			inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -63,7 +63,7 @@ func TestB01_UnreadSubscription(t *testing.T) {
 }
 
 // B1: a handler that sleeps longer than the keep alive for each message.
-func TestB01_SlowHandler(t *testing.T) {
+func TestSlowHandlerStopsNothing(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithKeepAlive(2*time.Second))
 		sub := subscribe(t, conn, "t", mqtt.QoS(2))
@@ -85,7 +85,7 @@ func TestB01_SlowHandler(t *testing.T) {
 
 // B15: QoS 1 and 2 are held un-acked: the server's window fills, nothing is lost,
 // and all arrive in order when reading resumes.
-func TestB15_HoldFillsTheServersWindow(t *testing.T) {
+func TestSlowHoldFillsTheServersWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{}, mqtt.WithReceiveMaximum(20))
 		sub := subscribe(t, conn, "t", mqtt.WithBuffer(5))
@@ -105,7 +105,7 @@ func TestB15_HoldFillsTheServersWindow(t *testing.T) {
 }
 
 // B15: QoS 0 gives way by policy, counted exactly, told once at the start and once at the end.
-func TestB15_QoS0Policies(t *testing.T) {
+func TestSlowConsumerQoS0Policies(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		policy mqtt.SlowPolicy
@@ -151,7 +151,7 @@ func TestB15_QoS0Policies(t *testing.T) {
 }
 
 // B15: bounds are in bytes too.
-func TestB15_ByteLimit(t *testing.T) {
+func TestPendingLimitInBytes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		sub := subscribe(t, conn, "t", mqtt.WithPendingLimit(0, 10_000))
@@ -167,7 +167,7 @@ func TestB15_ByteLimit(t *testing.T) {
 
 // "decided" 10: above the limit the reader pauses while the consumer makes
 // progress; pings still leave and the pause is not the server's silence.
-func TestDecided10_PauseWhileTheConsumerMakesProgress(t *testing.T) {
+func TestReaderPausesWhileTheConsumerMakesProgress(t *testing.T) {
 	for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowBlock} {
 		t.Run(fmt.Sprint(policy), func(t *testing.T) {
 			inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -206,7 +206,7 @@ func TestDecided10_PauseWhileTheConsumerMakesProgress(t *testing.T) {
 // "decided" 10: while the reader pauses it cannot hear an acknowledgement, so the
 // link does not end for want of one; the time without progress goes on, and the
 // subscription is evicted in the end.
-func TestDecided10_PausedReaderMissesNoAck(t *testing.T) {
+func TestPausedReaderMissesNoAck(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311} {
 		for _, evicted := range []bool{true, false} {
 			t.Run(fmt.Sprint(v, " evicted ", evicted), func(t *testing.T) {
@@ -250,7 +250,7 @@ func TestDecided10_PausedReaderMissesNoAck(t *testing.T) {
 
 // "decided" 10: a subscription over its limit that makes no progress for 30 s is
 // evicted; what it held is acked in order, counted and told.
-func TestDecided10_Evicted(t *testing.T) {
+func TestStuckConsumerIsEvicted(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
 		events := conn.Watch(t.Context())
@@ -286,7 +286,7 @@ func TestDecided10_Evicted(t *testing.T) {
 }
 
 // "decided" 10: evict without the pause.
-func TestDecided10_EvictPolicy(t *testing.T) {
+func TestSlowEvictPolicy(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		for _, qos := range []byte{0, 1} {
 			conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
@@ -304,7 +304,7 @@ func TestDecided10_EvictPolicy(t *testing.T) {
 }
 
 // "decided" 10: block never evicts, and Close lifts the pause.
-func TestDecided10_BlockAndClose(t *testing.T) {
+func TestSlowBlockNeverEvictsAndCloseEndsThePause(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000}, mqtt.WithKeepAlive(10*time.Second))
 		sub := subscribe(t, conn, "t", mqtt.WithSlowPolicy(mqtt.SlowBlock), mqtt.WithBuffer(0), mqtt.WithPendingLimit(10, 0))
@@ -331,7 +331,7 @@ func TestDecided10_BlockAndClose(t *testing.T) {
 }
 
 // "decided" 10: a reader that waits for a subscription goes on when it ends.
-func TestDecided10_EndLiftsThePause(t *testing.T) {
+func TestEndOfASubscriptionEndsThePause(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -359,7 +359,7 @@ func TestDecided10_EndLiftsThePause(t *testing.T) {
 }
 
 // QoS 0 that a subscription holds never makes the link pause for it.
-func TestDecided10_QoS0GivesWayToQoS1(t *testing.T) {
+func TestQoS0GivesWayToQoS1(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V311)
 		sub := s.subscribed("t", 1, mqtt.WithPendingLimit(10, 0))
@@ -448,7 +448,7 @@ func TestOversize3xMalformed(t *testing.T) {
 
 // B15: what a read brought for a subscription that is evicted in the middle of it is
 // acknowledged to the last, though nothing more comes.
-func TestB15_EvictedWithinARead(t *testing.T) {
+func TestEvictedWithinARead(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 1, mqtt.WithPendingLimit(100, 150))

@@ -21,7 +21,7 @@ import (
 
 // B16: 16 deliveries race the end of a subscription: no panic, what is buffered
 // stays readable, the channel is closed once and Err gives the reason.
-func TestB16_DeliveriesRaceTheEnd(t *testing.T) {
+func TestDeliveriesRaceTheEnd(t *testing.T) {
 	network := &server.Network{}
 	srv := server.Start(network, server.Config{})
 	defer srv.Close()
@@ -141,7 +141,7 @@ func TestSubscribeRacesClose(t *testing.T) {
 }
 
 // B16: a reconnect closes nothing; the end of the subscription does.
-func TestB16_ReconnectKeepsTheChannel(t *testing.T) {
+func TestReconnectKeepsTheChannel(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		sub := subscribe(t, conn, "t")
@@ -160,7 +160,7 @@ func TestB16_ReconnectKeepsTheChannel(t *testing.T) {
 
 // B33: with a kept session, what was not handed over when the Conn ended is
 // neither delivered nor acked; what is in the channel is readable.
-func TestB33_WhatWasNotHandedOverIsTheServers(t *testing.T) {
+func TestUndeliveredStaysAtTheServer(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		sub := subscribe(t, conn, "t", mqtt.WithBuffer(3))
@@ -206,7 +206,7 @@ func TestSubscribeContextEnds(t *testing.T) {
 
 // B13, DESIGN rule 1: the Conn's context takes subscriptions along; on a kept
 // session no UNSUBSCRIBE is sent.
-func TestB13_SigtermKeepsTheSubscription(t *testing.T) {
+func TestEndOfTheConnKeepsTheSubscription(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})
@@ -231,7 +231,7 @@ func TestB13_SigtermKeepsTheSubscription(t *testing.T) {
 
 // "decided" 13: detached on a kept session: what is pending and what arrives is
 // held for a new Subscribe of the filter, in order.
-func TestDecided13_DetachedIsHeldForANewSubscribe(t *testing.T) {
+func TestDetachedIsHeldForANewSubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -265,7 +265,7 @@ func TestDecided13_DetachedIsHeldForANewSubscribe(t *testing.T) {
 }
 
 // "decided" 13: nobody wants it within the grace: UNSUBSCRIBE, and they are acked.
-func TestDecided13_GraceIsOver(t *testing.T) {
+func TestDetachedIsUnsubscribedAfterTheGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		events := conn.Watch(t.Context())
@@ -305,7 +305,7 @@ func TestDecided13_GraceIsOver(t *testing.T) {
 
 // "decided" 13: ended with messages handed over: they stay the application's for
 // 10 s, then the library acks them, and a later Ack is stale.
-func TestDecided13_AbandonedAfterTheEnd(t *testing.T) {
+func TestMessagesUnackedAfterTheEndAreAbandoned(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100})
 		events := conn.Watch(t.Context())
@@ -340,7 +340,7 @@ func TestDecided13_AbandonedAfterTheEnd(t *testing.T) {
 
 // "decided" 3, DESIGN rule 10: nothing is acked before the form is chosen; a
 // message of a channel is acked once it is in the channel.
-func TestDecided03_ChannelAcksWhatIsInTheChannel(t *testing.T) {
+func TestChannelAcksMessagesInTheChannel(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 1, mqtt.WithBuffer(1))
@@ -360,7 +360,7 @@ func TestDecided03_ChannelAcksWhatIsInTheChannel(t *testing.T) {
 }
 
 // "decided" 3: a handler's message is acked after the body.
-func TestDecided03_HandlerAcksAfterTheBody(t *testing.T) {
+func TestHandlerAcksAfterTheBody(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 1)
@@ -485,7 +485,7 @@ func TestWorkers(t *testing.T) {
 }
 
 // "decided" 11: a message without a subscription is acked, counted and told.
-func TestDecided11_Unmatched(t *testing.T) {
+func TestUnmatchedMessageIsAckedAndReported(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		events := s.conn.Watch(t.Context())

@@ -20,7 +20,7 @@ func fiveMessages(t *testing.T, s *scripted, sub *mqtt.Subscription) (msgs []mqt
 }
 
 // B19, [MQTT-4.6.0-2]: acked 5, 4, 3, 2, 1, they leave as 1 to 5.
-func TestB19_AcksLeaveInOrderOfArrival(t *testing.T) {
+func TestAcksLeaveInOrderOfArrival(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		msgs := fiveMessages(t, s, s.subscribed("t", 1, mqtt.WithManualAck()))
@@ -48,7 +48,7 @@ func TestB19_AcksLeaveInOrderOfArrival(t *testing.T) {
 }
 
 // B19: PUBREC has an order of its own [MQTT-4.6.0-3].
-func TestB19_TwoOrders(t *testing.T) {
+func TestPubacksAndPubrecsHaveOrdersOfTheirOwn(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 2, mqtt.WithManualAck())
@@ -70,7 +70,7 @@ func TestB19_TwoOrders(t *testing.T) {
 
 // B19, "decided" 12: un-acked when the link died; its redelivery is recognised
 // and one ack leaves, whether the user acked before, between or after.
-func TestB19_RedeliveryOnTheNextLink(t *testing.T) {
+func TestUnackedRedeliveryOnTheNextLink(t *testing.T) {
 	for _, when := range []string{"while the link is down", "after CONNACK", "after the redelivery"} {
 		t.Run(when, func(t *testing.T) {
 			for _, qos := range []byte{1, 2} {
@@ -115,7 +115,7 @@ func TestB19_RedeliveryOnTheNextLink(t *testing.T) {
 }
 
 // B19: when the session was lost, Ack says stale and nothing is written.
-func TestB19_StaleAfterSessionLost(t *testing.T) {
+func TestAckIsStaleAfterALostSession(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 1, mqtt.WithManualAck())
@@ -138,7 +138,7 @@ func TestB19_StaleAfterSessionLost(t *testing.T) {
 
 // B19: a redelivery on the live link is not delivered twice and takes no second
 // place in our Receive Maximum.
-func TestB19_RedeliveryOnTheLiveLink(t *testing.T) {
+func TestUnackedRedeliveryOnTheLiveLink(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithReceiveMaximum(2))
 		sub := s.subscribed("t", 1, mqtt.WithManualAck())
@@ -159,7 +159,7 @@ func TestB19_RedeliveryOnTheLiveLink(t *testing.T) {
 }
 
 // "decided" 12: another message with the identifier is new, and the old entry stale.
-func TestDecided12_AnotherMessageWithTheIdentifier(t *testing.T) {
+func TestAnotherMessageWithTheIdentifier(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 1, mqtt.WithManualAck())
@@ -193,7 +193,7 @@ func TestReceiveMaximumExceeded(t *testing.T) {
 }
 
 // B19: two subscribers of one message: it is acked once, after both.
-func TestB19_TwoSubscribers(t *testing.T) {
+func TestAckedOnceAfterBothSubscribers(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		one, two := s.subscribed("t", 1, mqtt.WithManualAck()), s.subscribed("t/#", 1, mqtt.WithManualAck())
@@ -215,7 +215,7 @@ func TestB19_TwoSubscribers(t *testing.T) {
 }
 
 // B19: an event says which message holds the window.
-func TestB19_AckOverdue(t *testing.T) {
+func TestAckOverdue(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithAckOverdue(5*time.Second))
 		events := s.conn.Watch(t.Context())
@@ -234,7 +234,7 @@ func TestB19_AckOverdue(t *testing.T) {
 
 // B7, receiver: a PUBLISH sent again after PUBREC is answered and not delivered,
 // on the next link; in a new session it is delivered.
-func TestB07_Receiver(t *testing.T) {
+func TestQoS2ReceiverDeliversOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
 		sub := s.subscribed("t", 2)
@@ -286,7 +286,7 @@ func TestAckAfterClose(t *testing.T) {
 
 // B19 [MQTT-4.3.2-4]: what was handed out and not acknowledged when the process died
 // comes to the next one, which acknowledges it.
-func TestB19_UnackedAtACrash(t *testing.T) {
+func TestUnackedAtACrash(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := newDisk()

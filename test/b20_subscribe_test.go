@@ -79,7 +79,7 @@ func TestSubscribeOptionsOnTheWire(t *testing.T) {
 }
 
 // B47, [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-4] [MQTT-3.8.3-5] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.8.2-1]
-func TestB47_BadSubscribeIsRefusedBeforeIO(t *testing.T) {
+func TestBadSubscribeIsRefusedBeforeIO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
 		for _, c := range []struct {
@@ -183,7 +183,7 @@ func TestSubscribeOfflineThatTheNextLinkCannotCarry(t *testing.T) {
 }
 
 // B20: a refused subscription is a typed error, and is not tried again.
-func TestB20_Refused(t *testing.T) {
+func TestRefusedSubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
 			if s.Filter == "secret" {
@@ -216,7 +216,7 @@ func TestB20_Refused(t *testing.T) {
 }
 
 // B20: reason string and user properties of the refusal.
-func TestB20_RefusedWithReason(t *testing.T) {
+func TestRefusedSubscribeHasTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
 		sub := subscribe(t, s.conn, "t", mqtt.WithoutWaiting())
@@ -234,7 +234,7 @@ func TestB20_RefusedWithReason(t *testing.T) {
 }
 
 // B20: several filters, one refused.
-func TestB20_OneOfSeveralRefused(t *testing.T) {
+func TestOneOfSeveralFiltersRefused(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
 			if s.Filter == "b" {
@@ -266,7 +266,7 @@ func TestB20_OneOfSeveralRefused(t *testing.T) {
 }
 
 // B20: QoS 2 may be asked for whatever the server publishes at; the grant is told.
-func TestB20_LowerQoSGranted(t *testing.T) {
+func TestLowerQoSGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, "20 05 00 00 02 24 00") // Maximum QoS 0
 		sub := subscribe(t, s.conn, "t", mqtt.QoS(2), mqtt.WithoutWaiting())
@@ -280,7 +280,7 @@ func TestB20_LowerQoSGranted(t *testing.T) {
 }
 
 // B20: refused on a later resubscribe, the subscription ends with that error.
-func TestB20_RefusedOnResubscribe(t *testing.T) {
+func TestRefusedOnResubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		events := conn.Watch(t.Context())
@@ -315,7 +315,7 @@ func TestB20_RefusedOnResubscribe(t *testing.T) {
 
 // B20, [MQTT-3.8.4-6]: a SUBACK with the wrong count is a protocol error, an
 // UNSUBACK too on 5.0 [MQTT-3.11.3-1].
-func TestB20_WrongCount(t *testing.T) {
+func TestSubackWithTheWrongNumberOfCodes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		events := s.conn.Watch(t.Context())
@@ -399,7 +399,7 @@ func TestSubscribeTimeout(t *testing.T) {
 }
 
 // B18: no SUBACK on resubscribe ends the link, for declared subscriptions too.
-func TestB18_NoSubackOnResubscribe(t *testing.T) {
+func TestNoSubackOnResubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSubscription("a"), mqtt.WithSubscribeTimeout(5*time.Second))
 		events := s.conn.Watch(t.Context())

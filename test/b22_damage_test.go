@@ -56,7 +56,7 @@ func written(t *testing.T, v mqtt.Version) *disk {
 
 // B22: bad entries among good ones are put aside with an event each, once; the
 // good ones go on in order, and their identifiers stay taken.
-func TestB22_DamagedRecords(t *testing.T) {
+func TestDamagedRecordsAreQuarantined(t *testing.T) {
 	type damage struct {
 		name   string
 		events int
@@ -185,7 +185,7 @@ func (s *storedScript) expectAnew(payload string) {
 // B22, B7: of an exchange whose record is damaged the packet identifier is not known.
 // The server may have a message of QoS 2 under it and would take a new one for that:
 // those begin anywhere. Of what was given up the application is told.
-func TestB22_IdentifierOfADamagedExchange(t *testing.T) {
+func TestIdentifierOfADamagedExchange(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		ids := map[uint16]bool{}
 		for range 8 {

@@ -40,7 +40,7 @@ func puts(ops []store.Op, k store.Kind) bool {
 func newMessages(ops []store.Op) bool { return puts(ops, store.Outgoing) }
 
 // B22: a full disk fails the messages that it has no room for, and nothing else.
-func TestB22_NoSpace(t *testing.T) {
+func TestFullDiskFailsOnlyNewMessages(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -86,7 +86,7 @@ func TestB22_NoSpace(t *testing.T) {
 
 // B22, B23: what must be noted of stored messages is tried again, with a rest; it
 // goes on alone, so that new messages that find no room do not hold it up.
-func TestB22_NotesAreTriedAgain(t *testing.T) {
+func TestStateOfStoredMessagesIsWrittenAgain(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -121,7 +121,7 @@ func TestB22_NotesAreTriedAgain(t *testing.T) {
 }
 
 // B23: a store that fails for good ends the Conn with its error; what it holds stays.
-func TestB23_StoreFailsForGood(t *testing.T) {
+func TestStoreThatFailsForGoodEndsTheConn(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -153,7 +153,7 @@ func TestB23_StoreFailsForGood(t *testing.T) {
 
 // B22 [MQTT-4.8.0-2]: an inbound QoS 2 message whose identifier cannot be
 // recorded is not answered; the link ends, and it is recorded when it comes again.
-func TestB22_InboundRecordFails(t *testing.T) {
+func TestInboundRecordFails(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -188,7 +188,7 @@ func TestB22_InboundRecordFails(t *testing.T) {
 
 // B22: a store that does not open fails Connect before it dials; so does a
 // session that another Conn has.
-func TestB22_StoreDoesNotOpen(t *testing.T) {
+func TestStoreDoesNotOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &server.Network{}
 		d := newDisk()
@@ -253,7 +253,7 @@ func TestStoreNeedsSession(t *testing.T) {
 
 // B22, B7: what is tried again of a failed batch says nothing about the inbound
 // identifier that was in it: the PUBREC waits for a record of its own.
-func TestB22_InboundRecordFailsBesideANote(t *testing.T) {
+func TestInboundRecordFailsBesideAnotherWrite(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		c := s.subscribed("t", 2).C()
@@ -280,7 +280,7 @@ func TestB22_InboundRecordFailsBesideANote(t *testing.T) {
 }
 
 // B23: the limit is on failures in a row: a disk that fails now and then ends nothing.
-func TestB23_FailuresApart(t *testing.T) {
+func TestStoreFailuresFarApartEndNothing(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		for id := range uint16(20) {

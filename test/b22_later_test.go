@@ -14,7 +14,7 @@ import (
 
 // B22: what a later version of this package wrote is left as it is by this one,
 // and goes on when the later one is back: the message, its exchange, both.
-func TestB22_DowngradeLosesNothing(t *testing.T) {
+func TestDowngradeLosesNothing(t *testing.T) {
 	for name, kinds := range map[string][]store.Kind{
 		"message": {store.Outgoing}, "exchange": {store.Exchange}, "both": {store.Outgoing, store.Exchange}, "all": {store.Meta, store.Outgoing, store.Exchange},
 	} {
@@ -96,7 +96,7 @@ func (f *faulty) left() int {
 }
 
 // B22: a payload that cannot be read now is read later, in its turn.
-func TestB22_ReadFailsForAWhile(t *testing.T) {
+func TestPayloadReadFailsForAWhile(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s, _ := spilled(t, v, 3, syscall.EIO)
 		s.expectPublish(0x32, 1, "t", "a")
@@ -109,7 +109,7 @@ func TestB22_ReadFailsForAWhile(t *testing.T) {
 
 // B22: a payload that cannot be read at all fails its Future, which says that the
 // store keeps the message: a later process sends it.
-func TestB22_ReadFailsForGood(t *testing.T) {
+func TestPayloadReadFailsForGood(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s, fs := spilled(t, v, -1, syscall.EIO)
 		for _, f := range fs {
@@ -135,7 +135,7 @@ func TestB22_ReadFailsForGood(t *testing.T) {
 }
 
 // A payload that is damaged, or gone, is given up at once.
-func TestB22_ReadFindsDamage(t *testing.T) {
+func TestPayloadReadFindsDamage(t *testing.T) {
 	for _, want := range []error{&store.DamageError{Problem: "checksum"}, store.ErrNotFound} {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			s, fs := spilled(t, v, 1, want)
@@ -166,7 +166,7 @@ func spilled(t *testing.T, v mqtt.Version, fails int, err error) (*storedScript,
 }
 
 // B22, B7: an inbound identifier that a later version noted is known to this one.
-func TestB22_IncomingOfALaterVersion(t *testing.T) {
+func TestInboundRecordOfALaterVersion(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		d.put(t, store.Incoming, 1, []byte{2, 0, 9, 77})
@@ -189,7 +189,7 @@ func TestB22_IncomingOfALaterVersion(t *testing.T) {
 
 // B22, B27: a number of processes that cannot be one is not gone on from: newer
 // messages would stand before older ones.
-func TestB22_AbsurdNumberOfProcesses(t *testing.T) {
+func TestAbsurdNumberOfProcesses(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := written(t, v)
 		key, value := d.value(t, store.Meta, 0)
@@ -214,7 +214,7 @@ func TestB22_AbsurdNumberOfProcesses(t *testing.T) {
 
 // B22: what was written, and whose payload is damaged now, is never sent again; its
 // identifier stays taken. When the payload cannot be read Connect fails.
-func TestB22_PayloadOfWhatWasWritten(t *testing.T) {
+func TestDamagedPayloadOfAWrittenMessage(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := written(t, v)
 		onDisk := func(err error) mqtt.ConnectOption { return mqtt.WithStore(&faulty{Store: d.mem, fails: 1, err: err}) }
@@ -242,7 +242,7 @@ func TestB22_PayloadOfWhatWasWritten(t *testing.T) {
 
 // B22, B3: how far a message is whose packet identifier another one has, nobody can
 // tell: it may have been sent, so that it is not taken back.
-func TestB22_DoubledMayHaveBeenSent(t *testing.T) {
+func TestTwoMessagesWithOneIdentifierInTheStore(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := written(t, v)
 		key, value := d.value(t, store.Exchange, 2)

@@ -14,7 +14,7 @@ import (
 // B23: what an earlier process stored and the server of this one cannot take is
 // taken out and told, and the next one is sent at once; of what was written before
 // the identifier stays taken.
-func TestB23_StoredThatCannotBeCarried(t *testing.T) {
+func TestStoredMessageThatTheServerCannotTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk()
 		s := d.script(t, mqtt.V5, false)

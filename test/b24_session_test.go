@@ -11,7 +11,7 @@ import (
 // B24, "decided" 7 [MQTT-3.2.2-5] [MQTT-3.1.2-4]: when the server lost the
 // session, QoS 1 under way is published anew with a new identifier and DUP 0, in
 // its order before the queue; QoS 2 fails; nothing of the old session is sent.
-func TestB24_SessionLost(t *testing.T) {
+func TestSessionLost(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		// 3.1 cannot tell a lost session of a durable Conn: there it is the clean one's.
 		var opts []mqtt.ConnectOption
@@ -58,7 +58,7 @@ func TestB24_SessionLost(t *testing.T) {
 }
 
 // B24: WithSessionLost turns both rules around.
-func TestB24_SessionLostOptions(t *testing.T) {
+func TestSessionLostOptions(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSessionLost(mqtt.LostFail, mqtt.LostPublish))
 		f1 := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
@@ -85,7 +85,7 @@ func TestB24_SessionLostOptions(t *testing.T) {
 }
 
 // B24: the stage of a message that is published anew goes back to queued.
-func TestB24_StageOfAMessagePublishedAnew(t *testing.T) {
+func TestStageOfAMessagePublishedAnew(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithMaxInflight(2))
 		s.conn.Publish(t.Context(), mqtt.Message{Topic: "a", QoS: 1})
@@ -123,7 +123,7 @@ func TestB24_StageOfAMessagePublishedAnew(t *testing.T) {
 // [MQTT-3.2.2-4]: a process with nothing of the session that the server resumes goes
 // on, says so once, and begins with its packet identifiers anywhere, since answers
 // to the former one may still come. One that has the session's store is not told.
-func TestB24_ResumedWithoutLocalState(t *testing.T) {
+func TestResumedWithoutLocalState(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		check := func(s *scripted, want int) {
 			t.Helper()

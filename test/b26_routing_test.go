@@ -16,7 +16,7 @@ import (
 )
 
 // B25: shared subscriptions are routed by their filter, and named in full to the server.
-func TestB25_Shared(t *testing.T) {
+func TestSharedSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
 		shared, plain := s.subscribed("$share/g/a/+/c", 1), s.subscribed("a/b/c", 1)
@@ -39,7 +39,7 @@ func TestB25_Shared(t *testing.T) {
 }
 
 // B25: EMQX's prefixes are left out when routing, too.
-func TestB25_Prefixes(t *testing.T) {
+func TestEMQXPrefixes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V311)
 		queue, exclusive := s.subscribed("$queue/q/+", 1), s.subscribed("$exclusive/e", 1)
@@ -51,7 +51,7 @@ func TestB25_Prefixes(t *testing.T) {
 }
 
 // B26: overlapping subscriptions, in the three ways that servers have.
-func TestB26_Overlapping(t *testing.T) {
+func TestOverlappingSubscriptions(t *testing.T) {
 	filters := []string{"a/#", "a/+", "a/b"}
 	for _, c := range []struct {
 		name    string
@@ -97,7 +97,7 @@ func TestB26_Overlapping(t *testing.T) {
 }
 
 // B26: an identifier routes only where the filter matches the topic too.
-func TestB26_IdentifierOfAnotherSubscription(t *testing.T) {
+func TestIdentifierOfAnotherSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
 		a, b, b2 := s.subscribed("a", 1), s.subscribed("b", 1), s.subscribed("b/#", 1)
@@ -117,7 +117,7 @@ func TestB26_IdentifierOfAnotherSubscription(t *testing.T) {
 }
 
 // B26: one Subscription with several overlapping filters takes one copy.
-func TestB26_OneSubscriptionTakesOneCopy(t *testing.T) {
+func TestOneSubscriptionTakesOneCopy(t *testing.T) {
 	for _, copies := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			conn, srv, _ := serve(t, mqtt.V5, server.Config{CopyPerSubscription: copies})
@@ -149,7 +149,7 @@ func TestB26_OneSubscriptionTakesOneCopy(t *testing.T) {
 
 // B26: while the filters of one Subscription are being granted no copy is lost,
 // in whatever order the server works.
-func TestB26_NoLossWhileFiltersAreGranted(t *testing.T) {
+func TestNoLossWhileFiltersAreGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
 		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a/#", QoS: 0}, {Filter: "a/b", QoS: 1}}, mqtt.WithoutWaiting())
@@ -176,7 +176,7 @@ func TestB26_NoLossWhileFiltersAreGranted(t *testing.T) {
 }
 
 // B27, receiver: the order in the channel is that on the wire, for each QoS.
-func TestB27_OrderOfDelivery(t *testing.T) {
+func TestOrderOfDelivery(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		subs := []*mqtt.Subscription{subscribe(t, conn, "t", mqtt.QoS(2), mqtt.WithBuffer(3)), subscribe(t, conn, "#", mqtt.QoS(2), mqtt.WithBuffer(0))}
@@ -210,7 +210,7 @@ func TestB27_OrderOfDelivery(t *testing.T) {
 }
 
 // B45: retained messages that come before the SUBACK are on the channel.
-func TestB45_RetainedBeforeSuback(t *testing.T) {
+func TestRetainedBeforeSuback(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := subscribe(t, s.conn, "a/+", mqtt.WithoutWaiting())
@@ -229,7 +229,7 @@ func TestB45_RetainedBeforeSuback(t *testing.T) {
 
 // B45: resubscribing after a lost session: Retain Handling 1 unless set, and the
 // retained copies are marked.
-func TestB45_ResubscribeMarksReplay(t *testing.T) {
+func TestResubscribeMarksRetainedReplay(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		srv.Publish("a", []byte("old"), 1, true)
@@ -259,7 +259,7 @@ func TestB45_ResubscribeMarksReplay(t *testing.T) {
 }
 
 // B45: No Local and Retain As Published.
-func TestB45_NoLocalAndRetainAsPublished(t *testing.T) {
+func TestNoLocalAndRetainAsPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{})
 		quiet := subscribe(t, conn, "a", mqtt.WithNoLocal())
@@ -281,7 +281,7 @@ func TestB45_NoLocalAndRetainAsPublished(t *testing.T) {
 }
 
 // B46: two subscriptions of one filter share the server's.
-func TestB46_TwoSubscriptionsOfOneFilter(t *testing.T) {
+func TestTwoSubscriptionsOfOneFilter(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		srv.Publish("a", []byte("kept"), 1, true)
@@ -326,7 +326,7 @@ func TestB46_TwoSubscriptionsOfOneFilter(t *testing.T) {
 }
 
 // B46: two subscriptions made while the first is unanswered both get the retained messages.
-func TestB46_RetainedForBothWhileUnanswered(t *testing.T) {
+func TestRetainedForBothWhileUnanswered(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		one := subscribe(t, s.conn, "a", mqtt.WithoutWaiting())
@@ -342,7 +342,7 @@ func TestB46_RetainedForBothWhileUnanswered(t *testing.T) {
 }
 
 // B46: a refused newcomer leaves the older subscription alone.
-func TestB46_NewcomerRefused(t *testing.T) {
+func TestRefusedNewcomerLeavesTheOlderAlone(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		old := s.subscribed("a", 1)
@@ -361,7 +361,7 @@ func TestB46_NewcomerRefused(t *testing.T) {
 
 // B46: unsubscribe and subscribe of one filter racing: the final state at the
 // server is the final state here.
-func TestB46_RacingUnsubscribeAndSubscribe(t *testing.T) {
+func TestRacingUnsubscribeAndSubscribe(t *testing.T) {
 	seed := chance.Seed(t)
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		network := &server.Network{}

@@ -14,7 +14,7 @@ import (
 // B27: publishes 1..1000 from one goroutine, with three cuts: the server's first
 // sights are in order, and resends come before anything new (which the server's
 // own checks watch).
-func TestB27_FirstSightsInOrder(t *testing.T) {
+func TestFirstArrivalsAreInOrderOverCuts(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		for _, kept := range []bool{true, false} {
 			synctest.Wait()

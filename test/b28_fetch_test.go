@@ -33,7 +33,7 @@ func (s *countingSession) Read(keys []store.Key, visit func(int, []byte) error) 
 
 // B28: of what is on disk alone no more is brought back ahead of the window than
 // 4 MiB, however much there is.
-func TestB28_FetchedAhead(t *testing.T) {
+func TestStoredMessagesAreFetchedAheadWithinABound(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		const n, size, limit = 200, 64 << 10, 4 << 20
 		d := newDisk()

@@ -25,7 +25,7 @@ func heap() uint64 {
 
 // B28, B11: what is published offline, more than memory is to hold, arrives in
 // order after a restart; no payload is in memory twice.
-func TestB28_Offline(t *testing.T) {
+func TestOfflinePublishesBeyondMemoryArrive(t *testing.T) {
 	n := chance.Amount(20_000, 200_000)
 	const size = 256
 	synctest.Test(t, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestB28_Offline(t *testing.T) {
 
 // [MQTT-3.3.2-6] B11, B14: the expiry runs on while a message waits, over a
 // restart; what expired unsent is dropped, what was sent is sent again.
-func TestB11_ExpiryOverARestart(t *testing.T) {
+func TestExpiryOverARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		message := func(key string, expiry time.Duration) mqtt.Message {
 			m := keyed(key, 1)
@@ -115,7 +115,7 @@ func TestB11_ExpiryOverARestart(t *testing.T) {
 
 // A key finds its message over restarts, until that is through; a second one with
 // the key is refused.
-func TestB06_LookupOverRestarts(t *testing.T) {
+func TestLookupOverRestarts(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -162,7 +162,7 @@ func TestB06_LookupOverRestarts(t *testing.T) {
 
 // B11: the store's limits take the place of the queue's; what a policy drops or
 // the application cancels is gone from the store.
-func TestB11_StoreLimits(t *testing.T) {
+func TestStoreLimits(t *testing.T) {
 	for policy, want := range map[mqtt.QueuePolicy]error{
 		mqtt.QueueFail: mqtt.ErrQueueFull, mqtt.QueueDropNewest: mqtt.ErrDropped, mqtt.QueueDropOldest: nil, mqtt.QueueWait: nil,
 	} {
@@ -208,7 +208,7 @@ func TestB11_StoreLimits(t *testing.T) {
 
 // B11: a message counts in the queue for what it takes in the store, also after a
 // restart, so that what the queue takes never finds the store full.
-func TestB11_QueueCountsWhatTheStoreDoes(t *testing.T) {
+func TestQueueCountsStoredSizes(t *testing.T) {
 	for name, of := range map[string]func(size int64) store.Limits{
 		"messages": func(int64) store.Limits { return store.Limits{Messages: 3} },
 		"bytes":    func(size int64) store.Limits { return store.Limits{Bytes: 4*size - 1} },
@@ -247,7 +247,7 @@ func TestB11_QueueCountsWhatTheStoreDoes(t *testing.T) {
 
 // B28: a publish before the first link takes neither a number nor an identifier of
 // what is in the store, and comes behind it.
-func TestB28_PublishedBeforeTheLink(t *testing.T) {
+func TestPublishedBeforeTheFirstLink(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := written(t, v)
 		before := d.records(t)

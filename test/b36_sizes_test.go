@@ -33,7 +33,7 @@ func tooLarge(t *testing.T, err error, size, limit int) {
 // B36 [MQTT-3.2.2-15]: a PUBLISH above the server's Maximum Packet Size fails
 // before it is sent, with both sizes; one that just fits goes; no identifier is
 // spent, and the limit ends with the link.
-func TestB36_Publish(t *testing.T) {
+func TestPublishAboveTheMaximumPacketSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 200
 		s := scriptWith(t, mqtt.V5, connackMaxPacket(false, limit), mqtt.WithSession(time.Hour))
@@ -63,7 +63,7 @@ func TestB36_Publish(t *testing.T) {
 
 // B36, B23: what was queued or under way and does not fit the next server is taken
 // out, told, and the next one is sent at once.
-func TestB36_SmallerLimitOnTheNextLink(t *testing.T) {
+func TestSmallerPacketLimitOnTheNextLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour), mqtt.WithMaxInflight(2))
 		big := strings.Repeat("x", 100)
@@ -93,7 +93,7 @@ func TestB36_SmallerLimitOnTheNextLink(t *testing.T) {
 
 // B36: SUBSCRIBE and UNSUBSCRIBE that do not fit are refused and spend no
 // identifier; several filters go in as many packets as it takes.
-func TestB36_SubscribeAndUnsubscribe(t *testing.T) {
+func TestSubscribeAboveTheMaximumPacketSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 40
 		s := scriptWith(t, mqtt.V5, connackMaxPacket(false, limit))
@@ -128,7 +128,7 @@ func TestB36_SubscribeAndUnsubscribe(t *testing.T) {
 
 // B36 [MQTT-3.14.2-3] [MQTT-3.14.2-4]: a DISCONNECT that does not fit loses its
 // reason string, and goes.
-func TestB36_Disconnect(t *testing.T) {
+func TestDisconnectAboveTheMaximumPacketSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, connackMaxPacket(false, 10))
 		go s.conn.Disconnect(t.Context(), mqtt.WithReason(0x04), mqtt.WithReasonString("going home for the day"))
@@ -144,7 +144,7 @@ func TestB36_Disconnect(t *testing.T) {
 }
 
 // B36: a queue with a limit in bytes refuses what can never fit.
-func TestB36_LargerThanTheQueue(t *testing.T) {
+func TestPublishLargerThanTheQueue(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithQueue(0, 1000, mqtt.QueueWait), mqtt.WithMaxInflight(1))
 		s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})

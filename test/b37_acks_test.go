@@ -14,7 +14,7 @@ import (
 
 // B37: acknowledgements of nothing are answered where the protocol wants it,
 // counted, and change nothing else.
-func TestB37_AcksOfNothing(t *testing.T) {
+func TestAcksOfNothing(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		s.SendBytes(rawAck(0x62, 0x0777)) // PUBREL
@@ -56,7 +56,7 @@ func unknown(v mqtt.Version, head byte) []byte {
 
 // B37: PUBCOMP 0x92 for a PUBREL that was sent again on resume is success: the
 // server had finished before the cut. For one that was not, it is a failure.
-func TestB37_PubcompNotFound(t *testing.T) {
+func TestPubcompNotFoundIsSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
 		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
@@ -81,7 +81,7 @@ func TestB37_PubcompNotFound(t *testing.T) {
 
 // B37: an acknowledgement of the wrong kind ends a 5.0 link with 0x82, and the
 // exchange goes on with the next.
-func TestB37_WrongKindOn5(t *testing.T) {
+func TestWrongAckOn5(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		qos  byte
@@ -120,10 +120,10 @@ func TestB37_WrongKindOn5(t *testing.T) {
 
 // B37: on 3.x a PUBACK for QoS 2 fails its Future, frees the identifier and the
 // place in the window, and the link stays.
-func TestB37_WrongKindOn3(t *testing.T) {
+func TestWrongAckOn3(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		if v == mqtt.V5 {
-			t.Skip("see TestB37_WrongKindOn5")
+			t.Skip("see TestWrongAckOn5")
 		}
 		s := script(t, v, mqtt.WithMaxInflight(1))
 		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
@@ -140,7 +140,7 @@ func TestB37_WrongKindOn3(t *testing.T) {
 }
 
 // B37: acknowledgements in any order resolve each Future by its own.
-func TestB37_AnyOrder(t *testing.T) {
+func TestAcksInAnyOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnPublish: func(p server.Received) codec.ReasonCode {
 			if v == mqtt.V5 && p.Payload[0]%3 == 0 {

@@ -22,7 +22,7 @@ const (
 // B38, B15: a subscription that blocks, whose consumer stalls for a minute while
 // a server without limits of its own sends, stays within its limit in bytes and
 // then takes every QoS 0 message. Pings go on meanwhile.
-func TestB38_BlockTakesAll(t *testing.T) {
+func TestSlowBlockTakesAll(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		t.Run(v.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { stallAndTakeAll(t, v) })

@@ -43,7 +43,7 @@ func invalidMessages() map[string]mqtt.Message {
 }
 
 // B47: an invalid message is refused before any I/O, and spends no identifier.
-func TestB47_InvalidMessages(t *testing.T) {
+func TestInvalidMessages(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		for what, m := range invalidMessages() {
@@ -70,7 +70,7 @@ func TestB47_InvalidMessages(t *testing.T) {
 
 // B47: what is unusual and allowed is sent: "$" topics, control characters, a
 // byte order mark [MQTT-1.5.4-3], the longest topic.
-func TestB47_UnusualTopics(t *testing.T) {
+func TestUnusualTopics(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		for _, topic := range []string{"$SYS/x", "a\x01b", "\uFEFFa", "/", "//", " ", "a/\U0010FFFD", strings.Repeat("t", 65535)} {
@@ -82,7 +82,7 @@ func TestB47_UnusualTopics(t *testing.T) {
 
 // B47 [MQTT-3.2.2-11] [MQTT-3.2.2-14]: above the server's Maximum QoS, or
 // retained where that is not available: a typed error, and nothing is sent.
-func TestB47_NotAvailableAtTheServer(t *testing.T) {
+func TestNotAvailableAtTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, "20 07 00 00 04 24 01 25 00")
 		for _, m := range []mqtt.Message{{Topic: "t", QoS: 2}, {Topic: "t", Retain: true}} {
@@ -142,7 +142,7 @@ func TestPropertiesOnTheWire(t *testing.T) {
 
 // B47 [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-4] [MQTT-4.7.1-1] [MQTT-4.7.1-2]
 // [MQTT-4.8.2-1] [MQTT-4.8.2-2]: invalid filters and subscribe options.
-func TestB47_InvalidSubscriptions(t *testing.T) {
+func TestInvalidSubscriptions(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		invalid := func(what string, err error) {
@@ -180,7 +180,7 @@ func TestB47_InvalidSubscriptions(t *testing.T) {
 }
 
 // B47: options that cannot be meant, alone or together, before any dial.
-func TestB47_InvalidOptions(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	will := func(m mqtt.Message) mqtt.ConnectOption { return mqtt.WithWill(mqtt.Will{Message: m}) }
 	cases := map[string]struct {
 		url  string

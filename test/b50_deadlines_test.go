@@ -16,7 +16,7 @@ import (
 
 // B50: each server of a list has a connect timeout of its own, wherever those
 // before it stall, and the one that is up is reached within the round.
-func TestB50_EachServerHasItsOwnDeadline(t *testing.T) {
+func TestEachServerHasItsOwnDeadline(t *testing.T) {
 	for _, tt := range stalls {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

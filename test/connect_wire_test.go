@@ -77,7 +77,7 @@ func TestConnectBytes(t *testing.T) {
 }
 
 // B24: Clean Start is 1 on the first connect alone; Clean Session never changes.
-func TestB24_CleanStartOverReconnects(t *testing.T) {
+func TestCleanStartOverReconnects(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		v           mqtt.Version
@@ -110,7 +110,7 @@ func TestB24_CleanStartOverReconnects(t *testing.T) {
 
 // B24: a fresh durable session on 3.x takes one throw-away connection with
 // Clean Session 1, without the will.
-func TestB24_FreshSessionOn3x(t *testing.T) {
+func TestFreshSessionOn3(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V311), mqtt.WithSession(time.Hour), mqtt.WithFreshStart(),
 			mqtt.WithWill(mqtt.Will{Message: mqtt.Message{Topic: "w"}}))
@@ -133,7 +133,7 @@ func TestB24_FreshSessionOn3x(t *testing.T) {
 }
 
 // [MQTT-3.1.3-7]: an assigned client identifier is exposed and used again.
-func TestB24_AssignedClientIDIsReused(t *testing.T) {
+func TestAssignedClientIDIsReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, append(plain, mqtt.WithClientID(""), mqtt.WithServerAssignedClientID(), mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour))...)
 		w, connect := d.accept("20 09 00 00 06 12 0003 616263")

@@ -16,7 +16,7 @@ import (
 // nobody reads, the window and the queue full, publishers waiting), the failure
 // of the link, Close and the end of the context end everything within a bound.
 // The bubble fails when a goroutine stays behind.
-func TestB02_EverythingFullAndThenTheEnd(t *testing.T) {
+func TestEverythingFullAndThenTheEnd(t *testing.T) {
 	for _, v := range versions {
 		for _, how := range []string{"cut", "Close", "context", "Abort", "Drain"} {
 			t.Run(v.String()+" "+how, func(t *testing.T) {
@@ -100,7 +100,7 @@ func fullAndEnd(t *testing.T, v mqtt.Version, how string) {
 
 // B2: a consumer that publishes and subscribes for each message it gets makes
 // progress, at many times the window, over cuts of the link.
-func TestB02_ConsumerThatPublishesAndSubscribes(t *testing.T) {
+func TestConsumerThatPublishesAndSubscribes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		const messages = 200
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithMaxInflight(2), mqtt.WithSession(time.Hour),

@@ -12,7 +12,7 @@ import (
 
 // B26, B46: a subscription that takes over one of several filters that were
 // detached together gets a message once, although it matches the others too.
-func TestB46_ClaimedFromSeveralOnce(t *testing.T) {
+func TestClaimedFromSeveralOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -32,7 +32,7 @@ func TestB46_ClaimedFromSeveralOnce(t *testing.T) {
 
 // B26, B46: what two detached subscriptions held comes once to the one that takes
 // over from both, and needs one acknowledgement.
-func TestB46_ClaimedFromTwoOnce(t *testing.T) {
+func TestClaimedFromTwoOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -64,7 +64,7 @@ func TestB46_ClaimedFromTwoOnce(t *testing.T) {
 
 // B27: what a detached subscription held is handed out in the order of arrival,
 // although a newer message took the place of an older one in it.
-func TestB27_ClaimedFromLatestInOrder(t *testing.T) {
+func TestClaimedFromLatestInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())

@@ -9,7 +9,7 @@ import (
 
 // mochi sends DISCONNECT to 3.1.1 clients when it is shut down; the third time
 // used to end the Conn as if a message made it close the link again and again.
-func TestB10_RestartsOfAServerThatSendsDisconnectOn3DoNotEndTheConn(t *testing.T) {
+func TestRestartsOfAServerThatSendsDisconnectOn3DoNotEndTheConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V311)
 		for range 5 {

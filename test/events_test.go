@@ -15,7 +15,7 @@ import (
 
 // B32: over any sequence of links the events come in order, with exactly one
 // Disconnected for each Connected and Closed last, and the state read then agrees.
-func TestB32_EventsAreInOrder(t *testing.T) {
+func TestEventsAreInOrder(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range uint64(chance.Rounds(20, 500)) {
 		synctest.Test(t, func(t *testing.T) {
@@ -125,7 +125,7 @@ func checkOrder(t *testing.T, round uint64, events []mqtt.Event, links int) {
 }
 
 // B32: what ended a link is told: server code and text, keep alive, network, local.
-func TestB32_DisconnectedTellsTheReason(t *testing.T) {
+func TestDisconnectedTellsTheReason(t *testing.T) {
 	reason := func(code codec.ReasonCode, text string) func(error) bool {
 		return func(err error) bool {
 			e, ok := errors.AsType[*mqtt.ReasonError](err)
@@ -161,7 +161,7 @@ func TestB32_DisconnectedTellsTheReason(t *testing.T) {
 
 // B32: nobody reads: nothing blocks, memory is bounded, and what was missed is
 // counted.
-func TestB32_NobodyReadsEvents(t *testing.T) {
+func TestUnreadEventsBlockNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
 		const cuts = 100

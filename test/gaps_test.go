@@ -33,7 +33,7 @@ var gapEnds = map[string]func(*mqtt.Future){
 
 // B6: a message that ended unsent was sent by the next process, with DUP, before
 // those that this one had sent in its place [MQTT-4.6.0-1].
-func TestB06_NothingOvertakesWhatMayComeBack(t *testing.T) {
+func TestNothingOvertakesAMessageThatMayComeBack(t *testing.T) {
 	for name, end := range gapEnds {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestB06_NothingOvertakesWhatMayComeBack(t *testing.T) {
 }
 
 // What waits behind a gap goes on as soon as the store has let go of it.
-func TestB06_GapsEnd(t *testing.T) {
+func TestSendingGoesOnAfterTheDeletion(t *testing.T) {
 	for name, end := range gapEnds {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestB06_GapsEnd(t *testing.T) {
 
 // It is the batch with the deletion that closes a gap, not the one that was under
 // way when the message ended.
-func TestB06_GapsEndWithTheirOwnBatch(t *testing.T) {
+func TestSendingGoesOnWithTheBatchOfTheDeletion(t *testing.T) {
 	for name, end := range gapEnds {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -23,7 +23,7 @@ func leftBehind(t *testing.T, v mqtt.Version) *storedScript {
 
 // B10: a network that cuts links while they are young sets no message aside, not
 // even the only one there is: a link that dies before it carries it clears it.
-func TestB10_CutsSetNoInnocentAside(t *testing.T) {
+func TestCutsSetNoInnocentAside(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := leftBehind(t, v)
 		f := s.conn.Lookup("k")
@@ -43,7 +43,7 @@ func TestB10_CutsSetNoInnocentAside(t *testing.T) {
 }
 
 // B10: a server that says why it ends links, for reasons of its own, accuses no message.
-func TestB10_ServersOwnReasonsAccuseNobody(t *testing.T) {
+func TestServersOwnReasonsAccuseNoMessage(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		if v != mqtt.V5 {
 			return // 3.x says nothing
@@ -65,7 +65,7 @@ func TestB10_ServersOwnReasonsAccuseNobody(t *testing.T) {
 
 // B10: a message of an earlier process that is set aside, whose Future nobody
 // holds, is named by events, with the reason.
-func TestB10_RestoredMessageSetAsideIsTold(t *testing.T) {
+func TestRestoredMessageSetAsideIsReported(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := leftBehind(t, v)
 		for link := range 5 {
@@ -106,7 +106,7 @@ func TestB10_RestoredMessageSetAsideIsTold(t *testing.T) {
 }
 
 // B10: what has its identifier stored and was never written is a suspect as well.
-func TestB10_StoredSuspectsAreProbedOneByOne(t *testing.T) {
+func TestStoredSuspectsAreProbedOneByOne(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		s.hold()
@@ -129,7 +129,7 @@ func TestB10_StoredSuspectsAreProbedOneByOne(t *testing.T) {
 
 // B10: a message that was set aside is so for later processes too: it is never sent
 // again, and its identifier stays taken until the session is lost.
-func TestB10_SetAsideOverARestart(t *testing.T) {
+func TestSetAsideOverARestart(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)

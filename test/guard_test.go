@@ -16,7 +16,7 @@ import (
 
 // B10: a server that accepts and cuts at once meets growing intervals; they
 // start over only after a link was up for the set time.
-func TestB10_BackoffGrowsOverLinksThatFlap(t *testing.T) {
+func TestBackoffGrowsOverLinksThatFlap(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		d := dial(t, mqtt.WithVersions(v), mqtt.WithBackoff(backoff.Exponential{NoJitter: true}), mqtt.WithStableAfter(10*time.Second))
 		d.Timeout = time.Hour
@@ -41,7 +41,7 @@ func TestB10_BackoffGrowsOverLinksThatFlap(t *testing.T) {
 }
 
 // B10: a takeover ends the Conn, unless the option says to go on.
-func TestB10_TakeoverEndsTheConn(t *testing.T) {
+func TestTakeoverEndsTheConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5))
 		d.up(server.Connack).Send(server.DisconnectTaken)
@@ -61,7 +61,7 @@ func TestB10_TakeoverEndsTheConn(t *testing.T) {
 // B10: the link dies k times within a moment of sending the same PUBLISH: it is
 // set aside, its Future fails, its id stays taken, the others go on. With the
 // session kept, and with the session lost each time.
-func TestB10_PoisonPublishIsSetAside(t *testing.T) {
+func TestPublishThatEndsEveryLinkIsSetAside(t *testing.T) {
 	for _, kept := range []bool{true, false} {
 		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 			if v == mqtt.V31 && !kept {
@@ -105,7 +105,7 @@ func TestB10_PoisonPublishIsSetAside(t *testing.T) {
 
 // B10: an inbound message that makes us close the link each time it comes again
 // ends the Conn after k links, with that error, when the option says so.
-func TestB10_PoisonInboundEndsTheConn(t *testing.T) {
+func TestInboundThatEndsEveryLinkEndsTheConn(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		d := dial(t, mqtt.WithVersions(v), mqtt.WithSession(time.Hour), mqtt.WithEndOnFaultyMessage())
 		for link := range 3 {
@@ -127,7 +127,7 @@ func TestB10_PoisonInboundEndsTheConn(t *testing.T) {
 }
 
 // B13: one rule for each context (DESIGN rule 1).
-func TestB13_ContextsOfConnAndSubscription(t *testing.T) {
+func TestContextsOfConnAndSubscription(t *testing.T) {
 	t.Run("the connect timeout passes after success", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := dial(t, mqtt.WithConnectTimeout(2*time.Second))

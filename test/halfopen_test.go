@@ -12,7 +12,7 @@ import (
 // B12: a peer that silently drops everything after CONNACK is found within keep
 // alive and ping timeout, once, while the client publishes; also when the send
 // buffer is full. Then the Conn reconnects.
-func TestB12_HalfOpenLinkIsFound(t *testing.T) {
+func TestHalfOpenLinkIsFound(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		fault   func(*server.Wire)
@@ -62,7 +62,7 @@ func TestB12_HalfOpenLinkIsFound(t *testing.T) {
 }
 
 // B34: an answer just before the deadline, and any byte of any packet, counts as life.
-func TestB34_AnyByteIsLife(t *testing.T) {
+func TestAnyByteOfAnyPacketIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithKeepAlive(20*time.Second), mqtt.WithPingTimeout(5*time.Second), mqtt.WithVersions(mqtt.V5))
 		d.Timeout = time.Minute
@@ -86,7 +86,7 @@ func TestB34_AnyByteIsLife(t *testing.T) {
 }
 
 // B35: Server Keep Alive holds on its connection only; 0 means no pings.
-func TestB35_ServerKeepAlive(t *testing.T) {
+func TestServerKeepAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithKeepAlive(20*time.Second), mqtt.WithVersions(mqtt.V5))
 		d.Timeout = time.Hour

@@ -38,7 +38,7 @@ func keptError(t *testing.T, f *mqtt.Future, want error) *mqtt.PublishError {
 
 // B3, B6: a message that was taken back is given up only when it is gone from the
 // store: until then a process that dies leaves it to the next.
-func TestB03_CanceledFutureWaitsForTheStore(t *testing.T) {
+func TestCanceledFutureWaitsForTheStore(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d, s, f := stored(t, v)
 		s.hold()
@@ -64,7 +64,7 @@ func TestB03_CanceledFutureWaitsForTheStore(t *testing.T) {
 }
 
 // The same for what the server refused, while the link goes on.
-func TestB03_RefusedFutureWaitsForTheStore(t *testing.T) {
+func TestRefusedFutureWaitsForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk()
 		s := d.script(t, mqtt.V5, false)
@@ -90,7 +90,7 @@ func TestB03_RefusedFutureWaitsForTheStore(t *testing.T) {
 }
 
 // B3: a message that cannot be deleted is said to be kept, however it ended.
-func TestB03_CanceledMessageThatStays(t *testing.T) {
+func TestCanceledMessageThatCannotBeDeletedIsKept(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d, s, f := stored(t, v)
 		s.p.failing(everything)
@@ -106,7 +106,7 @@ func TestB03_CanceledMessageThatStays(t *testing.T) {
 
 // B3: a commit that hangs beyond the close timeout may go through: what it brings
 // into the store, or takes out, may be there.
-func TestB03_CommitHangsBeyondClose(t *testing.T) {
+func TestCommitHangsBeyondClose(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d, s, canceled := stored(t, v)
 		s.hold()
@@ -129,7 +129,7 @@ func TestB03_CommitHangsBeyondClose(t *testing.T) {
 }
 
 // B22: of a commit whose outcome is uncertain each message may be in the store.
-func TestB22_UncertainCommitMayKeep(t *testing.T) {
+func TestUncertainCommitMayKeep(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.script(t, v, false)
@@ -146,7 +146,7 @@ func TestB22_UncertainCommitMayKeep(t *testing.T) {
 
 // B3: a message that the server refuses while the writer still has its payload is
 // given up when it is gone from the store, as any other, and then at once.
-func TestB03_RefusedBeforeItIsWritten(t *testing.T) {
+func TestRefusedBeforeItIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newDisk().script(t, mqtt.V5, false)
 		payload := strings.Repeat("x", 2*server.DefaultBufferSize) // the writer waits for the peer to read
@@ -166,7 +166,7 @@ func TestB03_RefusedBeforeItIsWritten(t *testing.T) {
 
 // B3: a message that was taken back before its commit failed was never in the
 // store: its Future says so at once, though the rest of that batch is tried again.
-func TestB03_CanceledAndNeverStored(t *testing.T) {
+func TestCanceledAndNeverStored(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		s.conn.Publish(t.Context(), keyed("a", 2))
@@ -189,7 +189,7 @@ func TestB03_CanceledAndNeverStored(t *testing.T) {
 }
 
 // B22, B3: the same of a message that was taken back while that commit was under way.
-func TestB22_UncertainCommitMayKeepTheCanceled(t *testing.T) {
+func TestUncertainCommitMayKeepTheCanceled(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
 		s.p.mu.Lock()
@@ -212,7 +212,7 @@ func TestB22_UncertainCommitMayKeepTheCanceled(t *testing.T) {
 
 // B3: the commit that counts is the one that deletes the message, not the one that
 // was under way when it was taken back.
-func TestB03_CanceledFutureWaitsForItsOwnBatch(t *testing.T) {
+func TestCanceledFutureWaitsForItsOwnBatch(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d, s, f := stored(t, v)
 		s.hold()
@@ -233,7 +233,7 @@ func TestB03_CanceledFutureWaitsForItsOwnBatch(t *testing.T) {
 
 // B3: what an earlier process wrote may have arrived, although this one never got
 // to the server.
-func TestB03_WrittenByAnEarlierProcess(t *testing.T) {
+func TestWrittenByAnEarlierProcessMayHaveArrived(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
 		network.RefuseDials(-1, nil)

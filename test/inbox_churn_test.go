@@ -31,7 +31,7 @@ import (
 //   - one subscription has it once, with the key it was entered under, in order;
 //   - it is deleted once, and at the end nothing is left;
 //   - at rest, what the inbox counts and lists is what it has.
-func TestInbox_Churn(t *testing.T) {
+func TestInboxUnderChurn(t *testing.T) {
 	inBubbles(t, 200, 20_000, churn)
 }
 

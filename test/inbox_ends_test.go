@@ -18,7 +18,7 @@ import (
 
 // The record stays until everybody who got the message is done with it, also
 // across the subscriptions that take over, and is dropped with the last.
-func TestInbox_SeveralOwners(t *testing.T) {
+func TestInboxKeepsTheRecordUntilEverySubscriptionIsDone(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -68,7 +68,7 @@ func subscribeAgain(s *storedScript, filter string, id uint16) *mqtt.Subscriptio
 
 // What waits in the store for a detached subscription comes before what is newer
 // to the one that takes over.
-func TestInbox_TakenOverInOrder(t *testing.T) {
+func TestInboxIsTakenOverInOrder(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -93,7 +93,7 @@ func TestInbox_TakenOverInOrder(t *testing.T) {
 
 // The slow policies hold: what does not fit waits in the store, the reader with it,
 // and a subscription that ends gives up what it has not handed over.
-func TestInbox_EndGivesUp(t *testing.T) {
+func TestEndOfASubscriptionGivesUpItsInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -114,7 +114,7 @@ func TestInbox_EndGivesUp(t *testing.T) {
 
 // What a detached subscription left is kept when the grace is over and the filter
 // unsubscribed: it comes to the next one, in order.
-func TestInbox_DetachedForGood(t *testing.T) {
+func TestInboxOfADetachedSubscriptionComesToTheNext(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true, mqtt.WithBacklogGrace(5*time.Second))
@@ -145,7 +145,7 @@ func TestInbox_DetachedForGood(t *testing.T) {
 }
 
 // Unsubscribing a filter gives up what the inbox has for it, whoever left it, and tells.
-func TestInbox_UnsubscribeGivesUp(t *testing.T) {
+func TestUnsubscribeGivesUpTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -165,7 +165,7 @@ func TestInbox_UnsubscribeGivesUp(t *testing.T) {
 }
 
 // What waits in the store at the end of the Conn is not dropped.
-func TestInbox_KeptAtTheEnd(t *testing.T) {
+func TestInboxIsKeptAtTheEndOfTheConn(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -182,7 +182,7 @@ func TestInbox_KeptAtTheEnd(t *testing.T) {
 
 // Drain hands out what waits in the store as well, and ends when that is
 // acknowledged: by the application, or for it.
-func TestInbox_Drain(t *testing.T) {
+func TestDrainHandsOutTheInbox(t *testing.T) {
 	forms := map[string][]mqtt.SubscribeOption{
 		"manual":    {mqtt.WithManualAck(), mqtt.WithBuffer(0)},
 		"automatic": {mqtt.WithBuffer(0)},
@@ -220,7 +220,7 @@ func TestInbox_Drain(t *testing.T) {
 }
 
 // Drain leaves what it did not get to in its time, and what nobody takes, in the store.
-func TestInbox_DrainCutShort(t *testing.T) {
+func TestDrainCutShortLeavesTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -251,7 +251,7 @@ func TestInbox_DrainCutShort(t *testing.T) {
 }
 
 // A Drain that waits for what a failing store then does not take in ends.
-func TestInbox_DrainRefused(t *testing.T) {
+func TestDrainEndsWhenTheInboxStoreFails(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -301,7 +301,7 @@ func checkInbox(t *testing.T, d *disk, want int) {
 
 // A Connect that fails hands out nothing: nobody can read what it would have put
 // into a channel.
-func TestInbox_ConnectFails(t *testing.T) {
+func TestFailedConnectHandsOutNoInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 3)
 		p := d.process(unreachable())
@@ -316,7 +316,7 @@ func TestInbox_ConnectFails(t *testing.T) {
 }
 
 // A Subscribe that fails takes nothing with it: what it had claimed comes to the next.
-func TestInbox_SubscribeFails(t *testing.T) {
+func TestFailedSubscribeLeavesTheInboxToTheNext(t *testing.T) {
 	t.Run("its context ends", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := leaveInbox(t, v, 3)
@@ -365,7 +365,7 @@ func TestInbox_SubscribeFails(t *testing.T) {
 }
 
 // An evicted subscription leaves to the next one what it did not take.
-func TestInbox_Evicted(t *testing.T) {
+func TestEvictedSubscriptionLeavesItsInboxToTheNext(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -387,7 +387,7 @@ func TestInbox_Evicted(t *testing.T) {
 
 // A message under way to a subscription that is detached comes to the one that
 // takes its place, however long the commit takes.
-func TestInbox_DetachedUnderWay(t *testing.T) {
+func TestMessageInACommitComesToTheSubscriptionThatTakesOver(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false, mqtt.WithBacklogGrace(time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -411,7 +411,7 @@ func TestInbox_DetachedUnderWay(t *testing.T) {
 
 // What the application has in hand when its subscription ends stays its own until
 // it acknowledges it; a process that dies before leaves it to the next one.
-func TestInbox_InHandAtTheEnd(t *testing.T) {
+func TestMessageInHandAtTheEndStaysTheApplications(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -444,7 +444,7 @@ func TestInbox_InHandAtTheEnd(t *testing.T) {
 
 // A detached subscription whose filter another one has leaves what it did not hand
 // over to the next one of the filter, not to the other, which has newer ones.
-func TestInbox_DetachedBesideAnother(t *testing.T) {
+func TestInboxOfADetachedSubscriptionDoesNotComeToAnother(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 3)
 		s := d.inbox(t, v, true)
@@ -466,7 +466,7 @@ func TestInbox_DetachedBesideAnother(t *testing.T) {
 
 // What several filters of an earlier process brought comes to each of them, in
 // whatever order they are subscribed.
-func TestInbox_EachFilterAgain(t *testing.T) {
+func TestInboxComesToEachFilterInAnyOrder(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -485,7 +485,7 @@ func TestInbox_EachFilterAgain(t *testing.T) {
 
 // What a commit brings after the subscriptions have ended with the Conn is kept, and
 // not counted as dropped.
-func TestInbox_CommittedAtTheEnd(t *testing.T) {
+func TestInboxCommittedAfterTheEndIsKept(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)

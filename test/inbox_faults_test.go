@@ -28,7 +28,7 @@ func leaveInbox(t *testing.T, v mqtt.Version, n int) *disk {
 
 // What an earlier process left is there at once for a subscription that was
 // declared, though nothing happens on the link, or there is none.
-func TestInbox_Declared(t *testing.T) {
+func TestInboxIsThereAtOnceForADeclaredSubscription(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 1)
 		began := time.Now()
@@ -42,7 +42,7 @@ func TestInbox_Declared(t *testing.T) {
 
 // B22: a store that cannot be read for a while delays what is in the inbox, and
 // what is newer with it.
-func TestInbox_ReadFailsForAWhile(t *testing.T) {
+func TestInboxReadFailsForAWhile(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 3)
 		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{Store: d.mem, fails: 3, err: syscall.EIO}))
@@ -61,7 +61,7 @@ func TestInbox_ReadFailsForAWhile(t *testing.T) {
 }
 
 // B22: a damaged record costs its own message alone, and is told.
-func TestInbox_Damage(t *testing.T) {
+func TestDamagedInboxRecordCostsItsOwnMessageAlone(t *testing.T) {
 	t.Run("found when it is read", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := leaveInbox(t, v, 3)
@@ -109,7 +109,7 @@ func TestInbox_Damage(t *testing.T) {
 }
 
 // What a message consists of survives the process.
-func TestInbox_WholeMessage(t *testing.T) {
+func TestInboxMessageIsWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk()
 		s := d.inbox(t, mqtt.V5, false)
@@ -131,7 +131,7 @@ func TestInbox_WholeMessage(t *testing.T) {
 
 // B22: a message that cannot be read for long stays in the store for a later
 // process, and holds up no other. Nobody waits for it, Drain neither.
-func TestInbox_ReadFailsForGood(t *testing.T) {
+func TestInboxReadFailsForGood(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 3)
 		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{Store: d.mem, fails: 10, err: syscall.EIO}))
@@ -151,7 +151,7 @@ func TestInbox_ReadFailsForGood(t *testing.T) {
 }
 
 // B23: reads that fail are tried again twice a second, however many subscriptions wait.
-func TestInbox_ReadsRest(t *testing.T) {
+func TestFailingInboxReadsRest(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -180,7 +180,7 @@ func TestInbox_ReadsRest(t *testing.T) {
 
 // A key is never another message's: not when the count of processes is damaged,
 // nor when a later version wrote it, and nothing but keys tells of earlier ones.
-func TestInbox_KeysAreNotGivenAgain(t *testing.T) {
+func TestInboxKeysAreNotGivenAgain(t *testing.T) {
 	for name, spoil := range map[string]func([]byte) []byte{
 		"damaged":           func(b []byte) []byte { return b[:3] },
 		"of a later one":    func(b []byte) []byte { b[0] = 2; return b },

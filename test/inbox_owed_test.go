@@ -61,7 +61,7 @@ func checkSettled(t *testing.T, s *storedScript, d *disk) {
 }
 
 // What one subscription leaves is no reason to keep the message from another filter.
-func TestInbox_OwedByFilter(t *testing.T) {
+func TestInboxIsKeptForEachFilter(t *testing.T) {
 	for name, earlier := range map[string]bool{"of an earlier process": true, "of this one": false} {
 		t.Run(name, func(t *testing.T) {
 			storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -91,7 +91,7 @@ func TestInbox_OwedByFilter(t *testing.T) {
 }
 
 // A holder of several filters that has lost one is still owed the messages of the rest.
-func TestInbox_OwedBesideATakenFilter(t *testing.T) {
+func TestInboxIsKeptForTheFiltersThatAreLeft(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -119,7 +119,7 @@ func TestInbox_OwedBesideATakenFilter(t *testing.T) {
 
 // After the grace of a restart a message is not kept for the filters that nobody came
 // back for, once somebody has it.
-func TestInbox_OwedUntilTheGraceIsOver(t *testing.T) {
+func TestInboxIsKeptForAFilterUntilTheGraceIsOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		grace time.Duration
 		first func(s *storedScript)
@@ -141,7 +141,7 @@ func TestInbox_OwedUntilTheGraceIsOver(t *testing.T) {
 }
 
 // The grace of a restart begins when the application can subscribe.
-func TestInbox_GraceBeginsWithConnect(t *testing.T) {
+func TestInboxGraceBeginsWithConnect(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 3)
 		network := &server.Network{}
@@ -161,7 +161,7 @@ func TestInbox_GraceBeginsWithConnect(t *testing.T) {
 
 // Conn.Unsubscribe gives up what is on its way to the disk as well, in whichever
 // commit, and nothing that came for a later Subscribe.
-func TestInbox_UnsubscribedUnderWay(t *testing.T) {
+func TestUnsubscribeGivesUpMessagesInACommit(t *testing.T) {
 	for name, first := range map[string]func(*storedScript){"in the next commit": (*storedScript).busy, "in this commit": (*storedScript).hold} {
 		t.Run(name, func(t *testing.T) {
 			storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -192,7 +192,7 @@ func TestInbox_UnsubscribedUnderWay(t *testing.T) {
 
 // A Subscribe that fails has claimed nothing: what was left, and what comes meanwhile,
 // is no longer kept for it than if it had never been.
-func TestInbox_FailedSubscribeClaimsNothing(t *testing.T) {
+func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
 	fail := func(s *storedScript, failed chan error) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 		context.AfterFunc(ctx, cancel)
@@ -272,7 +272,7 @@ func TestInbox_FailedSubscribeClaimsNothing(t *testing.T) {
 
 // A message of a subscription that has ended goes to the next one before what came
 // for that, also when both become durable at once.
-func TestInbox_OlderFirstInOneCommit(t *testing.T) {
+func TestInboxOlderFirstInOneCommit(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		_, cancel := s.scoped("t", 1)
@@ -289,7 +289,7 @@ func TestInbox_OlderFirstInOneCommit(t *testing.T) {
 
 // What a pump puts back, of a subscription that was evicted, comes before what was
 // pending behind it, also to one who has subscribed again by then.
-func TestInbox_EvictedAndAgain(t *testing.T) {
+func TestEvictedAndSubscribedAgainKeepsTheOrderOfTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		gate := make(chan struct{})
@@ -323,7 +323,7 @@ func TestInbox_EvictedAndAgain(t *testing.T) {
 }
 
 // B15: what gives way under SlowLatest makes room: the reader goes on, and nobody is evicted.
-func TestInbox_LatestMakesRoom(t *testing.T) {
+func TestSlowLatestMakesRoomInTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		sub := s.subscribed("t", 1, mqtt.WithSlowPolicy(mqtt.SlowLatest), mqtt.WithPendingLimit(2, 0))
@@ -345,7 +345,7 @@ func TestInbox_LatestMakesRoom(t *testing.T) {
 
 // B15: a consumer that takes everything at once is not evicted for what the disk or an
 // earlier process brought together.
-func TestInbox_EvictsTheSlowAlone(t *testing.T) {
+func TestInboxEvictsTheSlowAlone(t *testing.T) {
 	evicts := mqtt.WithSlowPolicy(mqtt.SlowEvict)
 	t.Run("a slow disk", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -388,7 +388,7 @@ func TestInbox_EvictsTheSlowAlone(t *testing.T) {
 }
 
 // B15: a damaged record makes room like one that was handed out.
-func TestInbox_DamageMakesRoom(t *testing.T) {
+func TestDamagedRecordMakesRoomInTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		f := &faulty{Store: d.mem, fails: 100, err: &store.DamageError{Problem: "checksum"}}
@@ -412,7 +412,7 @@ func TestInbox_DamageMakesRoom(t *testing.T) {
 
 // Drain waits for what the inbox has not looked at yet, and not for a Subscribe that
 // nobody answers.
-func TestInbox_DrainLooksFirst(t *testing.T) {
+func TestDrainWaitsForMessagesNotYetAssigned(t *testing.T) {
 	t.Run("behind a commit", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			s := leaveInbox(t, v, 3).inbox(t, v, true)
@@ -451,7 +451,7 @@ func TestInbox_DrainLooksFirst(t *testing.T) {
 }
 
 // A message that cannot be read is left to the next process by all that have it.
-func TestInbox_UnreadableForAll(t *testing.T) {
+func TestUnreadableInboxMessageIsLeftToTheNextProcess(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveTwice(t, v)
 		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{Store: d.mem, fails: 10, err: errors.New("input/output error")}))

@@ -20,7 +20,7 @@ import (
 // work that it has done, in processes that die at any commit, over links that break
 // and a disk that fails now and then. Each message is worked at least once, at
 // QoS 2 exactly once, for the first time in the order of publishing.
-func TestInbox_Random(t *testing.T) {
+func TestInboxAtRandom(t *testing.T) {
 	inBubbles(t, 200, 20_000, randomInbox)
 }
 

@@ -17,7 +17,7 @@ import (
 // B15: the reader waits for each subscription that has no room, also when another
 // one said so after it. What it has in the store stays what was under way, however
 // often the other makes room.
-func TestInbox_EachSlowConsumerIsWaitedFor(t *testing.T) {
+func TestInboxWaitsForEachSlowConsumer(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		few := []mqtt.SubscribeOption{mqtt.WithPendingLimit(2, 0), mqtt.WithBuffer(0), mqtt.WithSlowPolicy(mqtt.SlowBlock)}
@@ -49,7 +49,7 @@ func TestInbox_EachSlowConsumerIsWaitedFor(t *testing.T) {
 // B15: what comes while older messages cannot be had from the store is entered up
 // to the limit of its subscription. That no message can be handed out is not
 // the consumer's fault.
-func TestInbox_BehindOlderIsBounded(t *testing.T) {
+func TestInboxBehindUnreadableMessagesIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 1)
 		s := d.inbox(t, v, true, mqtt.WithStore(&faulty{Store: d.mem, fails: 9, err: syscall.EIO}), mqtt.WithStuckAfter(time.Second))
@@ -108,7 +108,7 @@ func (s *betweenSession) Commit(ops []store.Op) error {
 
 // Whatever waits in the store, and however fast it is taken, is handed out between
 // commits, not in place of them.
-func TestInbox_CommitsGoOn(t *testing.T) {
+func TestInboxHandsOutBetweenCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 10_000
 		d := leaveInbox(t, mqtt.V5, 1)
@@ -134,7 +134,7 @@ func TestInbox_CommitsGoOn(t *testing.T) {
 
 // B15: a consumer is slow by what comes, not by what an earlier process left: as
 // long as it keeps up with that it is not evicted, and holds up nobody.
-func TestInbox_LeftoversAreNotSlowness(t *testing.T) {
+func TestInboxOfAnEarlierProcessIsNotSlowness(t *testing.T) {
 	for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowEvict} {
 		t.Run(fmt.Sprint(policy), func(t *testing.T) {
 			storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -159,7 +159,7 @@ func TestInbox_LeftoversAreNotSlowness(t *testing.T) {
 
 // B15, B38: what is entered for a slow consumer stays within its limit, and what
 // is under way, for as long as it is slow.
-func TestInbox_SlowConsumerIsBounded(t *testing.T) {
+func TestInboxOfASlowConsumerIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -187,7 +187,7 @@ func TestInbox_SlowConsumerIsBounded(t *testing.T) {
 }
 
 // B15: what waits for a commit counts for the limit of its subscription.
-func TestInbox_SlowDiskIsBounded(t *testing.T) {
+func TestInboxOnASlowDiskIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		sub := s.subscribed("t", 1, mqtt.WithPendingLimit(0, 1<<20))
@@ -210,7 +210,7 @@ func TestInbox_SlowDiskIsBounded(t *testing.T) {
 }
 
 // B15: QoS 0 that came before a message for which the reader waits is handed over.
-func TestInbox_QoS0BeforeAPause(t *testing.T) {
+func TestQoS0BeforeAPauseIsDelivered(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		s.subscribed("stuck", 1, mqtt.WithPendingLimit(2, 0), mqtt.WithSlowPolicy(mqtt.SlowBlock))
@@ -232,7 +232,7 @@ func (s *storedScript) patient() net.Conn {
 }
 
 // QoS 0 does not keep out what is in the store: it gives way, as without an inbox.
-func TestInbox_QoS0GivesWay(t *testing.T) {
+func TestQoS0GivesWayToTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
 		s := d.inbox(t, v, true)
@@ -261,7 +261,7 @@ func TestInbox_QoS0GivesWay(t *testing.T) {
 }
 
 // "Keep the latest" keeps the latest, also when an older message comes from the store.
-func TestInbox_LatestStaysTheLatest(t *testing.T) {
+func TestSlowLatestOverTheInboxKeepsTheLatest(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 1)
 		s := d.inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
@@ -278,7 +278,7 @@ func TestInbox_LatestStaysTheLatest(t *testing.T) {
 
 // What nobody has yet is bounded too: beyond the default limit of a subscription
 // the reader waits until somebody comes, or the grace is over.
-func TestInbox_BacklogIsBounded(t *testing.T) {
+func TestInboxBacklogIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second), mqtt.WithReceiveMaximum(65535))
 		payload, w := string(make([]byte, 1<<20)), s.patient()

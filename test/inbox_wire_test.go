@@ -41,7 +41,7 @@ func took(t *testing.T, sub *mqtt.Subscription, payload string, key uint64, rede
 
 // The server is answered, and the application gets the message, when the record
 // is durable, not before; Ack deletes the record.
-func TestInbox_StoredBeforeItIsAnswered(t *testing.T) {
+func TestInboxStoresBeforeItAnswers(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := newDisk()
@@ -79,7 +79,7 @@ func TestInbox_StoredBeforeItIsAnswered(t *testing.T) {
 }
 
 // B22, B24: what the next process does after a crash around the commit.
-func TestInbox_Crash(t *testing.T) {
+func TestInboxOverACrashAroundTheCommit(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		stored  bool // the commit was durable when the process died
@@ -140,7 +140,7 @@ func TestInbox_Crash(t *testing.T) {
 
 // What was acknowledged comes again as long as that is not durable, with the key
 // and the mark by which an application tells.
-func TestInbox_CrashAfterAck(t *testing.T) {
+func TestInboxOverACrashAfterAck(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -170,7 +170,7 @@ func TestInbox_CrashAfterAck(t *testing.T) {
 
 // B4, B27: what an earlier process left comes first, in order, although its reader
 // has room for two at a time and the server sends at once; also without a link.
-func TestInbox_EarlierFirst(t *testing.T) {
+func TestInboxOfAnEarlierProcessComesFirst(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -204,7 +204,7 @@ func TestInbox_EarlierFirst(t *testing.T) {
 // A message waits for a subscription of the filter that it came for; after the
 // grace anybody who matches gets it, at last the catch-all. Nobody means that it
 // stays for a later process.
-func TestInbox_WhoGetsIt(t *testing.T) {
+func TestInboxWaitsForItsFilterThenForAnyMatch(t *testing.T) {
 	leave := func(t *testing.T, v mqtt.Version) *disk {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -265,7 +265,7 @@ func TestInbox_WhoGetsIt(t *testing.T) {
 
 // B4, "decided" 11: what the backlog brings before its subscription exists is
 // acknowledged and kept, for as long as it takes.
-func TestInbox_Backlog(t *testing.T) {
+func TestInboxKeepsTheBacklog(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
@@ -290,7 +290,7 @@ func TestInbox_Backlog(t *testing.T) {
 }
 
 // A session that the server loses takes nothing with it of what is in the inbox.
-func TestInbox_SessionLost(t *testing.T) {
+func TestInboxOutlivesALostSession(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -315,7 +315,7 @@ func TestInbox_SessionLost(t *testing.T) {
 
 // B22: a store that fails, or is full, acknowledges nothing: the link ends, and
 // what the server sends again is in order.
-func TestInbox_StoreFails(t *testing.T) {
+func TestInboxStoreFailureAcknowledgesNothing(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false)
@@ -359,7 +359,7 @@ func TestInbox_StoreFails(t *testing.T) {
 	})
 }
 
-func TestInbox_NeedsAStore(t *testing.T) {
+func TestInboxNeedsAStore(t *testing.T) {
 	_, err := mqtt.Connect(t.Context(), "mqtt://127.0.0.1:1", mqtt.WithInbox())
 	if _, ok := errors.AsType[*mqtt.InvalidError](err); !ok {
 		t.Errorf("%v", err)
@@ -368,7 +368,7 @@ func TestInbox_NeedsAStore(t *testing.T) {
 
 // "Decided" 11: the backlog of a session ends with it, also when the session is lost
 // within the grace: what nobody subscribed to afterwards is not kept.
-func TestInbox_BacklogEndsWithTheSession(t *testing.T) {
+func TestInboxBacklogEndsWithTheSession(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
 		s.recut(connack(v, false)) // within the grace
@@ -382,7 +382,7 @@ func TestInbox_BacklogEndsWithTheSession(t *testing.T) {
 }
 
 // What is held for nobody yet keeps its retain flag.
-func TestInbox_RetainedBacklog(t *testing.T) {
+func TestInboxBacklogKeepsTheRetainFlag(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, true)
 		s.message(0x33, 1, "t", "a")
@@ -393,7 +393,7 @@ func TestInbox_RetainedBacklog(t *testing.T) {
 }
 
 // A catch-all that was declared has at once what came for one.
-func TestInbox_CatchAllDeclared(t *testing.T) {
+func TestInboxOfADeclaredCatchAll(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
 		s := d.inbox(t, v, false, mqtt.WithCatchAll(mqtt.WithManualAck()))

@@ -170,7 +170,7 @@ func TestNothingFollowsOurDisconnect(t *testing.T) {
 
 // A header announces 256 MB: no buffer of that size is made, whether we allow
 // such packets or not.
-func TestB36_AnnouncedSizeTakesNoMemory(t *testing.T) {
+func TestAnnouncedSizeTakesNoMemory(t *testing.T) {
 	for _, opts := range [][]mqtt.ConnectOption{nil, {mqtt.WithMaxPacketSize(268_435_460)}} {
 		for _, v := range versions {
 			synctest.Test(t, func(t *testing.T) {

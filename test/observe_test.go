@@ -20,7 +20,7 @@ import (
 
 // B30: the credentials function is called with a context before every attempt,
 // may change user, password and URL, and its error is a failed attempt.
-func TestB30_CredentialsFunctionPerAttempt(t *testing.T) {
+func TestCredentialsFunctionPerAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		f := func(ctx context.Context) (mqtt.Credentials, error) {
@@ -83,7 +83,7 @@ func (l *logBuffer) String() string {
 }
 
 // B30, B43: secrets are in no log record, event, error or packet hook.
-func TestB30_SecretsNeverShow(t *testing.T) {
+func TestSecretsNeverShow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const secret = "s3cret"
 		var log logBuffer
@@ -119,7 +119,7 @@ func TestB30_SecretsNeverShow(t *testing.T) {
 }
 
 // B43: records of two Conns do not mix; each carries client identifier and link.
-func TestB43_LogsCarryClientAndLink(t *testing.T) {
+func TestLogsCarryClientAndLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logs [2]logBuffer
 		for i := range logs {
@@ -147,7 +147,7 @@ func TestB43_LogsCarryClientAndLink(t *testing.T) {
 }
 
 // B43: the packet hook sees every packet in both directions.
-func TestB43_PacketHook(t *testing.T) {
+func TestPacketHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var seen []mqtt.PacketInfo
@@ -202,7 +202,7 @@ func TestB43_PacketHook(t *testing.T) {
 }
 
 // B43: the figures of a Conn.
-func TestB43_Stats(t *testing.T) {
+func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour), mqtt.WithMaxInflight(1), mqtt.WithQueue(3, 0, mqtt.QueueDropOldest),
 			mqtt.WithKeepAlive(20*time.Second), mqtt.WithPingTimeout(10*time.Second), mqtt.WithSubscription("s", mqtt.WithManualAck(), mqtt.WithDelivery()))

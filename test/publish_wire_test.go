@@ -114,7 +114,7 @@ func TestEchoCarriesNoFlags(t *testing.T) {
 
 // [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-2.2.1-3]: on resume, in the original order, with the
 // identifiers of before; PUBREL where PUBREC was seen, and never the PUBLISH (B7).
-func TestB07_ResumeSendsWhatIsOpen(t *testing.T) {
+func TestResumeSendsOpenExchanges(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
 		var fs []*mqtt.Future
@@ -155,7 +155,7 @@ func TestB07_ResumeSendsWhatIsOpen(t *testing.T) {
 }
 
 // A PUBREC that is the last the client reads of a link counts (B7).
-func TestB07_PubrecJustBeforeTheEnd(t *testing.T) {
+func TestPubrecJustBeforeTheEnd(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
 		f1 := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
@@ -176,7 +176,7 @@ func TestB07_PubrecJustBeforeTheEnd(t *testing.T) {
 
 // B21 [MQTT-4.3.3-4] [MQTT-4.4.0-2]: a refusal ends the exchange, frees its
 // identifier, and says why; nothing of it is sent again.
-func TestB21_ReasonCodes(t *testing.T) {
+func TestRefusalCodesOfPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, "20 06 00 00 03 21 0001", mqtt.WithSession(time.Hour)) // Receive Maximum 1
 		refuse := func(f *mqtt.Future, packet codec.Type) {

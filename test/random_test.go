@@ -19,7 +19,7 @@ import (
 // from 8 goroutines: no panic, no race, no goroutine left after Close, Close is
 // idempotent, calls after it return ErrClosed. The bubble fails when a goroutine
 // stays behind or when all of them wait for ever.
-func TestB08_RandomLifecycle(t *testing.T) {
+func TestRandomLifecycle(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range uint64(chance.Rounds(1000, 100_000)) {
 		if ok := t.Run("", func(t *testing.T) {

@@ -22,7 +22,7 @@ func (s *scripted) batch(packets ...[]byte) {
 
 // One read brings messages of every QoS, a redelivery and a PUBREL: what is new
 // is delivered in order, and each is answered in order.
-func TestRun_MixedBatch(t *testing.T) {
+func TestMixedBatchIsDeliveredInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
 		sub := s.subscribed("t", 2)
@@ -49,7 +49,7 @@ func TestRun_MixedBatch(t *testing.T) {
 }
 
 // The messages of a batch in front of the one above our Receive Maximum are delivered.
-func TestRun_OverReceiveMaximum(t *testing.T) {
+func TestBatchAboveTheReceiveMaximum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithReceiveMaximum(3))
 		events := s.conn.Watch(t.Context())
@@ -72,7 +72,7 @@ func TestRun_OverReceiveMaximum(t *testing.T) {
 // A link that dies while the reader waits for a slow consumer leaves no message
 // of its batch behind: the ledger knows them all, so that their redeliveries are
 // not delivered.
-func TestRun_LinkDiesWhileTheReaderWaits(t *testing.T) {
+func TestLinkDiesWhileTheReaderWaits(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
 		events := s.conn.Watch(t.Context())
@@ -108,7 +108,7 @@ func TestRun_LinkDiesWhileTheReaderWaits(t *testing.T) {
 
 // Random batches over subscriptions that share topics: each has its messages in
 // the order of arrival and none twice, however they are gathered.
-func TestRun_RandomBatches(t *testing.T) {
+func TestRandomBatches(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 11))

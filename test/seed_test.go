@@ -19,7 +19,7 @@ import (
 )
 
 // reinitialise(): a new Connect carries nothing over from an ended Conn.
-func TestSeed_NewConnIsFresh(t *testing.T) {
+func TestNewConnIsFresh(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		old, srv, network := serve(t, v, server.Config{})
 		if _, err := old.Subscribe(t.Context(), "t"); err != nil {
@@ -44,7 +44,7 @@ func TestSeed_NewConnIsFresh(t *testing.T) {
 
 // max_queued_messages_set: what each policy does with the third message when
 // the queue takes two.
-func TestSeed_QueuePolicies(t *testing.T) {
+func TestQueuePolicies(t *testing.T) {
 	for _, tt := range []struct {
 		policy mqtt.QueuePolicy
 		want   [3]error // nil: it arrives when there is a link
@@ -77,7 +77,7 @@ func TestSeed_QueuePolicies(t *testing.T) {
 
 // message_retry_set: nothing is sent again on a live link; an ack timeout ends
 // the link, and the message goes again on the next.
-func TestSeed_AckTimeoutEndsTheLink(t *testing.T) {
+func TestAckTimeoutEndsTheLink(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithAckTimeout(4*time.Second), mqtt.WithSession(time.Hour))
 		f := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 1})
@@ -92,7 +92,7 @@ func TestSeed_AckTimeoutEndsTheLink(t *testing.T) {
 
 // enable_logger: each Conn logs to its own logger, with client identifier and
 // link, and no secret.
-func TestSeed_Logger(t *testing.T) {
+func TestEachConnHasItsLogger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		logger := slog.New(slog.NewTextHandler(&out, nil))
@@ -106,7 +106,7 @@ func TestSeed_Logger(t *testing.T) {
 }
 
 // username_pw_set: a function gives the credentials of every attempt.
-func TestSeed_CredentialsForEachAttempt(t *testing.T) {
+func TestCredentialsForEachAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		passwords := make(chan string, 10)
@@ -131,7 +131,7 @@ func TestSeed_CredentialsForEachAttempt(t *testing.T) {
 }
 
 // will_set: the server publishes it after Abort, and not after Close.
-func TestSeed_Will(t *testing.T) {
+func TestWillAfterAbortNotAfterClose(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		watcher, _, network := serve(t, v, server.Config{}, mqtt.WithClientID("watcher"))
 		wills, err := watcher.Subscribe(t.Context(), "will/#")
@@ -158,7 +158,7 @@ func TestSeed_Will(t *testing.T) {
 
 // connect_async and loop_forever(retry_first_connection): Connect returns at
 // once, or waits until an attempt succeeds; Done and Err are the end of the loop.
-func TestSeed_FirstConnect(t *testing.T) {
+func TestFirstConnect(t *testing.T) {
 	for name, first := range map[string]mqtt.FirstConnect{"background": mqtt.FirstConnectBackground, "retry": mqtt.FirstConnectRetry} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestSeed_FirstConnect(t *testing.T) {
 }
 
 // reconnect(): a new link at once, over which subscriptions carry on.
-func TestSeed_Reconnect(t *testing.T) {
+func TestReconnectKeepsSubscriptions(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
 		sub, err := conn.Subscribe(t.Context(), "t")
@@ -215,7 +215,7 @@ func TestSeed_Reconnect(t *testing.T) {
 
 // disconnect(): pending publishes finish, DISCONNECT is the last packet, no
 // attempt follows.
-func TestSeed_Disconnect(t *testing.T) {
+func TestDisconnectIsTheLastPacket(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, network := serve(t, v, server.Config{OnAck: func(a server.Ack) server.Fate {
 			if a.Type == codec.PUBACK {
@@ -243,7 +243,7 @@ func TestSeed_Disconnect(t *testing.T) {
 }
 
 // publish(payload=...): payloads of text and numbers.
-func TestSeed_Payloads(t *testing.T) {
+func TestPayloadsOfTextAndNumbers(t *testing.T) {
 	for want, got := range map[string][]byte{
 		"": mqtt.Text(""), "text": mqtt.Text("text"), "-12": mqtt.Int(-12), "9223372036854775807": mqtt.Int(1<<63 - 1),
 		"0.1": mqtt.Float(0.1), "1e+100": mqtt.Float(1e100), "3": mqtt.Float(3),
@@ -256,7 +256,7 @@ func TestSeed_Payloads(t *testing.T) {
 
 // ValueError: what cannot be published is refused, nothing is sent and no packet
 // identifier is used.
-func TestSeed_PublishRefusals(t *testing.T) {
+func TestPublishRefusals(t *testing.T) {
 	huge := mqtt.Message{Topic: "a", Payload: make([]byte, 268_435_456)}.GiveAway()
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -281,7 +281,7 @@ func TestSeed_PublishRefusals(t *testing.T) {
 }
 
 // subscribe and unsubscribe with a list: one packet, one result for each filter.
-func TestSeed_ManyFiltersInOnePacket(t *testing.T) {
+func TestManyFiltersInOnePacket(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
 			return codec.ReasonCode(min(s.QoS, 1))
@@ -308,7 +308,7 @@ func TestSeed_ManyFiltersInOnePacket(t *testing.T) {
 }
 
 // on_disconnect: the event tells an end that was asked for from others.
-func TestSeed_DisconnectedSaysWhy(t *testing.T) {
+func TestDisconnectedSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{})
 		srv.Disconnect("c", codec.ServerShuttingDown)
@@ -331,7 +331,7 @@ func TestSeed_DisconnectedSaysWhy(t *testing.T) {
 
 // on_message and message_callback_add: every subscription that matches has the
 // message once, and what matches none goes to the catch-all.
-func TestSeed_EveryMatchHasTheMessage(t *testing.T) {
+func TestEveryMatchHasTheMessage(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithCatchAll())
 		subs := map[string]*mqtt.Subscription{}
@@ -365,7 +365,7 @@ func TestSeed_EveryMatchHasTheMessage(t *testing.T) {
 }
 
 // The fallback of on_message: what comes and matches nothing.
-func TestSeed_CatchAll(t *testing.T) {
+func TestUnmatchedGoesToTheCatchAll(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithCatchAll())
 		s.SendBytes(rawPublish(v, 0x32, 7, "of a former process", "x"))

@@ -15,7 +15,7 @@ import (
 
 // B33: Disconnect refuses new publishes, lets pending ones finish, sends
 // DISCONNECT 0x00 and closes.
-func TestB33_DisconnectLetsPendingFinish(t *testing.T) {
+func TestDisconnectLetsPendingFinish(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		d := dial(t, mqtt.WithVersions(v))
 		w := d.up(connack(v, false))
@@ -42,7 +42,7 @@ func TestB33_DisconnectLetsPendingFinish(t *testing.T) {
 
 // B33: when the context ends first, what is pending fails, and DISCONNECT is
 // sent all the same.
-func TestB33_DisconnectWithinItsContext(t *testing.T) {
+func TestDisconnectWithinItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithMaxInflight(1))
 		w := d.up(server.Connack)
@@ -66,7 +66,7 @@ func TestB33_DisconnectWithinItsContext(t *testing.T) {
 }
 
 // B33: Close is Disconnect within its timeout, idempotent, and says what it left.
-func TestB33_Close(t *testing.T) {
+func TestCloseIsABoundedDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
 		w := d.up(server.Connack)
@@ -121,7 +121,7 @@ func afterClose(t *testing.T, conn *mqtt.Conn) {
 
 // The least patient caller sets how long the end may take: a Close, or the end
 // of Connect's context, during a Disconnect without a limit.
-func TestB33_TheLeastPatientCallerEndsTheConn(t *testing.T) {
+func TestLeastPatientCallerEndsTheConn(t *testing.T) {
 	for _, how := range []string{"Close", "context", "Abort"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestB33_TheLeastPatientCallerEndsTheConn(t *testing.T) {
 }
 
 // B33: without a link nothing is waited for, and what was pending says so.
-func TestB33_WithoutALinkItEndsAtOnce(t *testing.T) {
+func TestDisconnectWithoutALinkEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
 		d.up(server.Connack).Cut()
@@ -186,7 +186,7 @@ func TestB33_WithoutALinkItEndsAtOnce(t *testing.T) {
 
 // B33: the end of Connect's context is a graceful close within a short grace,
 // with DISCONNECT, so that no will is published.
-func TestB33_EndOfTheContextIsGraceful(t *testing.T) {
+func TestEndOfTheContextIsGraceful(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -224,7 +224,7 @@ func TestB33_EndOfTheContextIsGraceful(t *testing.T) {
 }
 
 // B33: Abort drops the socket: the will is published.
-func TestB33_AbortSendsNoDisconnect(t *testing.T) {
+func TestAbortSendsNoDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
 		w := d.up(server.Connack)
@@ -235,7 +235,7 @@ func TestB33_AbortSendsNoDisconnect(t *testing.T) {
 }
 
 // B33: a reason of one's own, and a last message before it [MQTT-3.14.2-1].
-func TestB33_DisconnectWithReason(t *testing.T) {
+func TestDisconnectWithReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5))
 		w := d.up(server.Connack)
@@ -278,7 +278,7 @@ func TestB33_DisconnectWithReason(t *testing.T) {
 
 // B33: messages in a channel are readable after Close; with a durable session,
 // what was not handed over is neither delivered nor acknowledged.
-func TestB33_DurableKeepsWhatWasNotHandedOver(t *testing.T) {
+func TestKeptSessionKeepsUndeliveredMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour), mqtt.WithSubscription("t", mqtt.WithBuffer(2)))
 		ch := d.conn.Subscription("t").C()
@@ -401,7 +401,7 @@ func TestFlush(t *testing.T) {
 }
 
 // A handler may end the Conn: nobody waits for it there.
-func TestB02_CloseInsideAHandler(t *testing.T) {
+func TestCloseInsideAHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSubscription("t"))
 		closed := make(chan error, 1)

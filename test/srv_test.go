@@ -11,9 +11,9 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// TestB50_SRVTargetsAreTriedInOrder: a domain's first target refuses the client,
+// TestSRVTargetsAreTriedInOrder: a domain's first target refuses the client,
 // the second takes it.
-func TestB50_SRVTargetsAreTriedInOrder(t *testing.T) {
+func TestSRVTargetsAreTriedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network server.Network
 		first := listen(t, &network, "one.example:1884")

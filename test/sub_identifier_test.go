@@ -11,7 +11,7 @@ import (
 
 // B26: a message that waits at the server while a second subscription of a filter
 // asks for it again still reaches the first, beside an overlapping one.
-func TestB26_SharedAgainWhileMessagesWait(t *testing.T) {
+func TestFilterSubscribedAgainWhileMessagesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{}, mqtt.WithReceiveMaximum(1))
 		first := subscribe(t, conn, "a/#", mqtt.WithManualAck())
@@ -32,7 +32,7 @@ func TestB26_SharedAgainWhileMessagesWait(t *testing.T) {
 // B4, B26: what waits at the server for a filter carries the identifier that an
 // earlier process gave it. It is not taken for that of another filter which matches
 // too, in a process that subscribes in another order.
-func TestB26_IdentifierOfAnEarlierProcess(t *testing.T) {
+func TestIdentifierOfAnEarlierProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})
@@ -63,7 +63,7 @@ func TestB26_IdentifierOfAnEarlierProcess(t *testing.T) {
 // B4, B26: a message that carries the identifier that an earlier process gave one
 // filter, and that of this process for another, reaches both: the server took it
 // between the two SUBSCRIBEs.
-func TestB26_IdentifiersOfTwoProcesses(t *testing.T) {
+func TestIdentifiersOfTwoProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &server.Network{}
 		srv := server.Start(network, server.Config{})

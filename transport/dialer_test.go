@@ -94,7 +94,7 @@ func roundTrip(ctx context.Context, d *Dialer, u *URL) error {
 	return nil
 }
 
-func TestB39_DialFuncServesEveryTransport(t *testing.T) {
+func TestDialFuncServesEveryTransport(t *testing.T) {
 	tests := []struct{ raw, dialled string }{
 		{"mqtt://broker.test", "tcp broker.test:1883"},
 		{"mqtts://broker.test", "tcp broker.test:8883"},
@@ -119,7 +119,7 @@ func TestB39_DialFuncServesEveryTransport(t *testing.T) {
 	}
 }
 
-func TestB39_ServerNameAndProtocols(t *testing.T) {
+func TestServerNameAndProtocols(t *testing.T) {
 	tests := []struct {
 		raw, name  string
 		config     tls.Config
@@ -155,7 +155,7 @@ func TestB39_ServerNameAndProtocols(t *testing.T) {
 	}
 }
 
-func TestB39_ClientCertificateForEachAttempt(t *testing.T) {
+func TestClientCertificateForEachAttempt(t *testing.T) {
 	w := newWorld(t)
 	calls := 0
 	config := &tls.Config{RootCAs: w.pki.roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -173,7 +173,7 @@ func TestB39_ClientCertificateForEachAttempt(t *testing.T) {
 	}
 }
 
-func TestB39_ErrorsUnwrap(t *testing.T) {
+func TestErrorsUnwrap(t *testing.T) {
 	w := newWorld(t)
 	w.handlers["wrong.test:8883"] = w.handlers["broker.test:8883"]
 	tests := []struct {

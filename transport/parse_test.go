@@ -85,7 +85,7 @@ func TestParseCredentials(t *testing.T) {
 }
 
 // hunter2 stands in every bad URL below; no error may repeat it.
-func TestB47_BadURLs(t *testing.T) {
+func TestBadURLs(t *testing.T) {
 	tests := []struct{ raw, part string }{
 		{"", "scheme"},
 		{"hunter2", "scheme"},
@@ -153,7 +153,7 @@ func TestB47_BadURLs(t *testing.T) {
 	}
 }
 
-func TestB43_NoFormShowsTheSecrets(t *testing.T) {
+func TestNoFormShowsTheSecrets(t *testing.T) {
 	u, err := Parse("wss://me:hunter2@h/mqtt?X-Amz-Signature=hunter2")
 	if err != nil {
 		t.Fatal(err)

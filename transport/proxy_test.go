@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 )
 
-func TestB39_Proxies(t *testing.T) {
+func TestProxies(t *testing.T) {
 	proxies := map[string]string{
 		"http://user:hunter2@proxy.test:3128": "tcp proxy.test:3128",
 		"https://user:hunter2@proxy.test":     "tcp proxy.test:443",
@@ -49,7 +49,7 @@ func TestB39_Proxies(t *testing.T) {
 	}
 }
 
-func TestB39_ProxyErrorsNameTheProxy(t *testing.T) {
+func TestProxyErrorsNameTheProxy(t *testing.T) {
 	tests := []struct{ name, proxy, target, want string }{
 		{"unreachable", "http://user:hunter2@nowhere.test:1", "mqtt://broker.test", "no such host in memory"},
 		{"bad credentials", "http://user:wronghunter2@proxy.test:3128", "mqtt://broker.test", `407 "Who are you"`},

@@ -53,7 +53,7 @@ func TestAllProxy(t *testing.T) {
 }
 
 // net/http reads the environment once a process, so each case has its own.
-func TestB39_ProxyFromEnvironment(t *testing.T) {
+func TestProxyFromEnvironment(t *testing.T) {
 	if target := os.Getenv("MILLRACE_DIAL"); target != "" {
 		printFirstDial(t, target)
 		return
@@ -79,7 +79,7 @@ func TestB39_ProxyFromEnvironment(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			child := rerun.Command(t.Context(), "-test.run=^TestB39_ProxyFromEnvironment$", "-test.v")
+			child := rerun.Command(t.Context(), "-test.run=^TestProxyFromEnvironment$", "-test.v")
 			child.Env = append(tt.env, "MILLRACE_DIAL="+tt.target, "GORACE=atexit_sleep_ms=0")
 			out, err := child.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "<"+tt.want+">") || strings.Contains(string(out), "hunter2") {

@@ -14,7 +14,7 @@ import (
 // Each step meets a peer that accepts and then says nothing, or half of what
 // is wanted. The dial ends exactly at the deadline, names the step, and leaves
 // neither socket nor goroutine.
-func TestB18_StallAtEachStepEndsAtTheDeadline(t *testing.T) {
+func TestStallAtEachStepEndsAtTheDeadline(t *testing.T) {
 	silent := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 	says := func(text string) func(net.Conn) {
 		return func(conn net.Conn) {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestB42_UpgradeRequest(t *testing.T) {
+func TestUpgradeRequest(t *testing.T) {
 	calls := 0
 	d := Dialer{
 		Header: http.Header{"origin": {"https://site.test"}, "Cookie": {"a=1"}, "X-Signed": {"old"}},
@@ -43,7 +43,7 @@ func TestB42_UpgradeRequest(t *testing.T) {
 	}
 }
 
-func TestB42_AnswersThatAreNoUpgrade(t *testing.T) {
+func TestAnswersThatAreNoUpgrade(t *testing.T) {
 	tests := []struct {
 		name, answer string
 		status       int
@@ -81,7 +81,7 @@ func TestB42_AnswersThatAreNoUpgrade(t *testing.T) {
 	}
 }
 
-func TestB42_Subprotocol(t *testing.T) {
+func TestSubprotocol(t *testing.T) {
 	tests := []struct {
 		name, chosen string
 		d            Dialer

@@ -45,7 +45,7 @@ func mustParse(t testing.TB, raw string) *URL {
 
 // Every way to cut the stream into frames, as messages and as fragments of
 // one, alone and with pings between, gives the same bytes [MQTT-6.0.0-2].
-func TestB42_EverySplitReadsTheSame(t *testing.T) {
+func TestEverySplitReadsTheSame(t *testing.T) {
 	stream := make([]byte, 300)
 	random := chance.Rand(t)
 	for i := range stream {
@@ -108,7 +108,7 @@ func cutUp(stream []byte, sizes []int, fragments, pings bool) []byte {
 	return append(wire, frame(opClose, true, []byte{0x03, 0xe8})...)
 }
 
-func TestB42_PongsAreTheWritersToSend(t *testing.T) {
+func TestPongsAreTheWritersToSend(t *testing.T) {
 	c, peer := dialWS(t, Dialer{}, "ws://broker.test")
 	notified := 0
 	c.SetControlNotify(func() { notified++ })
@@ -157,7 +157,7 @@ func wantFrame(t *testing.T, peer *wsPeer, op byte, payload string) {
 
 // One writer and one reader at full speed, a peer that pings with every frame:
 // the stream comes back whole, under the race detector too.
-func TestB42_ReaderBesideWriter(t *testing.T) {
+func TestReaderBesideWriter(t *testing.T) {
 	c, peer := dialWS(t, Dialer{}, "ws://broker.test")
 	due := make(chan struct{}, 1)
 	c.SetControlNotify(func() {
@@ -217,7 +217,7 @@ func TestB42_ReaderBesideWriter(t *testing.T) {
 	}
 }
 
-func TestB42_HowTheStreamEnds(t *testing.T) {
+func TestHowTheStreamEnds(t *testing.T) {
 	half := frame(opBinary, true, []byte("abcdef"))[:4]
 	tests := []struct {
 		name, wire string
@@ -268,7 +268,7 @@ func TestB42_HowTheStreamEnds(t *testing.T) {
 type onlyReader struct{ io.Reader }
 
 // What breaks RFC 6455 ends the stream, and the reader does not write even then.
-func TestB42_BrokenFrames(t *testing.T) {
+func TestBrokenFrames(t *testing.T) {
 	tests := map[string]string{
 		"reserved bit":             "\xc2\x01x",
 		"masked":                   "\x82\x81\x00\x00\x00\x00x",
@@ -297,7 +297,7 @@ func TestB42_BrokenFrames(t *testing.T) {
 	}
 }
 
-func TestB42_OutboundFraming(t *testing.T) {
+func TestOutboundFraming(t *testing.T) {
 	fill := func(n int) []byte { return bytes.Repeat([]byte{0xA5}, n) }
 	tests := []struct {
 		name   string

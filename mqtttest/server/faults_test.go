@@ -17,7 +17,7 @@ import (
 )
 
 // B44: a cut after packet n, and a packet that vanishes.
-func TestB44_CutAfterPacket(t *testing.T) {
+func TestCutAfterPacket(t *testing.T) {
 	inBubble(t, Config{}, func(b *bed) {
 		seen := 0
 		b.s.Change(func(c *Config) {

@@ -39,7 +39,7 @@ func fillFile(t *testing.T, sess store.Session, kind store.Kind, size func() int
 
 // A file is filled with messages to send, then with arrived ones, and with notes, as
 // far as it goes. Each of them can be deleted, in any order, also after a new start.
-func TestB22_FullFileCanBeEmptied(t *testing.T) {
+func TestFullFileCanBeEmptied(t *testing.T) {
 	rnd := chance.Rand(t)
 	for range chance.Rounds(2, 60) {
 		limit := int64(1<<20 + rnd.IntN(2<<20))
@@ -86,7 +86,7 @@ func TestB22_FullFileCanBeEmptied(t *testing.T) {
 
 // A queue as long as the file allows is sent in its order, with a note for each
 // message under way, while more messages are refused or find room.
-func TestB22_FullFileDrains(t *testing.T) {
+func TestFullFileDrains(t *testing.T) {
 	const limit, size, window, steps = 2 << 20, 16 << 10, 20, 100
 	rnd := chance.Rand(t)
 	s := open(t, tempPath(t), bolt.WithMaxFile(limit))
@@ -113,7 +113,7 @@ func TestB22_FullFileDrains(t *testing.T) {
 }
 
 // A record that could not be deleted from a full file for sure is refused.
-func TestB22_RecordTooLargeForTheFile(t *testing.T) {
+func TestRecordTooLargeForTheFile(t *testing.T) {
 	for limit, largest := range map[int64]int{1 << 20: 16 << 10, 8 << 20: 64 << 10} {
 		s := open(t, tempPath(t), bolt.WithMaxFile(limit))
 		sess := session(t, s, "c")
@@ -130,7 +130,7 @@ func TestB22_RecordTooLargeForTheFile(t *testing.T) {
 
 // A file from before it had a bound, with records that the bound does not allow,
 // takes no more, and can be emptied.
-func TestB22_FileAboveItsBound(t *testing.T) {
+func TestFileAboveItsBound(t *testing.T) {
 	const records = 10
 	path := tempPath(t)
 	s := open(t, path)
@@ -148,7 +148,7 @@ func TestB22_FileAboveItsBound(t *testing.T) {
 
 // Some sessions fill the file while others delete: those who delete are not refused
 // along with those who fill it.
-func TestB22_FullForSomeAlone(t *testing.T) {
+func TestFullFileRefusesOnlySessionsThatFillIt(t *testing.T) {
 	s := open(t, tempPath(t), bolt.WithMaxFile(1<<20))
 	sess := session(t, s, "c")
 	keys := fillFile(t, sess, store.Outgoing, func() int { return 2000 })

@@ -25,7 +25,7 @@ func childRewrite() {
 
 // The process that makes, compacts or salvages a file is killed at random moments:
 // the next one gets the lock and every record, and nothing is left beside the file.
-func TestB06_KilledRewriting(t *testing.T) {
+func TestProcessKilledWhileRewriting(t *testing.T) {
 	rnd := chance.Rand(t)
 	for _, r := range rewritings(t) {
 		t.Run(r.name, func(t *testing.T) {

@@ -64,7 +64,7 @@ func crashOps(n uint64) []store.Op {
 
 // The committing process is killed at random moments: every batch that was
 // reported is there, none is there in part.
-func TestB06_KilledProcess(t *testing.T) {
+func TestProcessKilledWhileCommitting(t *testing.T) {
 	rnd, path := chance.Rand(t), tempPath(t)
 	var done [crashSessions]uint64 // batches known to be there
 	total := uint64(0)

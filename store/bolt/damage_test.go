@@ -21,7 +21,7 @@ import (
 
 // Damaged records among good ones: the good ones come in order, each damaged one
 // once, in its place, with its bytes kept.
-func TestB22_DamagedRecords(t *testing.T) {
+func TestDamagedRecordsAreQuarantined(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	sess := session(t, s, "c")
@@ -80,7 +80,7 @@ func TestB22_DamagedRecords(t *testing.T) {
 }
 
 // Read names the damage; the record stays for Load to set aside.
-func TestB22_DamagedRecordRead(t *testing.T) {
+func TestReadNamesTheDamagedRecord(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	commit(t, session(t, s, "c"), put(store.Outgoing, 1, []byte("a")), put(store.Outgoing, 2, []byte("b")))
@@ -99,7 +99,7 @@ func TestB22_DamagedRecordRead(t *testing.T) {
 }
 
 // The count that limits go by leaves out what was set aside.
-func TestB22_DamagedRecordsLeaveTheLimit(t *testing.T) {
+func TestDamagedRecordsLeaveTheLimit(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	commit(t, session(t, s, "c"), put(store.Outgoing, 1, []byte("a")), put(store.Outgoing, 2, []byte("b")))
@@ -118,7 +118,7 @@ func TestB22_DamagedRecordsLeaveTheLimit(t *testing.T) {
 
 // Two Loads at once meet the same damaged records, with nothing in them: each leaves
 // the count once.
-func TestB22_DamagedRecordsLeaveTheLimitOnce(t *testing.T) {
+func TestDamagedRecordsLeaveTheLimitOnce(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	commit(t, session(t, s, "c"), put(store.Outgoing, 1, nil), put(store.Outgoing, 2, nil))
@@ -142,7 +142,7 @@ func TestB22_DamagedRecordsLeaveTheLimitOnce(t *testing.T) {
 	}
 }
 
-func TestB22_QuarantineIsBounded(t *testing.T) {
+func TestQuarantineIsBounded(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		records, size int
@@ -192,7 +192,7 @@ func spoil(t *testing.T, path string, kind store.Kind) {
 
 // Every message of a full file is damaged. Each is told once, and what is kept of them
 // does not fill the file for good.
-func TestB22_QuarantineLeavesRoom(t *testing.T) {
+func TestQuarantineLeavesRoom(t *testing.T) {
 	for _, size := range []int{2_000, 16_000} {
 		path := tempPath(t)
 		s := open(t, path, bolt.WithMaxFile(1<<20))
@@ -228,7 +228,7 @@ func TestB22_QuarantineLeavesRoom(t *testing.T) {
 
 // A bucket in the place of a record, and keys out of order, are damage to the file:
 // bbolt would miss records there, or could not take one out.
-func TestB22_DamagedTree(t *testing.T) {
+func TestDamagedTree(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, path string){
 		"a bucket in the place of a record": func(t *testing.T, path string) {
 			raw(t, path, func(tx *bbolt.Tx) error {
@@ -273,7 +273,7 @@ func TestB22_DamagedTree(t *testing.T) {
 
 // A head whose fixed fields are damaged, which no crash explains, is damage: with it
 // goes the last commit.
-func TestB22_DamagedHead(t *testing.T) {
+func TestDamagedHead(t *testing.T) {
 	file, want := image(t)
 	for _, at := range []int{0, 8, 16, 20, 24} { // number, flags; magic, version, page size
 		for head := range 2 {
@@ -301,7 +301,7 @@ func TestB22_DamagedHead(t *testing.T) {
 
 // Where the list of free pages is damaged and a tree too, nothing tells what is in
 // use from what was deleted since: nothing is salvaged, and the file kept.
-func TestB22_SalvageTrustsNoFreePage(t *testing.T) {
+func TestSalvageTrustsNoFreePage(t *testing.T) {
 	const pageSize, flagsAt, leaf, freelist = 4096, 8, 2, 0x10
 	file, want := image(t)
 	dir, tried := t.TempDir(), 0
@@ -351,7 +351,7 @@ func TestB22_SalvageTrustsNoFreePage(t *testing.T) {
 
 // A file whose beginning is zeros was a store before the power was lost, as far as
 // anybody can tell: it is damaged, and what the other head knows is salvaged.
-func TestB22_ZeroedFile(t *testing.T) {
+func TestZeroedFile(t *testing.T) {
 	file, want := image(t)
 	for zeros, records := range map[int]int{512: len(want), 4096: len(want), len(file): 0} {
 		path := tempPath(t)
@@ -371,7 +371,7 @@ func TestB22_ZeroedFile(t *testing.T) {
 	}
 }
 
-func TestB22_EmptyFile(t *testing.T) {
+func TestEmptyFile(t *testing.T) {
 	path := tempPath(t)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -509,7 +509,7 @@ func removeAll(t testing.TB, dir string) {
 }
 
 // A file cut anywhere.
-func TestB22_TruncatedFile(t *testing.T) {
+func TestTruncatedFile(t *testing.T) {
 	file, want := image(t)
 	rnd, dir := chance.Rand(t), t.TempDir()
 	outcomes := make(map[string]int)
@@ -528,7 +528,7 @@ func TestB22_TruncatedFile(t *testing.T) {
 }
 
 // A bit flipped, or a stretch overwritten, anywhere in the pages in use.
-func TestB22_FlippedBits(t *testing.T) {
+func TestFlippedBits(t *testing.T) {
 	file, want := image(t)
 	rnd, dir := chance.Rand(t), t.TempDir()
 	outcomes := make(map[string]int)
@@ -565,7 +565,7 @@ func TestB22_FlippedBits(t *testing.T) {
 
 // A bit flipped in what names a bucket, or leads from there to its records: no client
 // finds itself without records and without a word. A name can be put right.
-func TestB22_DamagedNameOfABucket(t *testing.T) {
+func TestDamagedNameOfABucket(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	var ops []store.Op
@@ -602,7 +602,7 @@ func TestB22_DamagedNameOfABucket(t *testing.T) {
 
 // The file is cut, or its heads are overwritten, while it is open: calls end with an
 // error, none panics or hangs, and Close lets go of the file.
-func TestB22_DamagedWhileOpen(t *testing.T) {
+func TestDamagedWhileOpen(t *testing.T) {
 	for name, damage := range map[string]func(f *os.File) error{
 		"only the heads stay": func(f *os.File) error { return f.Truncate(8192) },
 		"one head stays":      func(f *os.File) error { return f.Truncate(4096) },

@@ -30,7 +30,7 @@ func childLimit() {
 	must(s.Close())
 }
 
-func TestB22_FileSizeLimitOfTheSystem(t *testing.T) {
+func TestFileSizeLimitOfTheSystem(t *testing.T) {
 	path := tempPath(t)
 	if err := child(t, "limit", path).Run(); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestB22_FileSizeLimitOfTheSystem(t *testing.T) {
 }
 
 // A file system of 3 MiB is full: writing fails. It takes root to mount one.
-func TestB22_DiskFull(t *testing.T) {
+func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	mount(t, dir, "size=3m")
 	ballast := filepath.Join(dir, "ballast")
@@ -54,7 +54,7 @@ func TestB22_DiskFull(t *testing.T) {
 	closed(t, open(t, s.Path()))
 }
 
-func TestB22_ReadOnlyFileSystem(t *testing.T) {
+func TestReadOnlyFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	mount(t, dir, "size=3m")
 	path := filepath.Join(dir, "sessions.db")
@@ -87,7 +87,7 @@ func mount(t *testing.T, dir, options string) {
 
 // A file or a directory that may not be written is an error of Open. Root may do
 // anything, so the thread looks at files as somebody else.
-func TestB22_NoPermission(t *testing.T) {
+func TestNoPermission(t *testing.T) {
 	dir, err := os.MkdirTemp("", "millrace") // t.TempDir's parents are closed to others
 	if err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func eioStore(t *testing.T) (*bolt.Store, store.Session, map[store.Key]string) {
 
 // Each write and each flush of a Commit fails with EIO, in turn. Only after the
 // last flush it cannot be told whether the batch is on disk.
-func TestB22_EIOInCommit(t *testing.T) {
+func TestEIOInCommit(t *testing.T) {
 	s, sess, _ := eioStore(t)
 	calls := traced(t, changing, func() { commits(t, nil, sess) })
 	after, _ := load(t, sess)
@@ -119,7 +119,7 @@ func same(t *testing.T, when string, sess store.Session, want map[store.Key]stri
 
 // A disk that takes nothing any more: every Commit says so, what is there can be
 // read, and everything can be closed.
-func TestB22_EIOForGood(t *testing.T) {
+func TestEIOForGood(t *testing.T) {
 	s, sess, before := eioStore(t)
 	intercepted(t, changing, func(call) syscall.Errno { return syscall.EIO }, func() {
 		for range 5 {
@@ -139,7 +139,7 @@ func TestB22_EIOForGood(t *testing.T) {
 
 // The last flush of a commit fails while others wait for theirs: all of them are
 // told, none hangs, and what was reported before is there.
-func TestB22_EIOToThoseWhoWait(t *testing.T) {
+func TestEIOReachesEveryCommitThatWaits(t *testing.T) {
 	s := open(t, tempPath(t))
 	var counts [4]uint64 // commits that succeeded, by session
 	commitAll := func(i int) {
@@ -178,7 +178,7 @@ func TestB22_EIOToThoseWhoWait(t *testing.T) {
 
 // What a process finds may be the batch of one that was killed before its last
 // flush, or had an error from it: nobody may rely on it before it is flushed.
-func TestB06_OpenFlushesWhatItFinds(t *testing.T) {
+func TestOpenFlushesTheRecordsItFinds(t *testing.T) {
 	s, sess, _ := eioStore(t)
 	calls := traced(t, changing, func() { commits(t, nil, sess) })
 	closed(t, s)
@@ -198,7 +198,7 @@ func TestB06_OpenFlushesWhatItFinds(t *testing.T) {
 
 // A process dies after it gave a file its name, and before the name is durable: the
 // next Open flushes the directory before anybody relies on the file.
-func TestB06_OpenFlushesTheName(t *testing.T) {
+func TestOpenFlushesTheName(t *testing.T) {
 	for _, r := range rewritings(t) {
 		t.Run(r.name, func(t *testing.T) {
 			path := tempPath(t)
@@ -229,7 +229,7 @@ func TestB06_OpenFlushesTheName(t *testing.T) {
 
 // A file system without hard links: who makes the file a little later than another
 // process leaves that one's alone.
-func TestB06_CreationWithoutLinksReplacesNothing(t *testing.T) {
+func TestCreationWithoutLinksReplacesNothing(t *testing.T) {
 	path := tempPath(t)
 	var first *bolt.Store
 	var sess store.Session
@@ -258,7 +258,7 @@ func TestB06_CreationWithoutLinksReplacesNothing(t *testing.T) {
 
 // bbolt stumbles over damage that came after the file was checked: Open lets go of it
 // all the same, as the file may be put right.
-func TestB22_DamagedWhileOpening(t *testing.T) {
+func TestDamagedWhileOpening(t *testing.T) {
 	path := tempPath(t)
 	closed(t, open(t, path))
 	file, err := os.ReadFile(path)
@@ -283,7 +283,7 @@ func TestB22_DamagedWhileOpening(t *testing.T) {
 
 // A damaged record on a disk without room for its copy, or for anything: Load visits
 // it, and the sound ones. There is room for its deletion as soon as there is any.
-func TestB22_DamagedRecordOnAFullDisk(t *testing.T) {
+func TestDamagedRecordOnAFullDisk(t *testing.T) {
 	for name, full := range map[string][]int{"cannot grow": {unix.SYS_FTRUNCATE}, "cannot be written": {unix.SYS_FTRUNCATE, unix.SYS_PWRITE64}} {
 		t.Run(name, func(t *testing.T) {
 			path := tempPath(t)
@@ -313,7 +313,7 @@ func TestB22_DamagedRecordOnAFullDisk(t *testing.T) {
 }
 
 // A file that cannot be compacted for want of room, or of permission, opens as it is.
-func TestB22_CompactionWithoutRoom(t *testing.T) {
+func TestCompactionWithoutRoom(t *testing.T) {
 	r := rewritings(t)[1]
 	for want, number := range map[syscall.Errno]int{syscall.ENOSPC: unix.SYS_FTRUNCATE, syscall.EACCES: unix.SYS_RENAMEAT} {
 		path := tempPath(t)
@@ -342,7 +342,7 @@ func TestB22_CompactionWithoutRoom(t *testing.T) {
 // Each write, flush and renaming of an Open that makes, compacts or salvages a
 // file fails with EIO, in turn, also where a file cannot have two names: Open says
 // so, and the next one has everything.
-func TestB22_EIOInOpen(t *testing.T) {
+func TestEIOInOpen(t *testing.T) {
 	for _, r := range rewritings(t) {
 		for _, links := range []bool{true, false} {
 			t.Run(fmt.Sprint(r.name, ", links ", links), func(t *testing.T) { eioInOpen(t, r, links) })
@@ -387,7 +387,7 @@ func eioInOpen(t *testing.T, r rewriting, links bool) {
 
 // Each read of an Open fails with EIO, in turn. What cannot be read is not known
 // to be damaged: nothing is salvaged.
-func TestB22_EIOInReadingAtOpen(t *testing.T) {
+func TestEIOInReadingAtOpen(t *testing.T) {
 	s, _, _ := eioStore(t)
 	closed(t, s)
 	before, err := os.ReadFile(s.Path())
@@ -423,7 +423,7 @@ func TestB22_EIOInReadingAtOpen(t *testing.T) {
 
 // Reads fail with EIO while a file is compacted or salvaged: what cannot be read
 // is not left out of the new file.
-func TestB22_EIOInReadingToRewrite(t *testing.T) {
+func TestEIOInReadingToRewrite(t *testing.T) {
 	rnd := chance.Rand(t)
 	for _, r := range rewritings(t)[1:] {
 		t.Run(r.name, func(t *testing.T) {
@@ -469,7 +469,7 @@ func opens(t *testing.T, want error, path string, opts ...bolt.Option) {
 }
 
 // A batch that failed is not counted towards the limits.
-func TestB22_EIOLeavesTheCount(t *testing.T) {
+func TestEIOLeavesTheCount(t *testing.T) {
 	s := open(t, tempPath(t), bolt.WithLimits(3, 3))
 	sess := session(t, s, "c")
 	commit(t, sess, put(store.Outgoing, 1, []byte("a")))
@@ -486,7 +486,7 @@ func TestB22_EIOLeavesTheCount(t *testing.T) {
 
 // The batches of a group that failed are tried again one by one: what fails one of
 // them, or failed once, fails no other.
-func TestB22_EIOInAGroup(t *testing.T) {
+func TestEIOInAGroup(t *testing.T) {
 	s := open(t, tempPath(t))
 	stop := make(chan struct{})
 	var others sync.WaitGroup
@@ -529,7 +529,7 @@ func TestB22_EIOInAGroup(t *testing.T) {
 
 // A file that is made, compacted or salvaged is on disk before it has its name, and
 // the name is before anything goes on; the damaged one as well, where it is copied.
-func TestB06_RewritingIsDurable(t *testing.T) {
+func TestRewritingIsDurable(t *testing.T) {
 	for _, r := range rewritings(t) {
 		for links, want := range map[bool]map[string]string{
 			true: {
@@ -563,7 +563,7 @@ func TestB06_RewritingIsDurable(t *testing.T) {
 // Whatever another process does with the file when Open is about to open or lock it:
 // Open fails, or has the file that has the name. It goes on with none that is gone,
 // makes no empty one in its place, and takes none that grew for a cut one.
-func TestB06_FileChangesBesideOpen(t *testing.T) {
+func TestFileChangesBesideOpen(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
 		"replaced": func(path string) error {
 			b, err := os.ReadFile(path)

@@ -60,7 +60,7 @@ func TestOpenInAnotherProcess(t *testing.T) {
 }
 
 // What is not ours is left alone, also with WithSalvage.
-func TestB22_ForeignFile(t *testing.T) {
+func TestForeignFile(t *testing.T) {
 	foreign := map[string]func(t *testing.T, path string){
 		"text": func(t *testing.T, path string) {
 			if err := os.WriteFile(path, []byte(strings.Repeat("not a database\n", 1000)), 0o600); err != nil {
@@ -117,7 +117,7 @@ func TestB22_ForeignFile(t *testing.T) {
 	}
 }
 
-func TestB22_NoSuchDirectory(t *testing.T) {
+func TestNoSuchDirectory(t *testing.T) {
 	if _, err := bolt.Open(filepath.Join(t.TempDir(), "none", "f")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open: %v, want fs.ErrNotExist", err)
 	}
@@ -172,7 +172,7 @@ func TestSymbolicLinkToNothing(t *testing.T) {
 }
 
 // B6: a creation that was cut short between the two names of its file leaves none behind.
-func TestB06_SweptSecondName(t *testing.T) {
+func TestOpenRemovesTheSecondName(t *testing.T) {
 	path := tempPath(t)
 	closed(t, open(t, path))
 	second := path + ".millrace-new-5"

@@ -46,7 +46,7 @@ func bucketsIn(t *testing.T, path string) (names []string) {
 // What closed sessions have no records in leaves the file, with a commit of somebody
 // else's or as the Store is closed. What they have stays, if it is only what is known
 // of the session as a whole.
-func TestB38_EmptySessionsAreReleased(t *testing.T) {
+func TestEmptySessionsAreReleased(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	for i := range 20 {
@@ -93,7 +93,7 @@ func TestReleasedSessionGoesOn(t *testing.T) {
 
 // A process that is killed leaves empty buckets. They go when the client comes and goes
 // again.
-func TestB38_EmptySessionsOfAKilledProcess(t *testing.T) {
+func TestEmptySessionsOfAKilledProcess(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	comeAndGo(t, s, "c", allKinds...)

@@ -54,7 +54,7 @@ func copied(t *testing.T, path string) string {
 
 // A file that is as full as it may be is salvaged whole, in more than one transaction,
 // and is not larger than it may be.
-func TestB22_SalvageOfAFullFile(t *testing.T) {
+func TestSalvageOfAFullFile(t *testing.T) {
 	const limit = 7 << 20 // and no power of two, to which bbolt likes to grow
 	path := tempPath(t)
 	s := open(t, path, bolt.WithMaxFile(limit))
@@ -72,7 +72,7 @@ func TestB22_SalvageOfAFullFile(t *testing.T) {
 }
 
 // What is set aside after a salvage does not take the place of what was before.
-func TestB22_QuarantineNumbersGoOnAfterASalvage(t *testing.T) {
+func TestQuarantineNumbersGoOnAfterASalvage(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	sess := session(t, s, "c")
@@ -100,7 +100,7 @@ func TestB22_QuarantineNumbersGoOnAfterASalvage(t *testing.T) {
 
 // What says that a file is ours is damaged: it is salvaged, since it has what else
 // ours have.
-func TestB22_DamagedFormatIsSalvaged(t *testing.T) {
+func TestDamagedFormatIsSalvaged(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	commit(t, session(t, s, "c"), put(store.Outgoing, 1, nil))
@@ -122,7 +122,7 @@ func TestB22_DamagedFormatIsSalvaged(t *testing.T) {
 
 // What was lost is told by every Open, also one without the option and after a
 // compaction, until a Store that was asked is closed.
-func TestB22_SalvageIsToldUntilItIsHeard(t *testing.T) {
+func TestSalvageIsReportedUntilAStoreWasAsked(t *testing.T) {
 	path := tempPath(t)
 	s := open(t, path)
 	commit(t, session(t, s, "c"), put(store.Outgoing, 1, nil), put(store.Outgoing, 2, make([]byte, 2<<20)))
@@ -153,7 +153,7 @@ func TestB22_SalvageIsToldUntilItIsHeard(t *testing.T) {
 }
 
 // A second salvage tells of the first, of which nobody heard.
-func TestB22_SalvageTellsOfTheOneBefore(t *testing.T) {
+func TestSalvageReportsTheOneBefore(t *testing.T) {
 	path := tempPath(t)
 	closed(t, open(t, path))
 	var first *bolt.Salvage

@@ -101,7 +101,7 @@ func TestGroupCommitRefusesAlone(t *testing.T) {
 
 // The size limit holds for the file; what was accepted stays, deletions work, and
 // then there is room again.
-func TestB22_MaxFile(t *testing.T) {
+func TestMaxFile(t *testing.T) {
 	for size, limit := range map[int]int64{100: 1 << 20, 3000: 1 << 20, 30_000: 4 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			path := tempPath(t)
