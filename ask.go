@@ -25,8 +25,8 @@ func (t *routes) ask(rs []*route) {
 	if t.limits == nil {
 		return
 	}
-	for _, packet := range t.packets(rs, t.conn.out.probesLink()) {
-		t.conn.out.control(t.subscribe(packet))
+	for _, packet := range t.packets(rs, t.out.probesLink()) {
+		t.out.control(t.subscribe(packet))
 	}
 }
 
@@ -54,7 +54,7 @@ func (t *routes) packets(rs []*route, alone bool) [][]*route {
 	size := 0
 	for _, r := range rs {
 		n := filterSize(r.filter)
-		if len(cur) > 0 && (alone || len(cur) >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
+		if len(cur) > 0 && (alone || len(cur) >= t.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
 			all = append(all, cur)
 			cur, size = nil, 0
 		}
@@ -161,7 +161,7 @@ func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a
 	}
 	t.changed()
 	t.mu.Unlock()
-	t.conn.tellSubscribed(settled, lost)
+	t.tell(settled, lost)
 	return nil
 }
 
@@ -358,7 +358,7 @@ func (t *routes) oldestAsked(now time.Time) (filter string, waited time.Duration
 // unansweredFor returns how long ago the SUBSCRIBE of r was sent, 0 while it waits
 // for its turn. mu is held.
 func (t *routes) unansweredFor(r *route, now time.Time) time.Duration {
-	sent := t.conn.out.sentAt(r.ctl)
+	sent := t.out.sentAt(r.ctl)
 	if sent.IsZero() {
 		return 0
 	}

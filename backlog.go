@@ -23,15 +23,15 @@ const backlogName = "(backlog)"
 // the session and this is the last copy. mu is held.
 func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	b := &t.backlog
-	if t.conn.cfg.backlogGrace <= 0 || b.sub == nil && !resumed {
+	if t.backlogGrace <= 0 || b.sub == nil && !resumed {
 		*b = backlog{} // an earlier link may have begun one
 		return false
 	}
 	if b.unwanted == nil {
 		b.unwanted = map[string]struct{}{}
 	}
-	if b.sub == nil && t.conn.inbox == nil {
-		b.sub = newHolder(t.conn.up, nil, newSubOptions(nil))
+	if b.sub == nil && !t.hasInbox() {
+		b.sub = newHolder(t.upstream, nil, newSubOptions(nil))
 	}
 	for f := range t.removed {
 		b.unwanted[f] = struct{}{}

@@ -101,11 +101,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.aborted, c.abort = context.WithCancel(context.Background())
-	c.out = newOutbound(cfg.queue, c.emit)
-	c.out.uptime = cfg.clock.uptime
-	c.ledger = &ledger{pay: c.out.pay}
-	c.routes = newRoutes(c)
-	c.up = &upstream{reporter: c.reporter, ledger: c.ledger, home: &c.session, grants: &c.routes.mu}
+	c.wire()
 	for _, d := range cfg.declared {
 		s := newSubscription(c.up, d.filters, d.opts)
 		s.opts.async = true // nobody waits for its answer
@@ -118,6 +114,27 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		c.routes.openCatchAll(*cfg.catchAll)
 	}
 	return c
+}
+
+// wire ties the parts of the session together; openInbox adds the durable inbox. Each
+// part knows those below it, and calls up by what stands in brackets alone:
+//
+//	Conn, supervisor
+//	  link: reader, writer, keepalive
+//	    session
+//	      inbox         (giveUpFilters of routes)
+//	      routes        (tell: answers to Subscribe)
+//	      Subscription  (upstream.home, upstream.inbox)
+//	      ledger        (pay, keep)
+//	      outbound      (log)
+//	        reporter    events and log records
+func (s *session) wire() {
+	s.out = newOutbound(s.cfg.queue, s.emit)
+	s.out.uptime = s.cfg.clock.uptime
+	s.ledger = &ledger{pay: s.out.pay}
+	s.routes = newRoutes(s.cfg)
+	s.up = &upstream{reporter: s.reporter, ledger: s.ledger, home: s, grants: &s.routes.mu}
+	s.routes.out, s.routes.upstream, s.routes.tell = s.out, s.up, s.tellSubscribed
 }
 
 // Events returns the channel of events, the same on every call. Nothing waits

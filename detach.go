@@ -58,7 +58,7 @@ func (t *routes) hold(s *Subscription) *Subscription {
 	if len(alone) == 0 {
 		return nil
 	}
-	h := newHolder(t.conn.up, alone, s.opts)
+	h := newHolder(t.upstream, alone, s.opts)
 	h.routed = true
 	for _, f := range names {
 		t.filters[f].members[0].sub = h

@@ -144,7 +144,7 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 func (t *routes) unanswered(s *Subscription) (changed <-chan struct{}, refused error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.limits == nil && t.conn.cfg.session == 0 {
+	if t.limits == nil && !t.keepsSession {
 		return nil, s.refused
 	}
 	for _, f := range s.filters {

@@ -68,8 +68,12 @@ func (c *Conn) storeFailed(err error, final bool) {
 
 // openInbox begins the inbox with what earlier processes left.
 func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
-	in := &inbox{conn: c, waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0}
-	c.inbox, c.up.inbox = in, in
+	in := &inbox{
+		reporter: c.reporter, ledger: c.ledger, out: c.out, routes: c.routes, up: c.up,
+		timers: &c.timers, draining: &c.draining, grace: c.cfg.backlogGrace,
+		waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0,
+	}
+	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.forgo
 	c.ledger.openInbox(&inboxBook{
 		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.keepInbox, remove: c.out.unkeepInbox,
 	}, earlier)

@@ -22,7 +22,16 @@ import (
 // A subscription that comes is fed from the moment on that the committer has
 // compared it with what waits: what is newer stands in its queue until then.
 type inbox struct {
-	conn    *Conn
+	// Immutable.
+	*reporter
+	ledger   *ledger
+	out      *outbound
+	routes   *routes
+	up       *upstream
+	timers   *timers
+	draining *atomic.Bool  // Conn.Drain waits
+	grace    time.Duration // of a restart
+
 	held    atomic.Int64 // how many are in the store alone
 	resting atomic.Bool  // a read failed: it is tried again in a moment
 	anyone  atomic.Bool  // the grace of a restart is over: what was left may go to whoever matches
@@ -61,8 +70,8 @@ func (in *inbox) welcome(subs ...*Subscription) {
 
 // beginGrace begins the grace of a restart: the application can subscribe now.
 func (in *inbox) beginGrace() {
-	if in.conn.cfg.backlogGrace > 0 {
-		in.conn.later(in.conn.cfg.backlogGrace, in.endGrace)
+	if in.grace > 0 {
+		in.timers.after(in.grace, in.endGrace)
 		return
 	}
 	in.anyone.Store(true) // before what was declared is welcome: it all matches
@@ -76,7 +85,7 @@ func (in *inbox) endGrace() {
 
 // wake has the committer hand out what waits: somebody has room.
 func (in *inbox) wake() {
-	o := in.conn.out
+	o := in.out
 	o.mu.Lock()
 	defer o.unlock()
 	o.keep.next.feed = true
@@ -116,10 +125,10 @@ func (in *inbox) behind() bool { return in.more.Load() || len(in.waits.look) > 0
 
 // tellDrain has Drain look whether the subscriptions that it waits for are done.
 func (in *inbox) tellDrain() {
-	if !in.conn.draining.Load() {
+	if !in.draining.Load() {
 		return
 	}
-	for _, s := range in.conn.routes.subscriptions() {
+	for _, s := range in.routes.subscriptions() {
 		s.tellRoom()
 	}
 }
@@ -147,10 +156,10 @@ func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
 
 // forgo gives up what waits for filters that the application has unsubscribed.
 // routes.mu is held.
-func (in *inbox) forgo(filters []string, t *routes) {
+func (in *inbox) forgo(filters []string, gen, joins uint64) {
 	in.mu.Lock()
 	for _, f := range filters {
-		in.forgone = append(in.forgone, forgoing{f, t.gen.Load(), t.joins})
+		in.forgone = append(in.forgone, forgoing{f, gen, joins})
 	}
 	in.mu.Unlock()
 	in.lookAgain()
@@ -175,7 +184,7 @@ func (in *inbox) takeBack() {
 	for _, f := range forgone {
 		in.giveUp(f)
 	}
-	if len(forgone) > 0 && in.conn.ledger.underWay(0) {
+	if len(forgone) > 0 && in.ledger.underWay(0) {
 		in.gone = append(in.gone, forgone...)
 	}
 	if in.earlier && in.anyone.Load() {
@@ -207,7 +216,7 @@ func (in *inbox) isLate(s *Subscription) bool {
 // back, wait for who comes next.
 func (in *inbox) releaseAll(r returnedMail) {
 	for _, gen := range r.gens {
-		if it := in.conn.ledger.item(gen); it != nil {
+		if it := in.ledger.item(gen); it != nil {
 			in.release(it, r.sub)
 		}
 	}
@@ -222,7 +231,7 @@ func (in *inbox) releaseAll(r returnedMail) {
 // release has it, which s leaves, wait for the next subscription of the filters by
 // which s got it.
 func (in *inbox) release(it *inboxItem, s *Subscription) {
-	in.conn.ledger.release(it, &s.owner, s.filtersOf(it), in.conn.routes.leftAt(s), s.isLive())
+	in.ledger.release(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isLive())
 	in.index(it)
 }
 
@@ -295,7 +304,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 		it.msgs = nil
 		if it.parking != nil {
 			for _, f := range in.gone {
-				in.conn.ledger.forgo([]*inboxItem{it}, f)
+				in.ledger.forgo([]*inboxItem{it}, f)
 			}
 			in.index(it)
 		}
@@ -306,7 +315,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 		}
 	}
 	in.give(run)
-	if !in.conn.ledger.underWay(len(items)) {
+	if !in.ledger.underWay(len(items)) {
 		in.gone = nil
 	}
 	if in.behind() || in.due {
@@ -359,10 +368,10 @@ func (in *inbox) met(f fate, s *Subscription, msgs []Message) {
 	case f == fateGone && leave == leaveInbox:
 		in.giveBack(s, msgs)
 	case f == fateGone, f == fateHanded && !s.opts.manual:
-		in.conn.ledger.doneAll(msgs)
+		in.ledger.doneAll(msgs)
 		s.tellRoom()
 	case f == fateHanded:
-		in.conn.ledger.handed(msgs)
+		in.ledger.handed(msgs)
 		s.tellRoom()
 	}
 }

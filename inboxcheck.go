@@ -125,7 +125,7 @@ func (k *inboxCheck) checkDebts(it *inboxItem) {
 	}
 	for _, d := range it.owed {
 		keys[waitKey{name: d.filter}] = true
-		r := k.in.conn.routes.filters[d.filter]
+		r := k.in.routes.filters[d.filter]
 		for i := 0; r != nil && i < len(r.members); i++ {
 			s := r.members[i].sub
 			if !s.holder && s.isFed() && s.joined > d.after && !it.had.has(&s.owner) {

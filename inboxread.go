@@ -53,10 +53,10 @@ func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
 func (in *inbox) rest(err error) {
 	if !in.failing {
 		in.failing = true
-		in.conn.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
+		in.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
 	}
 	if !in.resting.Swap(true) {
-		in.conn.later(storePause, func() {
+		in.timers.after(storePause, func() {
 			in.resting.Store(false)
 			in.wake()
 		})
@@ -80,7 +80,7 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 		keys[i] = store.Key{Kind: store.Inbox, Seq: it.key}
 	}
 	msgs := make([]Message, 0, len(items))
-	err = in.conn.out.keep.session.Read(keys, func(i int, value []byte) error {
+	err = in.out.keep.session.Read(keys, func(i int, value []byte) error {
 		var r storedInbox
 		if err := r.decode(value); err != nil {
 			return &store.DamageError{Key: keys[i], Problem: err.Error()}
@@ -101,24 +101,24 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 	_, damaged := errors.AsType[*store.DamageError](err)
 	switch {
 	case damaged:
-		in.conn.emit(StoreDamaged{Err: err})
+		in.emit(StoreDamaged{Err: err})
 	case errors.Is(err, store.ErrNotFound):
 	default:
 		if it.reads++; it.reads < storeFailures {
 			return false
 		}
-		in.conn.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
+		in.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
 		in.forsake(it, s)
 		return true
 	}
-	in.conn.ledger.doneAll([]Message{it.stub(&s.owner)})
+	in.ledger.doneAll([]Message{it.stub(&s.owner)})
 	s.tellRoom()
 	return true
 }
 
 // forsake leaves it to a later process, whoever has it besides s or waits for it.
 func (in *inbox) forsake(it *inboxItem, s *Subscription) {
-	for _, owner := range in.conn.ledger.forsake(it) {
+	for _, owner := range in.ledger.forsake(it) {
 		o := subscriptionOf(owner)
 		if q := in.queues[o]; q != nil && o != s {
 			in.remove(o, q, it)

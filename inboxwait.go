@@ -50,7 +50,7 @@ const atOnce = 256
 // index has it listed under what it waits for, and under nothing else.
 func (in *inbox) index(it *inboxItem) {
 	before := it.listed
-	it.listed = in.conn.ledger.waitKeys(it)
+	it.listed = in.ledger.waitKeys(it)
 	for _, k := range before {
 		if !slices.Contains(it.listed, k) {
 			in.unlist(it, k)
@@ -126,13 +126,13 @@ func (in *inbox) adopt() {
 				continue
 			}
 			delete(in.waits.look, k)
-			takers := in.conn.routes.takers(k)
+			takers := in.routes.takers(k)
 			if len(takers) == 0 {
 				continue
 			}
 			candidates := candidatesOf(takers)
 			for some := range slices.Chunk(in.waits.under(k), atOnce) {
-				for i, items := range in.conn.ledger.claim(some, k, candidates) {
+				for i, items := range in.ledger.claim(some, k, candidates) {
 					got[takers[i].sub] = append(got[takers[i].sub], items...)
 					all = append(all, items...)
 					for _, it := range items {
@@ -143,7 +143,7 @@ func (in *inbox) adopt() {
 		}
 	}
 	for some := range slices.Chunk(all, atOnce) {
-		in.conn.ledger.lapse(some)
+		in.ledger.lapse(some)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -165,7 +165,7 @@ func (in *inbox) loosen() {
 		}
 	}
 	for some := range slices.Chunk(all, atOnce) {
-		in.conn.ledger.loosen(some)
+		in.ledger.loosen(some)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -176,27 +176,27 @@ func (in *inbox) loosen() {
 func (in *inbox) giveUp(f forgoing) {
 	n := 0
 	for some := range slices.Chunk(in.waits.under(waitKey{name: f.filter}), atOnce) {
-		n += in.conn.ledger.forgo(some, f)
+		n += in.ledger.forgo(some, f)
 		for _, it := range some {
 			in.index(it)
 		}
 	}
 	if n > 0 {
 		in.gaveUp += uint64(n)
-		in.conn.emit(MessageDropped{Topic: f.filter, Err: ErrUnsubscribed, Total: in.gaveUp}) // nobody else can tell
+		in.emit(MessageDropped{Topic: f.filter, Err: ErrUnsubscribed, Total: in.gaveUp}) // nobody else can tell
 	}
 }
 
 // unpark begins to count anew what comes for nobody.
 func (in *inbox) unpark() {
-	fresh := newHolder(in.conn.up, nil, newSubOptions(nil))
-	if old := in.conn.ledger.park(&fresh.owner); old != nil {
+	fresh := newHolder(in.up, nil, newSubOptions(nil))
+	if old := in.ledger.park(&fresh.owner); old != nil {
 		subscriptionOf(old).end(nil, leaveAcked) // the reader may wait for it
 	}
 }
 
 // tellParking has the reader look whether there is room for more that comes for nobody.
-func (in *inbox) tellParking() { subscriptionOf(in.conn.ledger.parking()).tellRoom() }
+func (in *inbox) tellParking() { subscriptionOf(in.ledger.parking()).tellRoom() }
 
 // taker is a subscription that is there for what waits, and its filter that says so.
 type taker struct {

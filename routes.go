@@ -18,7 +18,17 @@ import (
 // order in which the wishes changed: what the server ends with is what stands
 // here. Lock order: routes, subscription, ledger, outbound, events.
 type routes struct {
-	conn    *Conn
+	// Immutable once the Conn is wired.
+	out      *outbound // takes SUBSCRIBE and UNSUBSCRIBE
+	upstream *upstream // of the subscriptions that the routes make
+	tell     func(settled []*Subscription, lost []lostRoute)
+	// giveUpFilters ends what the durable inbox keeps for filters that the application
+	// has unsubscribed, at that generation and after so many joins; nil without an inbox.
+	giveUpFilters func(filters []string, gen, joins uint64)
+	maxSubscribe  int           // filters of one SUBSCRIBE or UNSUBSCRIBE
+	backlogGrace  time.Duration // how long what nobody has subscribed to is held
+	keepsSession  bool          // the server keeps the session over links
+
 	gen     atomic.Uint64 // changes whenever a match may come out differently
 	firstID uint32        // subscription identifiers of this Conn are above it; immutable
 
@@ -100,9 +110,12 @@ type target struct {
 	former  bool // it did so until the server granted another
 }
 
-func newRoutes(c *Conn) *routes {
-	t := &routes{conn: c, filters: map[string]*route{}, removed: map[string]uint64{}, leftBehind: map[string]bool{}}
-	if c.cfg.session > 0 {
+func newRoutes(cfg *config) *routes {
+	t := &routes{
+		maxSubscribe: cfg.maxSubscribe, backlogGrace: cfg.backlogGrace, keepsSession: cfg.session > 0,
+		filters: map[string]*route{}, removed: map[string]uint64{}, leftBehind: map[string]bool{},
+	}
+	if t.keepsSession {
 		// What waits at the server carries the identifiers of an earlier process. All
 		// of these take as many bytes.
 		t.firstID = 1<<21 + rand.Uint32N(maxSubscriptionID/2)
@@ -113,6 +126,9 @@ func newRoutes(c *Conn) *routes {
 
 // maxSubscriptionID is the largest subscription identifier (section 3.8.2.1.2).
 const maxSubscriptionID = 268_435_455
+
+// hasInbox reports whether there is a durable inbox.
+func (t *routes) hasInbox() bool { return t.giveUpFilters != nil }
 
 // changed makes every cached match void. mu is held.
 func (t *routes) changed() { t.gen.Add(1) }
@@ -148,7 +164,7 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 		}
 	}
 	markRelays(dst, topic)
-	if t.conn == nil || t.conn.inbox == nil {
+	if !t.hasInbox() {
 		dst = slices.DeleteFunc(dst, func(tg target) bool { return tg.relay })
 	}
 	markTargets(dst)

@@ -10,7 +10,7 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.filters[filter]
-	if r == nil || r.ctl == nil || t.conn.out.sentAt(r.ctl).IsZero() {
+	if r == nil || r.ctl == nil || t.out.sentAt(r.ctl).IsZero() {
 		return nil, nil // unsubscribed since, or to be asked for anew
 	}
 	settled, lost = t.conclude(r, codec.UnspecifiedError, err)

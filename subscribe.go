@@ -279,7 +279,7 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.catch == nil {
-		t.catch = newCatchAll(t.conn.up, o)
+		t.catch = newCatchAll(t.upstream, o)
 		t.number(t.catch)
 		if b := t.backlog.sub; b != nil {
 			t.catch.inherit(estate{b, everything})

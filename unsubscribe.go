@@ -90,8 +90,8 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 		}
 	}
 	t.changed()
-	if t.conn.inbox != nil {
-		t.conn.inbox.forgo(filters, t)
+	if t.hasInbox() {
+		t.giveUpFilters(filters, t.gen.Load(), t.joins)
 	}
 	return t.unsubscribe(filters), settled, ended
 }
@@ -151,13 +151,13 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 	if t.limits == nil {
 		return nil
 	}
-	packets := t.unsubscribePackets(filters, t.conn.out.probesLink())
+	packets := t.unsubscribePackets(filters, t.out.probesLink())
 	if len(packets) == 0 {
 		return nil // another server may take them
 	}
 	p := &pendingUnsubscribe{done: make(chan struct{}), left: len(packets)}
 	for _, packet := range packets {
-		if !t.conn.out.control(t.unsubscribePacket(packet, p)) {
+		if !t.out.control(t.unsubscribePacket(packet, p)) {
 			return nil // the link is going: the next one sends them
 		}
 	}
@@ -172,7 +172,7 @@ func (t *routes) unsubscribePackets(filters []string, alone bool) (all [][]strin
 	from, size := 0, 0
 	for i, f := range filters {
 		n := filterSize(f)
-		if i > from && (alone || i-from >= t.conn.cfg.maxSubscribe || !t.fits(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
+		if i > from && (alone || i-from >= t.maxSubscribe || !t.fits(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
 			all = append(all, filters[from:i])
 			from, size = i, 0
 		}

@@ -78,7 +78,7 @@ func (t *routes) misansweredFilters(asked []asking, cause error) {
 	}
 	t.changed()
 	t.mu.Unlock()
-	t.conn.tellSubscribed(settled, lost)
+	t.tell(settled, lost)
 }
 
 // misansweredRemoval is the same for an UNSUBSCRIBE. A filter that is given up stays
@@ -88,7 +88,7 @@ func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause err
 	gaveUp := t.countRemovals(filters, wished)
 	t.mu.Unlock()
 	for _, f := range gaveUp {
-		t.conn.info("unsubscribing given up", "filter", f, "error", cause)
+		t.upstream.info("unsubscribing given up", "filter", f, "error", cause)
 	}
 }
 
