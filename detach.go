@@ -270,6 +270,19 @@ func (s *Subscription) successor(m *Message) *Subscription {
 	return nil
 }
 
+// last returns the subscription that takes over a message on topic from s, in the
+// end: s itself when there is none.
+func (s *Subscription) last(topic string) *Subscription {
+	m, last := Message{Topic: topic}, s
+	for next := s; next != nil; {
+		last = next
+		last.mu.Lock()
+		next = last.successor(&m)
+		last.mu.Unlock()
+	}
+	return last
+}
+
 // gone reports whether s has ended and left nothing to anybody.
 func (s *Subscription) gone() bool {
 	s.mu.Lock()

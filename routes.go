@@ -178,28 +178,15 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 func markRelays(ts []target, topic string) {
 	for i := range ts {
 		h := ts[i].sub
-		ts[i].relay = h.holder && slices.ContainsFunc(ts, h.handsOn(topic))
+		ts[i].relay = h.holder && slices.ContainsFunc(ts, forwardsTo(h, topic))
 	}
 }
 
-// handsOn returns whether a target is the one that takes over a message on topic
-// from s, in the end.
-func (s *Subscription) handsOn(topic string) func(target) bool {
-	last := s.last(topic)
-	return func(tg target) bool { return last != s && tg.sub == last }
-}
-
-// last returns who takes over a message on topic from s, in the end: s itself
-// when nobody does.
-func (s *Subscription) last(topic string) *Subscription {
-	m, last := Message{Topic: topic}, s
-	for next := s; next != nil; {
-		last = next
-		last.mu.Lock()
-		next = last.successor(&m)
-		last.mu.Unlock()
-	}
-	return last
+// forwardsTo returns whether a target is the one that takes over a message on topic
+// from sub, in the end.
+func forwardsTo(sub *Subscription, topic string) func(target) bool {
+	last := sub.last(topic)
+	return func(tg target) bool { return last != sub && tg.sub == last }
 }
 
 // markTargets marks, for each subscription, the target whose copy it takes when
