@@ -17,7 +17,7 @@ func hookedLink(v Version, hook func(PacketInfo), payload bool) *link {
 	return l
 }
 
-// B43: the hook sees payloads, both ways, only when asked: in the buffer, beside
+// The hook sees payloads, both ways, only when asked: in the buffer, beside
 // it, and none of what is no PUBLISH.
 func TestPacketHookSeesPayloadsOnlyWhenAsked(t *testing.T) {
 	big, copied := strings.Repeat("x", 2*refSize), strings.Repeat("y", refSize)
@@ -58,7 +58,7 @@ func TestPacketHookSeesPayloadsOnlyWhenAsked(t *testing.T) {
 	}
 }
 
-// B43: the hook costs no allocation for each packet, with payloads or without.
+// The hook costs no allocation for each packet, with payloads or without.
 func TestAllocsHook(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		n := 0

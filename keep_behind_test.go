@@ -44,15 +44,15 @@ func TestKeepBehindAsksOnce(t *testing.T) {
 		}
 		kept = nil
 	}
-	holder := &owner{}
+	first := &owner{}
 	gens := map[uint16]uint32{1: enterAcked(g, 1), 2: enterAcked(g, 2)}
 	want(1, 2)
-	_, gen := g.arrive(inbound(3, 2, false), 3, time.Time{}, []*owner{holder})
+	_, gen := g.arrive(inbound(3, 2, false), 3, time.Time{}, []*owner{first})
 	gens[3], gens[4] = gen, enterAcked(g, 4)
 	want()
 	g.committed([]inFact{{id: 1, gen: gens[1]}}, nil)
 	want()
-	if err := g.done(gens[3], 3, holder); err != nil {
+	if err := g.done(gens[3], 3, first); err != nil {
 		t.Fatal(err)
 	}
 	want(3, 4)

@@ -7,7 +7,7 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// B23: a Future does not say that its message is kept when the store, which failed at
+// A Future does not say that its message is kept when the store, which failed at
 // the end of the Conn, never got it; whether the committer has been woken again or not.
 func TestGivenUpMessageIsNotSaidToBeKept(t *testing.T) {
 	for _, woken := range []bool{false, true} {

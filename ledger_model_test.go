@@ -21,7 +21,7 @@ import (
 //   - PUBACKs leave in the order of the PUBLISHes of this link [MQTT-4.6.0-2],
 //     PUBRECs likewise [MQTT-4.6.0-3]; each as soon as it and all before it are
 //     done, exactly one for each arrival, redeliveries on a live link left out;
-//   - a redelivery is recognised as "decided" 12 says: by identifier, DUP and
+//   - a redelivery is recognised by identifier, DUP and
 //     content while an acknowledgement is owed, by identifier alone after PUBREC;
 //     at QoS 2 on the same link without DUP too;
 //   - Ack is nil once for each subscription, then ErrAcked; it is ErrStale after

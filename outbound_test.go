@@ -41,7 +41,7 @@ func numbered(from, to int) (all []string) {
 	return all
 }
 
-// B11: what N+10 publishes offline come to, under each policy, by messages and by bytes.
+// What N+10 publishes offline come to, under each policy, by messages and by bytes.
 func TestQueuePoliciesOffline(t *testing.T) {
 	const n, more = 20, 10
 	for _, limit := range []string{"messages", "bytes"} {
@@ -94,7 +94,7 @@ func TestQueuePoliciesOffline(t *testing.T) {
 	}
 }
 
-// B11: a wait ends with room, in the order of coming, or with the context.
+// A wait ends with room, in the order of coming, or with the context.
 func TestWaitForRoomInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testQueue(1)
@@ -181,7 +181,7 @@ func TestNothingIsDroppedInVain(t *testing.T) {
 	writeAll(o, l)
 }
 
-// B11: policies and Cancel touch only what was never sent; what is published anew
+// Policies and Cancel touch only what was never sent; what is published anew
 // after a lost session was.
 func TestSentMessageIsNotTakenBack(t *testing.T) {
 	cfg := testQueue(1)
@@ -214,7 +214,7 @@ func TestSentMessageIsNotTakenBack(t *testing.T) {
 	}
 }
 
-// B11: an entry past its expiry is not sent, unless it was sent before; the rest
+// An entry past its expiry is not sent, unless it was sent before; the rest
 // is reduced by the wait.
 func TestExpiredMessageIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -310,8 +310,8 @@ func TestFlushWaitsForWhatIsInHand(t *testing.T) {
 	}
 }
 
-// "Decided" 15: a peer that makes us owe replies and reads none ends the link,
-// whether we know its packet identifiers or not.
+// A peer that makes us owe replies and reads none ends the link, whether we know its
+// packet identifiers or not.
 func TestPeerThatReadsNoRepliesEndsTheLink(t *testing.T) {
 	for name, cause := range map[string]func(o *outbound, l *link){
 		"PUBREC unknown": func(o *outbound, l *link) {
@@ -390,7 +390,7 @@ func TestAgeAfterIdleTime(t *testing.T) {
 	})
 }
 
-// B9: 10^6 publishes and control exchanges with acknowledgements in any order,
+// 10^6 publishes and control exchanges with acknowledgements in any order,
 // long delays and giving up; in CI 1 %.
 func TestIdentifiersOverAMillionExchanges(t *testing.T) {
 	total := chance.Rounds(10_000, 1_000_000)

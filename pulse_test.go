@@ -63,7 +63,7 @@ func (s *pulseSim) run(d time.Duration) (dead bool) {
 // life is a byte from the peer, now.
 func (s *pulseSim) life() { s.f.received = s.f.now }
 
-// B34: an idle link with a live peer pings once a keep alive, and lives.
+// An idle link with a live peer pings once a keep alive, and lives.
 func TestIdleLinkPingsOnceAKeepAlive(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
 	s.peer = func(s *pulseSim, ping bool) {
@@ -79,7 +79,7 @@ func TestIdleLinkPingsOnceAKeepAlive(t *testing.T) {
 	}
 }
 
-// B12, B34: a peer that takes everything and sends nothing is dead a keep alive
+// A peer that takes everything and sends nothing is dead a keep alive
 // and a ping timeout after its last byte, whatever is written meanwhile.
 func TestSilentPeerIsDeadAfterThePingTimeout(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
@@ -95,7 +95,7 @@ func TestSilentPeerIsDeadAfterThePingTimeout(t *testing.T) {
 	}
 }
 
-// B34: the answer is there 1 ms before the deadline, but the process is busy: the
+// The answer is there 1 ms before the deadline, but the process is busy: the
 // look comes late or at the deadline, and the reader after it.
 func TestAnswerJustBeforeTheDeadline(t *testing.T) {
 	for _, late := range []time.Duration{0, 500 * time.Millisecond} {
@@ -115,7 +115,7 @@ func TestAnswerJustBeforeTheDeadline(t *testing.T) {
 	}
 }
 
-// B34: any byte is life: a large PUBLISH on a slow line delays the PINGRESP.
+// Any byte is life: a large PUBLISH on a slow line delays the PINGRESP.
 func TestAnyByteCountsAsLife(t *testing.T) {
 	s := newPulseSim(t, 10*time.Second, 5*time.Second)
 	s.peer = func(s *pulseSim, _ bool) { s.life() }
@@ -132,7 +132,7 @@ func TestAnyByteCountsAsLife(t *testing.T) {
 	}
 }
 
-// B34: the deadline starts when the PINGREQ was written; before that, progress of
+// The deadline starts when the PINGREQ was written; before that, progress of
 // the writer is life.
 func TestPingBehindASlowWrite(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
@@ -168,8 +168,8 @@ func TestPeerThatDoesNotReadPilesUpNoPings(t *testing.T) {
 	}
 }
 
-// B1, "decided" 10: while our reader waits for a consumer the peer's silence says
-// nothing, and pings still leave.
+// While our reader waits for a consumer the peer's silence says nothing, and pings
+// still leave.
 func TestPausedReaderStillPings(t *testing.T) {
 	s := newPulseSim(t, 10*time.Second, 5*time.Second)
 	s.f.paused = true
@@ -196,7 +196,7 @@ func TestPausedReaderStillPings(t *testing.T) {
 	}
 }
 
-// B34: after a suspend, which the wall clock tells, the first look pings, finds a
+// After a suspend, which the wall clock tells, the first look pings, finds a
 // dead link within one ping timeout and does not blame a live one.
 func TestSuspendDoesNotBlameALiveLink(t *testing.T) {
 	for _, asked := range []bool{false, true} {
@@ -238,7 +238,7 @@ func TestSuspendDoesNotBlameALiveLink(t *testing.T) {
 	}
 }
 
-// B35: keep alive 0 means no pings, no deadline and no busy loop.
+// Keep alive 0 means no pings, no deadline and no busy loop.
 func TestNoKeepAliveMeansNoPings(t *testing.T) {
 	s := newPulseSim(t, 0, 10*time.Second)
 	if s.run(240 * time.Hour) {

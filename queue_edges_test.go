@@ -23,7 +23,7 @@ func waitingPublish(ctx context.Context, o *outbound, payload string) <-chan *Fu
 	return got
 }
 
-// B14: a waiter that could not fit gives up, and a smaller one behind it gets the
+// A waiter that could not fit gives up, and a smaller one behind it gets the
 // place at once; one that is taken back makes room for a waiter.
 func TestPlaceOfAWaiterThatGivesUpGoesToTheNext(t *testing.T) {
 	for _, canceled := range []bool{false, true} {
@@ -56,7 +56,7 @@ func TestPlaceOfAWaiterThatGivesUpGoesToTheNext(t *testing.T) {
 	}
 }
 
-// B11: behind a writer that stands still, "drop oldest" gives up old messages for
+// Behind a writer that stands still, "drop oldest" gives up old messages for
 // new ones at QoS 0 too.
 func TestDropOldestBehindAStuckWriter(t *testing.T) {
 	cfg := testQueue(10)
@@ -94,7 +94,7 @@ func TestFloodLeavesRoomForQoS1(t *testing.T) {
 	}
 }
 
-// B10: one at a time goes on until the last suspect is through.
+// One at a time goes on until the last suspect is through.
 func TestLastSuspectIsProbed(t *testing.T) {
 	o := newTestOutbound(testQueue(10))
 	for _, p := range numbered(0, 3) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// B27: a publish that finds the writer's buffer just emptied does not overtake
+// A publish that finds the writer's buffer just emptied does not overtake
 // what waited because it was full.
 func TestPublishDoesNotOvertakeTheQueue(t *testing.T) {
 	for _, qos := range []QoS{0, 1, 2} {

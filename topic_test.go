@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// matchCases is the table of B29 and of MQTT 5.0 section 4.7, without prefixes.
+// matchCases is the table of MQTT 5.0 section 4.7, without prefixes.
 var matchCases = []struct {
 	filter, topic string
 	want          bool

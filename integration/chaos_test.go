@@ -28,8 +28,9 @@ type chaosRun struct {
 	over broker.Transport
 }
 
-// TestChaos is the command cmd/chaos for a minute: B6, B7 and B27 between
-// processes that are killed, over links that are cut, with a broker that stops.
+// TestChaos is the command cmd/chaos for a minute: nothing lost, doubled or out of
+// order between processes that are killed, over links that are cut, with a broker
+// that stops.
 func TestChaos(t *testing.T) {
 	inChaos(t, chaos.Mosquitto, chaosTime(), []chaosRun{
 		{mqtt.V311, broker.TCP}, {mqtt.V5, broker.TCP}, {mqtt.V5, broker.TLS}, {mqtt.V311, broker.WS},

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B44: from outside, in a bubble: a server in memory with faults (drop, delay,
+// From outside, in a bubble: a server in memory with faults (drop, delay,
 // duplicate, cut after a packet, refuse), and a Conn that lives through them.
 func TestConnLivesThroughServerFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestConnLivesThroughServerFaults(t *testing.T) {
 	})
 }
 
-// B44: a Future in each stage.
+// A Future in each stage.
 func TestFutureInEachStage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, x := mqtttest.NewFuture()
@@ -87,7 +87,7 @@ func TestFutureInEachStage(t *testing.T) {
 	})
 }
 
-// B44: a Subscription fed by the test, in each form of consuming.
+// A Subscription fed by the test, in each form of consuming.
 func TestSubscriptionFedByTheTest(t *testing.T) {
 	msg := mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 1}
 	t.Run("channel", func(t *testing.T) {

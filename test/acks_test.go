@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B37: acknowledgements of nothing are answered where the protocol wants it,
+// Acknowledgements of nothing are answered where the protocol wants it,
 // counted, and change nothing else.
 func TestAcksOfNothing(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -54,7 +54,7 @@ func unknown(v mqtt.Version, head byte) []byte {
 	return rawAck(head, 0x0777)
 }
 
-// B37: PUBCOMP 0x92 for a PUBREL that was sent again on resume is success: the
+// PUBCOMP 0x92 for a PUBREL that was sent again on resume is success: the
 // server had finished before the cut. For one that was not, it is a failure.
 func TestPubcompNotFoundIsSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestPubcompNotFoundIsSuccess(t *testing.T) {
 	})
 }
 
-// B37: an acknowledgement of the wrong kind ends a 5.0 link with 0x82, and the
+// An acknowledgement of the wrong kind ends a 5.0 link with 0x82, and the
 // exchange goes on with the next.
 func TestWrongAckOn5(t *testing.T) {
 	for _, c := range []struct {
@@ -118,7 +118,7 @@ func TestWrongAckOn5(t *testing.T) {
 	}
 }
 
-// B37: on 3.x a PUBACK for QoS 2 fails its Future, frees the identifier and the
+// On 3.x a PUBACK for QoS 2 fails its Future, frees the identifier and the
 // place in the window, and the link stays.
 func TestWrongAckOn3(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -139,7 +139,7 @@ func TestWrongAckOn3(t *testing.T) {
 	})
 }
 
-// B37: acknowledgements in any order resolve each Future by its own.
+// Acknowledgements in any order resolve each Future by its own.
 func TestAcksInAnyOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnPublish: func(p server.Received) codec.ReasonCode {

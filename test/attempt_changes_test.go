@@ -132,9 +132,9 @@ func (c *webConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// B30: the credentials function may change user, password, URL, WebSocket
-// headers, TLS configuration and client certificate for each attempt; its error
-// is a failed attempt; nothing of it shows in logs, events, errors and the hook.
+// The credentials function may change user, password, URL, WebSocket headers, TLS
+// configuration and client certificate for each attempt; its error is a failed
+// attempt; nothing of it shows in logs, events, errors and the hook.
 func TestEverythingMayChangePerAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &changeable{certs: [2]tls.Certificate{selfSigned(t), selfSigned(t)}, known: map[string]string{}}

@@ -40,7 +40,7 @@ var stalls = []struct {
 	{"half a CONNACK", "mqtt://server", "CONNACK", nil, func(w *server.Wire) { w.Send("20 03 00") }},
 }
 
-// B18: an attempt that stalls at any step ends at its deadline with an error
+// An attempt that stalls at any step ends at its deadline with an error
 // that names the step, and reconnecting goes on.
 func TestAttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
 	for _, tt := range stalls {
@@ -85,7 +85,7 @@ func TestAttemptEndsAtItsDeadlineWhereverItStalls(t *testing.T) {
 	}
 }
 
-// B18: no SUBACK on a resubscribe ends the link after the subscribe timeout,
+// No SUBACK on a resubscribe ends the link after the subscribe timeout,
 // with Disconnected naming the step.
 func TestNoSubackEndsTheLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestNoSubackEndsTheLink(t *testing.T) {
 	})
 }
 
-// B17: wherever a Conn stands without a link, its end takes less than a second,
+// Wherever a Conn stands without a link, its end takes less than a second,
 // and nothing is dialed any more.
 func TestEndStopsTrying(t *testing.T) {
 	ends := map[string]func(*mqtt.Conn, context.CancelFunc){
@@ -186,7 +186,7 @@ func TestEndStopsTrying(t *testing.T) {
 	}
 }
 
-// B31: what a first connect fails of can be told by type and by sentinel.
+// What a first connect fails of can be told by type and by sentinel.
 func TestConnectErrorsTellTheirCause(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -272,7 +272,7 @@ func TestConnectErrorsTellTheirCause(t *testing.T) {
 	})
 }
 
-// B31: the modes of the first connect.
+// The modes of the first connect.
 func TestFirstConnectModes(t *testing.T) {
 	t.Run("retry", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -366,7 +366,7 @@ func TestFirstConnectModes(t *testing.T) {
 	})
 }
 
-// B40: delays double to the cap, are jittered over the whole span, and a policy
+// Delays double to the cap, are jittered over the whole span, and a policy
 // is told attempt, error and the time the link was up, and may stop.
 func TestBackoffDoublesToTheCap(t *testing.T) {
 	t.Run("policy", func(t *testing.T) {
@@ -438,7 +438,7 @@ func TestBackoffDoublesToTheCap(t *testing.T) {
 	})
 }
 
-// B49: a lower version is tried only on a refusal of the version, on a new
+// A lower version is tried only on a refusal of the version, on a new
 // socket within the same attempt, and stays.
 func TestVersionFallback(t *testing.T) {
 	version := func(connect []byte) byte { return connect[8] }
@@ -527,7 +527,7 @@ func TestVersionFallback(t *testing.T) {
 	})
 }
 
-// B50: several servers are one logical cluster, tried in order within a round.
+// Several servers are one logical cluster, tried in order within a round.
 func TestFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network server.Network
@@ -575,7 +575,7 @@ func TestFailover(t *testing.T) {
 	})
 }
 
-// B50: when the whole round fails, the error has each server's.
+// When the whole round fails, the error has each server's.
 func TestFailedRoundHasTheErrorOfEachServer(t *testing.T) {
 	var network server.Network
 	network.RefuseDials(-1, nil)
@@ -586,7 +586,7 @@ func TestFailedRoundHasTheErrorOfEachServer(t *testing.T) {
 	wantErr(t, "Connect", err, syscall.ECONNREFUSED)
 }
 
-// B50: a Server Reference is in the event and is not followed.
+// A Server Reference is in the event and is not followed.
 func TestServerReferenceIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5))

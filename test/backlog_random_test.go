@@ -14,10 +14,10 @@ import (
 	"github.com/millrace/mqtt/internal/chance"
 )
 
-// B4, "decided" 11 and 13 at random: messages for a kept session, subscribes,
-// unsubscribes, detached subscriptions and cuts. Every message that the server
-// had for the client is delivered once, or counted as unmatched or dropped; each
-// subscription has its own in the order of arrival.
+// Messages for a kept session, subscribes, unsubscribes, detached subscriptions and
+// cuts. Every message that the server had for the client is delivered once, or
+// counted as unmatched or dropped; each subscription has its own in the order of
+// arrival.
 func TestBacklogAtRandom(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range uint64(chance.Rounds(300, 30_000)) {

@@ -89,7 +89,7 @@ func (k *keptSession) ids(link int, typ codec.Type, qos byte) (ids []uint16) {
 	return ids
 }
 
-// B4: 100 messages queued, routes declared at Connect: all come out in order on
+// 100 messages queued, routes declared at Connect: all come out in order on
 // the right channel.
 func TestDeclaredSubscriptionsGetTheBacklogInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -111,8 +111,8 @@ func TestDeclaredSubscriptionsGetTheBacklogInOrder(t *testing.T) {
 	})
 }
 
-// B4, "decided" 11: without a route they are held for the grace, then acked in
-// order, counted and told, and the session goes on.
+// Without a route they are held for the grace, then acked in order, counted and
+// told, and the session goes on.
 func TestUnwantedBacklogIsAckedAfterTheGrace(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -160,7 +160,7 @@ func TestBacklogEventsNameTheTopics(t *testing.T) {
 	})
 }
 
-// B4: a Subscribe 5 s after CONNACK claims all, also what comes later.
+// A Subscribe 5 s after CONNACK claims all, also what comes later.
 func TestSubscribeClaimsTheBacklog(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -184,7 +184,7 @@ func TestSubscribeClaimsTheBacklog(t *testing.T) {
 	}
 }
 
-// B4: several subscribers claim what is theirs; acks stay in the order of arrival.
+// Several subscribers claim what is theirs; acks stay in the order of arrival.
 func TestEachSubscriptionClaimsItsPartOfTheBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "#")
@@ -212,7 +212,7 @@ func TestEachSubscriptionClaimsItsPartOfTheBacklog(t *testing.T) {
 	})
 }
 
-// "decided" 11: with the catch-all open nothing is held; opened later, it claims all.
+// With the catch-all open nothing is held; opened later, it claims all.
 func TestCatchAllClaimsTheBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "t")
@@ -326,8 +326,8 @@ func TestDrainKeepsTheBacklogBeyondTheGrace(t *testing.T) {
 	})
 }
 
-// "decided" 11: what arrives for a filter being unsubscribed is never held, also
-// what the server still has after UNSUBACK.
+// What arrives for a filter being unsubscribed is never held, also what the server
+// still has after UNSUBACK.
 func TestUnsubscribedFilterHoldsNoBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		k := keepSession(t, v, "old/+", "t")
@@ -494,8 +494,8 @@ func TestAckOverdueLeavesOutTheBacklog(t *testing.T) {
 	})
 }
 
-// "decided" 13: a subscription whose delivery began by WithDelivery is held like
-// any other when it is detached.
+// A subscription whose delivery began by WithDelivery is held like any other when it
+// is detached.
 func TestDetachedWithDeliveryIsHeld(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
@@ -541,8 +541,7 @@ func TestSubscribeClaimsSeveralDetachedInOrder(t *testing.T) {
 	})
 }
 
-// A filter that another subscription has needs no holder: nothing is held back
-// for nobody.
+// A detached subscription of a filter that another subscription has holds nothing back.
 func TestDetachedBesideAnotherHoldsNothing(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
@@ -609,7 +608,7 @@ func TestMessageInDeliveryComesFirstAfterADetach(t *testing.T) {
 	})
 }
 
-// "decided" 13: a Drain that lasts longer than the grace of a detached subscription
+// A Drain that lasts longer than the grace of a detached subscription
 // gives up nothing of what that one held.
 func TestDrainKeepsTheDetachedBeyondTheGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -632,8 +631,8 @@ func TestDrainKeepsTheDetachedBeyondTheGrace(t *testing.T) {
 	})
 }
 
-// "decided" 11: nor is what the server still sends for a filter that was removed while
-// there was no link.
+// What the server still sends for a filter that was removed while there was no link
+// is not held either.
 func TestFilterRemovedOfflineHoldsNoBacklog(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B13: a context that ends before the message is accepted: nothing is ever sent,
+// A context that ends before the message is accepted: nothing is ever sent,
 // and the error is the context's cause.
 func TestCanceledBeforeAcceptance(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -38,7 +38,7 @@ func TestCanceledBeforeAcceptance(t *testing.T) {
 	})
 }
 
-// B13: a context that ends after acceptance ends only the wait.
+// A context that ends after acceptance ends only the wait.
 func TestCanceledAfterAcceptance(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -63,7 +63,7 @@ func TestCanceledAfterAcceptance(t *testing.T) {
 	})
 }
 
-// B13: however often contexts end, the window keeps its size.
+// However often contexts end, the window keeps its size.
 func TestWindowKeepsItsSizeOverCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const window = 4

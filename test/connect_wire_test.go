@@ -76,7 +76,7 @@ func TestConnectBytes(t *testing.T) {
 	}
 }
 
-// B24: Clean Start is 1 on the first connect alone; Clean Session never changes.
+// Clean Start is 1 on the first connect alone; Clean Session never changes.
 func TestCleanStartOverReconnects(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -108,7 +108,7 @@ func TestCleanStartOverReconnects(t *testing.T) {
 	}
 }
 
-// B24: a fresh durable session on 3.x takes one throw-away connection with
+// A fresh durable session on 3.x takes one throw-away connection with
 // Clean Session 1, without the will.
 func TestFreshSessionOn3(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -151,8 +151,8 @@ func TestAssignedClientIDIsReused(t *testing.T) {
 	})
 }
 
-// "Decided" 16: without an option the client identifier is made here, fit for
-// every version, and stays for the life of the Conn.
+// Without an option the client identifier is made here, fit for every version, and
+// stays for the life of the Conn.
 func TestGeneratedClientID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithClientID(""), mqtt.WithVersions(mqtt.V31))
@@ -263,7 +263,7 @@ func TestConnectedHasTheWholeConnack(t *testing.T) {
 		if p := ev.Connack.Props; p == nil || p.ReasonString != "hi" || !p.Has(codec.PropReasonString) {
 			t.Errorf("CONNACK properties %+v", p)
 		}
-		// B24: the expiry in CONNACK wins, and a shorter one is told.
+		// The expiry in CONNACK wins, and a shorter one is told.
 		if ev := await[mqtt.Downgraded](t, d.conn.Events()); ev.What != "session expiry" || ev.From != "1h0m0s" || ev.To != "1m0s" {
 			t.Errorf("Downgraded %+v", ev)
 		}

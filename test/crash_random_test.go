@@ -14,9 +14,9 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// B6, B3, B7, B27: whatever moment a process dies at, what it had stored reaches
-// the server after the next start, in order, QoS 2 once, and no Future ever said
-// nil of what the server has not got.
+// Whatever moment a process dies at, what it had stored reaches the server after the
+// next start, in order, QoS 2 once, and no Future ever said nil of what the server
+// has not got.
 func TestCrashesAtRandom(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range chance.Rounds(40, 5000) {

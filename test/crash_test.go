@@ -94,8 +94,8 @@ func crashPoints() []crashPoint {
 	}
 }
 
-// B6, B7, B24, "decided" 7: what the next process sends after a crash at each
-// state, byte by byte; nothing stays in the store once the exchange is through.
+// What the next process sends after a crash at each state, byte by byte; nothing
+// stays in the store once the exchange is through.
 func TestCrashAtEachState(t *testing.T) {
 	for _, c := range crashPoints() {
 		for _, present := range []bool{true, false} {
@@ -128,7 +128,7 @@ func TestCrashAtEachState(t *testing.T) {
 	}
 }
 
-// B24: WithSessionLost decides over a crash as well. What the server owned fails
+// WithSessionLost decides over a crash as well. What the server owned fails
 // all the same.
 func TestWithSessionLostOverACrash(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -150,7 +150,7 @@ func TestWithSessionLostOverACrash(t *testing.T) {
 	})
 }
 
-// B24: a message that is published anew still shows that it is stored.
+// A message that is published anew still shows that it is stored.
 func TestPublishedAnewIsStored(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
@@ -166,8 +166,8 @@ func TestPublishedAnewIsStored(t *testing.T) {
 	})
 }
 
-// B24, "decided" 7: what had its packet identifier and was not written is not in
-// flight after a Conn that ended in order: a lost session does not fail it.
+// What had its packet identifier and was not written is not in flight after a Conn
+// that ended in order: a lost session does not fail it.
 func TestNeverWrittenStaysQueuedOverAClose(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -215,7 +215,7 @@ func TestPubrelsKeepTheirOrderOverProcesses(t *testing.T) {
 	})
 }
 
-// B7: an identifier whose PUBREC was lost with the process is known to the next;
+// An identifier whose PUBREC was lost with the process is known to the next;
 // not after the server lost the session.
 func TestInboundIdentifierOutlivesACrash(t *testing.T) {
 	for _, present := range []bool{true, false} {
@@ -250,8 +250,8 @@ func TestInboundIdentifierOutlivesACrash(t *testing.T) {
 	}
 }
 
-// B7: a message whose PUBREC was not released before the crash was not
-// acknowledged: it is delivered to the next process.
+// A message whose PUBREC was not released before the crash was not acknowledged: it
+// is delivered to the next process.
 func TestInboundNotRecordedIsDelivered(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -272,7 +272,7 @@ func TestInboundNotRecordedIsDelivered(t *testing.T) {
 	})
 }
 
-// B6: all that a message consists of outlives the process, of one that was sent
+// All that a message consists of outlives the process, of one that was sent
 // and of one that only waits.
 func TestStoredMessageIsWhole(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -304,7 +304,7 @@ func TestStoredMessageIsWhole(t *testing.T) {
 	})
 }
 
-// B7: the record of a lost session says nothing of a new message with its identifier.
+// The record of a lost session says nothing of a new message with its identifier.
 func TestInboundRecordOfALostSession(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -328,7 +328,7 @@ func TestInboundRecordOfALostSession(t *testing.T) {
 	})
 }
 
-// B7: when the server gives an identifier to another message before it released the
+// When the server gives an identifier to another message before it released the
 // first, the record of the first goes: a later process would take a third for it.
 func TestInboundRecordOfAReplacedMessage(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B2: with every buffer full (a peer that does not read, subscriptions that
+// With every buffer full (a peer that does not read, subscriptions that
 // nobody reads, the window and the queue full, publishers waiting), the failure
 // of the link, Close and the end of the context end everything within a bound.
 // The bubble fails when a goroutine stays behind.
@@ -98,7 +98,7 @@ func fullAndEnd(t *testing.T, v mqtt.Version, how string) {
 	}
 }
 
-// B2: a consumer that publishes and subscribes for each message it gets makes
+// A consumer that publishes and subscribes for each message it gets makes
 // progress, at many times the window, over cuts of the link.
 func TestConsumerThatPublishesAndSubscribes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {

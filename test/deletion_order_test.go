@@ -31,7 +31,7 @@ var gapEnds = map[string]func(*mqtt.Future){
 	"canceled": func(f *mqtt.Future) { f.Cancel() },
 }
 
-// B6: a message that ended unsent was sent by the next process, with DUP, before
+// A message that ended unsent was sent by the next process, with DUP, before
 // those that this one had sent in its place [MQTT-4.6.0-1].
 func TestNothingOvertakesAMessageThatMayComeBack(t *testing.T) {
 	for name, end := range gapEnds {

@@ -19,7 +19,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B16: 16 deliveries race the end of a subscription: no panic, what is buffered
+// 16 deliveries race the end of a subscription: no panic, what is buffered
 // stays readable, the channel is closed once and Err gives the reason.
 func TestDeliveriesRaceTheEnd(t *testing.T) {
 	network := &server.Network{}
@@ -140,7 +140,7 @@ func TestSubscribeRacesClose(t *testing.T) {
 	}
 }
 
-// B16: a reconnect closes nothing; the end of the subscription does.
+// A reconnect closes nothing; the end of the subscription does.
 func TestReconnectKeepsTheChannel(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -158,7 +158,7 @@ func TestReconnectKeepsTheChannel(t *testing.T) {
 	})
 }
 
-// B33: with a kept session, what was not handed over when the Conn ended is
+// With a kept session, what was not handed over when the Conn ended is
 // neither delivered nor acked; what is in the channel is readable.
 func TestUndeliveredStaysAtTheServer(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -181,7 +181,7 @@ func TestUndeliveredStaysAtTheServer(t *testing.T) {
 	})
 }
 
-// DESIGN rule 1: the end of Subscribe's context unsubscribes.
+// The end of Subscribe's context unsubscribes.
 func TestSubscribeContextEnds(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -204,8 +204,8 @@ func TestSubscribeContextEnds(t *testing.T) {
 	})
 }
 
-// B13, DESIGN rule 1: the Conn's context takes subscriptions along; on a kept
-// session no UNSUBSCRIBE is sent.
+// The Conn's context takes subscriptions along; on a kept session no UNSUBSCRIBE is
+// sent.
 func TestEndOfTheConnKeepsTheSubscription(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
@@ -229,8 +229,8 @@ func TestEndOfTheConnKeepsTheSubscription(t *testing.T) {
 	})
 }
 
-// "decided" 13: detached on a kept session: what is pending and what arrives is
-// held for a new Subscribe of the filter, in order.
+// Detached on a kept session: what is pending and what arrives is held for a new
+// Subscribe of the filter, in order.
 func TestDetachedIsHeldForANewSubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
@@ -264,7 +264,7 @@ func TestDetachedIsHeldForANewSubscribe(t *testing.T) {
 	})
 }
 
-// "decided" 13: nobody wants it within the grace: UNSUBSCRIBE, and they are acked.
+// Nobody wants it within the grace: UNSUBSCRIBE, and they are acked.
 func TestDetachedIsUnsubscribedAfterTheGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
@@ -303,8 +303,8 @@ func TestDetachedIsUnsubscribedAfterTheGrace(t *testing.T) {
 	})
 }
 
-// "decided" 13: ended with messages handed over: they stay the application's for
-// 10 s, then the library acks them, and a later Ack is stale.
+// Ended with messages handed over: they stay the application's for 10 s, then the
+// library acks them, and a later Ack is stale.
 func TestMessagesUnackedAfterTheEndAreAbandoned(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100})
@@ -338,8 +338,8 @@ func TestMessagesUnackedAfterTheEndAreAbandoned(t *testing.T) {
 	})
 }
 
-// "decided" 3, DESIGN rule 10: nothing is acked before the form is chosen; a
-// message of a channel is acked once it is in the channel.
+// Nothing is acked before the form is chosen; a message of a channel is acked once
+// it is in the channel.
 func TestChannelAcksMessagesInTheChannel(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -359,7 +359,7 @@ func TestChannelAcksMessagesInTheChannel(t *testing.T) {
 	})
 }
 
-// "decided" 3: a handler's message is acked after the body.
+// A handler's message is acked after the body.
 func TestHandlerAcksAfterTheBody(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -376,8 +376,8 @@ func TestHandlerAcksAfterTheBody(t *testing.T) {
 	})
 }
 
-// DESIGN rule 10: break acks that message and ends the iteration only; a panic
-// leaves the message pending.
+// Break acks that message and ends the iteration only; a panic leaves the message
+// pending.
 func TestIterator(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -418,7 +418,7 @@ func TestIterator(t *testing.T) {
 	})
 }
 
-// DESIGN rule 10: another form later is ErrConsumerBound, and its channel closed and empty.
+// Another form later is ErrConsumerBound, and its channel closed and empty.
 func TestConsumerBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
@@ -484,7 +484,7 @@ func TestWorkers(t *testing.T) {
 	})
 }
 
-// "decided" 11: a message without a subscription is acked, counted and told.
+// A message without a subscription is acked, counted and told.
 func TestUnmatchedMessageIsAckedAndReported(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)

@@ -10,8 +10,8 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B26, B46: a subscription that takes over one of several filters that were
-// detached together gets a message once, although it matches the others too.
+// A subscription that takes over one of several filters that were detached together
+// gets a message once, although it matches the others too.
 func TestClaimedFromSeveralOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
@@ -30,7 +30,7 @@ func TestClaimedFromSeveralOnce(t *testing.T) {
 	})
 }
 
-// B26, B46: what two detached subscriptions held comes once to the one that takes
+// What two detached subscriptions held comes once to the one that takes
 // over from both, and needs one acknowledgement.
 func TestClaimedFromTwoOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -62,7 +62,7 @@ func TestClaimedFromTwoOnce(t *testing.T) {
 	})
 }
 
-// B27: what a detached subscription held is handed out in the order of arrival,
+// What a detached subscription held is handed out in the order of arrival,
 // although a newer message took the place of an older one in it.
 func TestClaimedFromLatestInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// B6: nothing is on the wire before what it depends on is durable; message and
+// Nothing is on the wire before what it depends on is durable; message and
 // packet identifier are one batch.
 func TestDurableBeforeWritten(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -37,7 +37,7 @@ func TestDurableBeforeWritten(t *testing.T) {
 	})
 }
 
-// B7, "decided" 12: PUBREC waits for the identifier's record, PUBCOMP for its deletion.
+// PUBREC waits for the identifier's record, PUBCOMP for its deletion.
 func TestInboundDurableBeforeAnswered(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -64,7 +64,7 @@ func TestInboundDurableBeforeAnswered(t *testing.T) {
 	})
 }
 
-// B6, B1: a store that hangs stops nothing that does not need it.
+// A store that hangs stops nothing that does not need it.
 func TestHangingStoreStopsNothingElse(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
@@ -105,7 +105,7 @@ func TestHangingStoreStopsNothingElse(t *testing.T) {
 	})
 }
 
-// B6: publishes that come while a commit is under way share the next one.
+// Publishes that come while a commit is under way share the next one.
 func TestCommitsAreShared(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}
@@ -130,7 +130,7 @@ func TestCommitsAreShared(t *testing.T) {
 	})
 }
 
-// B6, B9: a packet identifier is free once its exchange ends, and goes to another
+// A packet identifier is free once its exchange ends, and goes to another
 // only after its record; the batches tell.
 func TestIdentifierDeletedBeforeGivenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestIdentifierDeletedBeforeGivenAgain(t *testing.T) {
 	})
 }
 
-// B6 [MQTT-4.4.0-1]: a "released" that becomes durable only on the next link sends
+// [MQTT-4.4.0-1]: a "released" that becomes durable only on the next link sends
 // its PUBREL there once, after those before it and not before.
 func TestReleasedDurableOnTheNextLink(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

@@ -13,7 +13,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B32: over any sequence of links the events come in order, with exactly one
+// Over any sequence of links the events come in order, with exactly one
 // Disconnected for each Connected and Closed last, and the state read then agrees.
 func TestEventsAreInOrder(t *testing.T) {
 	seed := chance.Seed(t)
@@ -124,7 +124,7 @@ func checkOrder(t *testing.T, round uint64, events []mqtt.Event, links int) {
 	}
 }
 
-// B32: what ended a link is told: server code and text, keep alive, network, local.
+// What ended a link is told: server code and text, keep alive, network, local.
 func TestDisconnectedTellsTheReason(t *testing.T) {
 	reason := func(code codec.ReasonCode, text string) func(error) bool {
 		return func(err error) bool {
@@ -159,7 +159,7 @@ func TestDisconnectedTellsTheReason(t *testing.T) {
 	}
 }
 
-// B32: nobody reads: nothing blocks, memory is bounded, and what was missed is
+// Nobody reads: nothing blocks, memory is bounded, and what was missed is
 // counted.
 func TestUnreadEventsBlockNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -39,7 +39,7 @@ func puts(ops []store.Op, k store.Kind) bool {
 
 func newMessages(ops []store.Op) bool { return puts(ops, store.Outgoing) }
 
-// B22: a full disk fails the messages that it has no room for, and nothing else.
+// A full disk fails the messages that it has no room for, and nothing else.
 func TestFullDiskFailsOnlyNewMessages(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -84,7 +84,7 @@ func TestFullDiskFailsOnlyNewMessages(t *testing.T) {
 	})
 }
 
-// B22, B23: what must be noted of stored messages is tried again, with a rest; it
+// What must be noted of stored messages is tried again, with a rest; it
 // goes on alone, so that new messages that find no room do not hold it up.
 func TestStateOfStoredMessagesIsWrittenAgain(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -120,7 +120,7 @@ func TestStateOfStoredMessagesIsWrittenAgain(t *testing.T) {
 	})
 }
 
-// B23: a store that fails for good ends the Conn with its error; what it holds stays.
+// A store that fails for good ends the Conn with its error; what it holds stays.
 func TestStoreThatFailsForGoodEndsTheConn(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -151,7 +151,7 @@ func TestStoreThatFailsForGoodEndsTheConn(t *testing.T) {
 	})
 }
 
-// B22 [MQTT-4.8.0-2]: an inbound QoS 2 message whose identifier cannot be
+// [MQTT-4.8.0-2]: an inbound QoS 2 message whose identifier cannot be
 // recorded is not answered; the link ends, and it is recorded when it comes again.
 func TestInboundRecordFails(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -162,7 +162,7 @@ func TestInboundRecordFails(t *testing.T) {
 		s.expectPublish(0x32, 2, "t", "")
 		s.p.failing(everything)
 		head := byte(0x34)
-		for range 5 { // more often than it takes to suspect a message (B10)
+		for range 5 { // more often than it takes to suspect a message
 			s.message(head, 9, "t", "x")
 			s.Rest()
 			head = 0x3C
@@ -186,7 +186,7 @@ func TestInboundRecordFails(t *testing.T) {
 	})
 }
 
-// B22: a store that does not open fails Connect before it dials; so does a
+// A store that does not open fails Connect before it dials; so does a
 // session that another Conn has.
 func TestStoreDoesNotOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -251,7 +251,7 @@ func TestStoreNeedsSession(t *testing.T) {
 	}
 }
 
-// B22, B7: what is tried again of a failed batch says nothing about the inbound
+// What is tried again of a failed batch says nothing about the inbound
 // identifier that was in it: the PUBREC waits for a record of its own.
 func TestInboundRecordFailsBesideAnotherWrite(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -279,7 +279,7 @@ func TestInboundRecordFailsBesideAnotherWrite(t *testing.T) {
 	})
 }
 
-// B23: the limit is on failures in a row: a disk that fails now and then ends nothing.
+// The limit is on failures in a row: a disk that fails now and then ends nothing.
 func TestStoreFailuresFarApartEndNothing(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)

@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B50: each server of a list has a connect timeout of its own, wherever those
+// Each server of a list has a connect timeout of its own, wherever those
 // before it stall, and the one that is up is reached within the round.
 func TestEachServerHasItsOwnDeadline(t *testing.T) {
 	for _, tt := range stalls {

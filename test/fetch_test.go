@@ -31,7 +31,7 @@ func (s *countingSession) Read(keys []store.Key, visit func(int, []byte) error) 
 	})
 }
 
-// B28: of what is on disk alone no more is brought back ahead of the window than
+// Of what is on disk alone no more is brought back ahead of the window than
 // 4 MiB, however much there is.
 func TestStoredMessagesAreFetchedAheadWithinABound(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

@@ -36,7 +36,7 @@ func keptError(t *testing.T, f *mqtt.Future, want error) *mqtt.PublishError {
 	return p
 }
 
-// B3, B6: a message that was taken back is given up only when it is gone from the
+// A message that was taken back is given up only when it is gone from the
 // store: until then a process that dies leaves it to the next.
 func TestCanceledFutureWaitsForTheStore(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -89,7 +89,7 @@ func TestRefusedFutureWaitsForTheStore(t *testing.T) {
 	})
 }
 
-// B3: a message that cannot be deleted is said to be kept, however it ended.
+// A message that cannot be deleted is said to be kept, however it ended.
 func TestCanceledMessageThatCannotBeDeletedIsKept(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d, s, f := stored(t, v)
@@ -104,7 +104,7 @@ func TestCanceledMessageThatCannotBeDeletedIsKept(t *testing.T) {
 	})
 }
 
-// B3: a commit that hangs beyond the close timeout may go through: what it brings
+// A commit that hangs beyond the close timeout may go through: what it brings
 // into the store, or takes out, may be there.
 func TestCommitHangsBeyondClose(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -128,7 +128,7 @@ func TestCommitHangsBeyondClose(t *testing.T) {
 	})
 }
 
-// B22: of a commit whose outcome is uncertain each message may be in the store.
+// Of a commit whose outcome is uncertain each message may be in the store.
 func TestUncertainCommitMayKeep(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -144,7 +144,7 @@ func TestUncertainCommitMayKeep(t *testing.T) {
 	})
 }
 
-// B3: a message that the server refuses while the writer still has its payload is
+// A message that the server refuses while the writer still has its payload is
 // given up when it is gone from the store, as any other, and then at once.
 func TestRefusedBeforeItIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestRefusedBeforeItIsWritten(t *testing.T) {
 	})
 }
 
-// B3: a message that was taken back before its commit failed was never in the
+// A message that was taken back before its commit failed was never in the
 // store: its Future says so at once, though the rest of that batch is tried again.
 func TestCanceledAndNeverStored(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -188,7 +188,7 @@ func TestCanceledAndNeverStored(t *testing.T) {
 	})
 }
 
-// B22, B3: the same of a message that was taken back while that commit was under way.
+// The same of a message that was taken back while that commit was under way.
 func TestUncertainCommitMayKeepTheCanceled(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
@@ -210,7 +210,7 @@ func TestUncertainCommitMayKeepTheCanceled(t *testing.T) {
 	})
 }
 
-// B3: the commit that counts is the one that deletes the message, not the one that
+// The commit that counts is the one that deletes the message, not the one that
 // was under way when it was taken back.
 func TestCanceledFutureWaitsForItsOwnBatch(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -231,7 +231,7 @@ func TestCanceledFutureWaitsForItsOwnBatch(t *testing.T) {
 	})
 }
 
-// B3: what an earlier process wrote may have arrived, although this one never got
+// What an earlier process wrote may have arrived, although this one never got
 // to the server.
 func TestWrittenByAnEarlierProcessMayHaveArrived(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B3: the Future of a publish whose PUBACK is withheld stays pending over cuts,
+// The Future of a publish whose PUBACK is withheld stays pending over cuts,
 // and resolves once, by the acknowledgement of the packet sent again.
 func TestFutureOutlivesCuts(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -39,7 +39,7 @@ func TestFutureOutlivesCuts(t *testing.T) {
 	})
 }
 
-// B3: every cause of failure resolves the Future once, with an error of its own
+// Every cause of failure resolves the Future once, with an error of its own
 // that says whether the server may have the message.
 func TestEachCauseOfFailureHasItsOwnError(t *testing.T) {
 	msg := func(qos mqtt.QoS) mqtt.Message { return mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: qos} }
@@ -208,8 +208,8 @@ func TestEachCauseOfFailureHasItsOwnError(t *testing.T) {
 	}
 }
 
-// B3, the property: for N publishes under random cuts exactly N Futures resolve,
-// and those with nil are a subset of what the server holds, QoS 2 once each.
+// For N publishes under random cuts exactly N Futures resolve, and those with nil
+// are a subset of what the server holds, QoS 2 once each.
 func TestFuturesOverRandomCuts(t *testing.T) {
 	seed := chance.Seed(t)
 	for round := range chance.Rounds(30, 3000) {

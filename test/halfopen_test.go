@@ -9,7 +9,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B12: a peer that silently drops everything after CONNACK is found within keep
+// A peer that silently drops everything after CONNACK is found within keep
 // alive and ping timeout, once, while the client publishes; also when the send
 // buffer is full. Then the Conn reconnects.
 func TestHalfOpenLinkIsFound(t *testing.T) {
@@ -52,7 +52,7 @@ func TestHalfOpenLinkIsFound(t *testing.T) {
 						t.Error("a second Disconnected for one link")
 					}
 				}
-				// B34: the new link begins with no ping state of the old one.
+				// The new link begins with no ping state of the old one.
 				if v != mqtt.V31 {
 					w.ExpectNothing(18*time.Second - time.Millisecond)
 				}
@@ -61,7 +61,7 @@ func TestHalfOpenLinkIsFound(t *testing.T) {
 	}
 }
 
-// B34: an answer just before the deadline, and any byte of any packet, counts as life.
+// An answer just before the deadline, and any byte of any packet, counts as life.
 func TestAnyByteOfAnyPacketIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithKeepAlive(20*time.Second), mqtt.WithPingTimeout(5*time.Second), mqtt.WithVersions(mqtt.V5))
@@ -85,7 +85,7 @@ func TestAnyByteOfAnyPacketIsLife(t *testing.T) {
 	})
 }
 
-// B35: Server Keep Alive holds on its connection only; 0 means no pings.
+// Server Keep Alive holds on its connection only; 0 means no pings.
 func TestServerKeepAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithKeepAlive(20*time.Second), mqtt.WithVersions(mqtt.V5))

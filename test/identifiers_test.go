@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B09 [MQTT-2.2.1-3]: PUBLISH, SUBSCRIBE and UNSUBSCRIBE share one counter that
+// [MQTT-2.2.1-3]: PUBLISH, SUBSCRIBE and UNSUBSCRIBE share one counter that
 // goes on in place of going back to what is free, and skips 0.
 func TestIdentifiersComeFromOneRotatingCounter(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -35,7 +35,7 @@ func TestIdentifiersComeFromOneRotatingCounter(t *testing.T) {
 	})
 }
 
-// B09: with all 65,535 identifiers open the next publish and SUBSCRIBE wait, and
+// With all 65,535 identifiers open the next publish and SUBSCRIBE wait, and
 // get one as soon as one acknowledgement comes.
 func TestAllIdentifiersTakenMakePublishWait(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -64,9 +64,9 @@ func TestAllIdentifiersTakenMakePublishWait(t *testing.T) {
 	})
 }
 
-// B09: a mix of PUBLISH, SUBSCRIBE and UNSUBSCRIBE against a server that
-// acknowledges late and in random order; the server's own checks find an
-// identifier that is taken twice, or 0.
+// A mix of PUBLISH, SUBSCRIBE and UNSUBSCRIBE against a server that acknowledges
+// late and in random order; the server's own checks find an identifier that is taken
+// twice, or 0.
 func TestIdentifiersInARandomMix(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		rng := chance.Rand(t) // the server acknowledges in one goroutine

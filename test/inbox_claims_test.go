@@ -90,7 +90,8 @@ func TestInboxIsKeptForEachFilter(t *testing.T) {
 	}
 }
 
-// A holder of several filters that has lost one is still owed the messages of the rest.
+// A subscription of several filters that has lost one is still owed the messages of
+// the rest.
 func TestInboxIsKeptForTheFiltersThatAreLeft(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
@@ -280,10 +281,10 @@ func TestInboxOlderFirstInOneCommit(t *testing.T) {
 		s.message(0x32, 1, "t", "a")
 		cancel()
 		synctest.Wait()
-		heir := s.subscribedBehind("t", 1)
+		next := s.subscribedBehind("t", 1)
 		s.message(0x32, 2, "t", "b")
 		s.open()
-		expect(t, heir.C(), "a", "b")
+		expect(t, next.C(), "a", "b")
 	})
 }
 
@@ -307,22 +308,22 @@ func TestEvictedAndSubscribedAgainKeepsTheOrderOfTheInbox(t *testing.T) {
 		if !errors.Is(old.Err(), mqtt.ErrSlowConsumer) {
 			t.Fatalf("not evicted: %v", old.Err())
 		}
-		heir := s.subscribedBehind("t", 1)
+		next := s.subscribedBehind("t", 1)
 		other := s.subscribedBehind("u", 1)
 		s.SendBytes(rawPublish(v, 0x32, 20, "t", "z"))
 		s.SendBytes(rawPublish(v, 0x32, 21, "u", "y"))
 		expect(t, other.C(), "y")
 		synctest.Wait()
-		if n := len(heir.C()); n > 0 {
+		if n := len(next.C()); n > 0 {
 			t.Errorf("%d came before the first", n)
 		}
 		close(gate)
-		expect(t, heir.C(), "a", "b", "c", "d", "e", "f", "z") // what came between was for nobody
+		expect(t, next.C(), "a", "b", "c", "d", "e", "f", "z") // what came between was for nobody
 		s.conn.Abort()
 	})
 }
 
-// B15: what gives way under SlowLatest makes room: the reader goes on, and nobody is evicted.
+// What gives way under SlowLatest makes room: the reader goes on, and nobody is evicted.
 func TestSlowLatestMakesRoomInTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
@@ -343,7 +344,7 @@ func TestSlowLatestMakesRoomInTheInbox(t *testing.T) {
 	})
 }
 
-// B15: a consumer that takes everything at once is not evicted for what the disk or an
+// A consumer that takes everything at once is not evicted for what the disk or an
 // earlier process brought together.
 func TestInboxEvictsTheSlowAlone(t *testing.T) {
 	evicts := mqtt.WithSlowPolicy(mqtt.SlowEvict)
@@ -387,7 +388,7 @@ func TestInboxEvictsTheSlowAlone(t *testing.T) {
 	})
 }
 
-// B15: a damaged record makes room like one that was handed out.
+// A damaged record makes room like one that was handed out.
 func TestDamagedRecordMakesRoomInTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()

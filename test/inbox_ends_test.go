@@ -13,7 +13,7 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// What becomes of messages in the durable inbox when their subscription, or the
+// What becomes of messages in the durable inbox when tnext subscription, or the
 // Conn, ends.
 
 // The record stays until everybody who got the message is done with it, also
@@ -37,15 +37,15 @@ func TestInboxKeepsTheRecordUntilEverySubscriptionIsDone(t *testing.T) {
 		}
 		cancel() // detached, unread
 		synctest.Wait()
-		heir := subscribeAgain(s, "+", 3)
-		took(t, heir, "a", m.InboxKey(), false)
+		next := subscribeAgain(s, "+", 3)
+		took(t, next, "a", m.InboxKey(), false)
 		s.crash()
 		if left := d.kinds(t); left[store.Inbox] != 1 {
 			t.Errorf("left in the store: %v", left)
 		}
 		s = d.inbox(t, v, true)
-		heir = s.subscribed("+", 1, mqtt.WithManualAck())
-		if err := took(t, heir, "a", m.InboxKey(), true).Ack(); err != nil {
+		next = s.subscribed("+", 1, mqtt.WithManualAck())
+		if err := took(t, next, "a", m.InboxKey(), true).Ack(); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(11 * time.Second) // until then the other filter may come back for it
@@ -83,10 +83,10 @@ func TestInboxIsTakenOverInOrder(t *testing.T) {
 		synctest.Wait()
 		s.message(0x32, 31, "t", "k")
 		s.ExpectBytes(rawAck(0x40, 31))
-		heir := s.subscribed("t", 2, few, mqtt.WithBuffer(0))
+		next := s.subscribed("t", 2, few, mqtt.WithBuffer(0))
 		s.message(0x32, 32, "t", "l")
 		for i := range 12 {
-			took(t, heir, string('a'+rune(i)), 0, i < 10)
+			took(t, next, string('a'+rune(i)), 0, i < 10)
 		}
 	})
 }
@@ -401,11 +401,11 @@ func TestMessageInACommitComesToTheSubscriptionThatTakesOver(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		s.message(0x34, 2, "t", "b") // for nobody at present
-		heir := s.subscribed("t", 2)
+		next := s.subscribed("t", 2)
 		s.message(0x34, 3, "t", "c")
 		time.Sleep(11 * time.Second)
 		s.open()
-		expect(t, heir.C(), "a", "b", "c")
+		expect(t, next.C(), "a", "b", "c")
 	})
 }
 

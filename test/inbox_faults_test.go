@@ -40,7 +40,7 @@ func TestInboxIsThereAtOnceForADeclaredSubscription(t *testing.T) {
 	})
 }
 
-// B22: a store that cannot be read for a while delays what is in the inbox, and
+// A store that cannot be read for a while delays what is in the inbox, and
 // what is newer with it.
 func TestInboxReadFailsForAWhile(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -60,7 +60,7 @@ func TestInboxReadFailsForAWhile(t *testing.T) {
 	})
 }
 
-// B22: a damaged record costs its own message alone, and is told.
+// A damaged record costs its own message alone, and is told.
 func TestDamagedInboxRecordCostsItsOwnMessageAlone(t *testing.T) {
 	t.Run("found when it is read", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -129,7 +129,7 @@ func TestInboxMessageIsWhole(t *testing.T) {
 	})
 }
 
-// B22: a message that cannot be read for long stays in the store for a later
+// A message that cannot be read for long stays in the store for a later
 // process, and holds up no other. Nobody waits for it, Drain neither.
 func TestInboxReadFailsForGood(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -150,7 +150,7 @@ func TestInboxReadFailsForGood(t *testing.T) {
 	})
 }
 
-// B23: reads that fail are tried again twice a second, however many subscriptions wait.
+// Reads that fail are tried again twice a second, however many subscriptions wait.
 func TestFailingInboxReadsRest(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()

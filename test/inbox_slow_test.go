@@ -14,7 +14,7 @@ import (
 
 // Slow consumers of the durable inbox, and slow disks.
 
-// B15: the reader waits for each subscription that has no room, also when another
+// The reader waits for each subscription that has no room, also when another
 // one said so after it. What it has in the store stays what was under way, however
 // often the other makes room.
 func TestInboxWaitsForEachSlowConsumer(t *testing.T) {
@@ -46,7 +46,7 @@ func TestInboxWaitsForEachSlowConsumer(t *testing.T) {
 	})
 }
 
-// B15: what comes while older messages cannot be had from the store is entered up
+// What comes while older messages cannot be had from the store is entered up
 // to the limit of its subscription. That no message can be handed out is not
 // the consumer's fault.
 func TestInboxBehindUnreadableMessagesIsBounded(t *testing.T) {
@@ -132,7 +132,7 @@ func TestInboxHandsOutBetweenCommits(t *testing.T) {
 	})
 }
 
-// B15: a consumer is slow by what comes, not by what an earlier process left: as
+// A consumer is slow by what comes, not by what an earlier process left: as
 // long as it keeps up with that it is not evicted, and holds up nobody.
 func TestInboxOfAnEarlierProcessIsNotSlowness(t *testing.T) {
 	for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowEvict} {
@@ -157,7 +157,7 @@ func TestInboxOfAnEarlierProcessIsNotSlowness(t *testing.T) {
 	}
 }
 
-// B15, B38: what is entered for a slow consumer stays within its limit, and what
+// What is entered for a slow consumer stays within its limit, and what
 // is under way, for as long as it is slow.
 func TestInboxOfASlowConsumerIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -186,7 +186,7 @@ func TestInboxOfASlowConsumerIsBounded(t *testing.T) {
 	})
 }
 
-// B15: what waits for a commit counts for the limit of its subscription.
+// What waits for a commit counts for the limit of its subscription.
 func TestInboxOnASlowDiskIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
@@ -209,7 +209,7 @@ func TestInboxOnASlowDiskIsBounded(t *testing.T) {
 	})
 }
 
-// B15: QoS 0 that came before a message for which the reader waits is handed over.
+// QoS 0 that came before a message for which the reader waits is handed over.
 func TestQoS0BeforeAPauseIsDelivered(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)

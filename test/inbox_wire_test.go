@@ -78,7 +78,7 @@ func TestInboxStoresBeforeItAnswers(t *testing.T) {
 	}
 }
 
-// B22, B24: what the next process does after a crash around the commit.
+// What the next process does after a crash around the commit.
 func TestInboxOverACrashAroundTheCommit(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -168,7 +168,7 @@ func TestInboxOverACrashAfterAck(t *testing.T) {
 	})
 }
 
-// B4, B27: what an earlier process left comes first, in order, although its reader
+// What an earlier process left comes first, in order, although its reader
 // has room for two at a time and the server sends at once; also without a link.
 func TestInboxOfAnEarlierProcessComesFirst(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -263,8 +263,8 @@ func TestInboxWaitsForItsFilterThenForAnyMatch(t *testing.T) {
 	})
 }
 
-// B4, "decided" 11: what the backlog brings before its subscription exists is
-// acknowledged and kept, for as long as it takes.
+// What the backlog brings before its subscription exists is acknowledged and kept,
+// for as long as it takes.
 func TestInboxKeepsTheBacklog(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -313,7 +313,7 @@ func TestInboxOutlivesALostSession(t *testing.T) {
 	})
 }
 
-// B22: a store that fails, or is full, acknowledges nothing: the link ends, and
+// A store that fails, or is full, acknowledges nothing: the link ends, and
 // what the server sends again is in order.
 func TestInboxStoreFailureAcknowledgesNothing(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -366,7 +366,7 @@ func TestInboxNeedsAStore(t *testing.T) {
 	}
 }
 
-// "Decided" 11: the backlog of a session ends with it, also when the session is lost
+// The backlog of a session ends with it, also when the session is lost
 // within the grace: what nobody subscribed to afterwards is not kept.
 func TestInboxBacklogEndsWithTheSession(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

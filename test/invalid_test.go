@@ -42,7 +42,7 @@ func invalidMessages() map[string]mqtt.Message {
 	return all
 }
 
-// B47: an invalid message is refused before any I/O, and spends no identifier.
+// An invalid message is refused before any I/O, and spends no identifier.
 func TestInvalidMessages(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -68,7 +68,7 @@ func TestInvalidMessages(t *testing.T) {
 	})
 }
 
-// B47: what is unusual and allowed is sent: "$" topics, control characters, a
+// What is unusual and allowed is sent: "$" topics, control characters, a
 // byte order mark [MQTT-1.5.4-3], the longest topic.
 func TestUnusualTopics(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -80,7 +80,7 @@ func TestUnusualTopics(t *testing.T) {
 	})
 }
 
-// B47 [MQTT-3.2.2-11] [MQTT-3.2.2-14]: above the server's Maximum QoS, or
+// [MQTT-3.2.2-11] [MQTT-3.2.2-14]: above the server's Maximum QoS, or
 // retained where that is not available: a typed error, and nothing is sent.
 func TestNotAvailableAtTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestPropertiesOnTheWire(t *testing.T) {
 	})
 }
 
-// B47 [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-4] [MQTT-4.7.1-1] [MQTT-4.7.1-2]
+// [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-4] [MQTT-4.7.1-1] [MQTT-4.7.1-2]
 // [MQTT-4.8.2-1] [MQTT-4.8.2-2]: invalid filters and subscribe options.
 func TestInvalidSubscriptions(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -179,7 +179,7 @@ func TestInvalidSubscriptions(t *testing.T) {
 	})
 }
 
-// B47: options that cannot be meant, alone or together, before any dial.
+// Options that cannot be meant, alone or together, before any dial.
 func TestInvalidOptions(t *testing.T) {
 	will := func(m mqtt.Message) mqtt.ConnectOption { return mqtt.WithWill(mqtt.Will{Message: m}) }
 	cases := map[string]struct {

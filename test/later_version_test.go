@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// B22: what a later version of this package wrote is left as it is by this one,
+// What a later version of this package wrote is left as it is by this one,
 // and goes on when the later one is back: the message, its exchange, both.
 func TestDowngradeLosesNothing(t *testing.T) {
 	for name, kinds := range map[string][]store.Kind{
@@ -95,7 +95,7 @@ func (f *faulty) left() int {
 	return f.fails
 }
 
-// B22: a payload that cannot be read now is read later, in its turn.
+// A payload that cannot be read now is read later, in its turn.
 func TestPayloadReadFailsForAWhile(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s, _ := spilled(t, v, 3, syscall.EIO)
@@ -107,7 +107,7 @@ func TestPayloadReadFailsForAWhile(t *testing.T) {
 	})
 }
 
-// B22: a payload that cannot be read at all fails its Future, which says that the
+// A payload that cannot be read at all fails its Future, which says that the
 // store keeps the message: a later process sends it.
 func TestPayloadReadFailsForGood(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -165,7 +165,7 @@ func spilled(t *testing.T, v mqtt.Version, fails int, err error) (*storedScript,
 	return s, []*mqtt.Future{s.conn.Lookup("a"), s.conn.Lookup("b")}
 }
 
-// B22, B7: an inbound identifier that a later version noted is known to this one.
+// An inbound identifier that a later version noted is known to this one.
 func TestInboundRecordOfALaterVersion(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := newDisk()
@@ -187,7 +187,7 @@ func TestInboundRecordOfALaterVersion(t *testing.T) {
 	})
 }
 
-// B22, B27: a number of processes that cannot be one is not gone on from: newer
+// A number of processes that cannot be one is not gone on from: newer
 // messages would stand before older ones.
 func TestAbsurdNumberOfProcesses(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -212,7 +212,7 @@ func TestAbsurdNumberOfProcesses(t *testing.T) {
 	})
 }
 
-// B22: what was written, and whose payload is damaged now, is never sent again; its
+// What was written, and whose payload is damaged now, is never sent again; its
 // identifier stays taken. When the payload cannot be read Connect fails.
 func TestDamagedPayloadOfAWrittenMessage(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -240,7 +240,7 @@ func TestDamagedPayloadOfAWrittenMessage(t *testing.T) {
 	})
 }
 
-// B22, B3: how far a message is whose packet identifier another one has, nobody can
+// How far a message is whose packet identifier another one has, nobody can
 // tell: it may have been sent, so that it is not taken back.
 func TestTwoMessagesWithOneIdentifierInTheStore(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

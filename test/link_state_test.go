@@ -15,8 +15,8 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// What a server may send only in some states of a link, or never (CLAUSES.md
-// Part B): the link ends, on 5.0 by a DISCONNECT with the reason code.
+// What a server may send only in some states of a link, or never: the link ends, on
+// 5.0 by a DISCONNECT with the reason code.
 func TestLinkStateRows(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -19,7 +19,7 @@ func fiveMessages(t *testing.T, s *scripted, sub *mqtt.Subscription) (msgs []mqt
 	return msgs
 }
 
-// B19, [MQTT-4.6.0-2]: acked 5, 4, 3, 2, 1, they leave as 1 to 5.
+// [MQTT-4.6.0-2]: acked 5, 4, 3, 2, 1, they leave as 1 to 5.
 func TestAcksLeaveInOrderOfArrival(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -47,7 +47,7 @@ func TestAcksLeaveInOrderOfArrival(t *testing.T) {
 	})
 }
 
-// B19: PUBREC has an order of its own [MQTT-4.6.0-3].
+// PUBREC has an order of its own [MQTT-4.6.0-3].
 func TestPubacksAndPubrecsHaveOrdersOfTheirOwn(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -68,8 +68,8 @@ func TestPubacksAndPubrecsHaveOrdersOfTheirOwn(t *testing.T) {
 	})
 }
 
-// B19, "decided" 12: un-acked when the link died; its redelivery is recognised
-// and one ack leaves, whether the user acked before, between or after.
+// Un-acked when the link died; its redelivery is recognised and one ack leaves,
+// whether the user acked before, between or after.
 func TestUnackedRedeliveryOnTheNextLink(t *testing.T) {
 	for _, when := range []string{"while the link is down", "after CONNACK", "after the redelivery"} {
 		t.Run(when, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestUnackedRedeliveryOnTheNextLink(t *testing.T) {
 	}
 }
 
-// B19: when the session was lost, Ack says stale and nothing is written.
+// When the session was lost, Ack says stale and nothing is written.
 func TestAckIsStaleAfterALostSession(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -136,7 +136,7 @@ func TestAckIsStaleAfterALostSession(t *testing.T) {
 	})
 }
 
-// B19: a redelivery on the live link is not delivered twice and takes no second
+// A redelivery on the live link is not delivered twice and takes no second
 // place in our Receive Maximum.
 func TestUnackedRedeliveryOnTheLiveLink(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -158,7 +158,7 @@ func TestUnackedRedeliveryOnTheLiveLink(t *testing.T) {
 	})
 }
 
-// "decided" 12: another message with the identifier is new, and the old entry stale.
+// Another message with the identifier is new, and the old entry stale.
 func TestAnotherMessageWithTheIdentifier(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -192,7 +192,7 @@ func TestReceiveMaximumExceeded(t *testing.T) {
 	})
 }
 
-// B19: two subscribers of one message: it is acked once, after both.
+// Two subscribers of one message: it is acked once, after both.
 func TestAckedOnceAfterBothSubscribers(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -214,7 +214,7 @@ func TestAckedOnceAfterBothSubscribers(t *testing.T) {
 	})
 }
 
-// B19: an event says which message holds the window.
+// An event says which message holds the window.
 func TestAckOverdue(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithAckOverdue(5*time.Second))
@@ -232,8 +232,8 @@ func TestAckOverdue(t *testing.T) {
 	})
 }
 
-// B7, receiver: a PUBLISH sent again after PUBREC is answered and not delivered,
-// on the next link; in a new session it is delivered.
+// A PUBLISH sent again after PUBREC is answered and not delivered, on the next link;
+// in a new session it is delivered.
 func TestQoS2ReceiverDeliversOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
@@ -284,7 +284,7 @@ func TestAckAfterClose(t *testing.T) {
 	})
 }
 
-// B19 [MQTT-4.3.2-4]: what was handed out and not acknowledged when the process died
+// [MQTT-4.3.2-4]: what was handed out and not acknowledged when the process died
 // comes to the next one, which acknowledges it.
 func TestUnackedAtACrash(t *testing.T) {
 	for _, qos := range []byte{1, 2} {

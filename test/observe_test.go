@@ -18,7 +18,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B30: the credentials function is called with a context before every attempt,
+// The credentials function is called with a context before every attempt,
 // may change user, password and URL, and its error is a failed attempt.
 func TestCredentialsFunctionPerAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -82,7 +82,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// B30, B43: secrets are in no log record, event, error or packet hook.
+// Secrets are in no log record, event, error or packet hook.
 func TestSecretsNeverShow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const secret = "s3cret"
@@ -118,7 +118,7 @@ func TestSecretsNeverShow(t *testing.T) {
 	})
 }
 
-// B43: records of two Conns do not mix; each carries client identifier and link.
+// Records of two Conns do not mix; each carries client identifier and link.
 func TestLogsCarryClientAndLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logs [2]logBuffer
@@ -146,7 +146,7 @@ func TestLogsCarryClientAndLink(t *testing.T) {
 	})
 }
 
-// B43: the packet hook sees every packet in both directions.
+// The packet hook sees every packet in both directions.
 func TestPacketHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -201,7 +201,7 @@ func TestPacketHook(t *testing.T) {
 	})
 }
 
-// B43: the figures of a Conn.
+// The figures of a Conn.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour), mqtt.WithMaxInflight(1), mqtt.WithQueue(3, 0, mqtt.QueueDropOldest),

@@ -23,8 +23,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// B28, B11: what is published offline, more than memory is to hold, arrives in
-// order after a restart; no payload is in memory twice.
+// What is published offline, more than memory is to hold, arrives in order after a
+// restart; no payload is in memory twice.
 func TestOfflinePublishesBeyondMemoryArrive(t *testing.T) {
 	n := chance.Amount(20_000, 200_000)
 	const size = 256
@@ -77,8 +77,8 @@ func TestOfflinePublishesBeyondMemoryArrive(t *testing.T) {
 	})
 }
 
-// [MQTT-3.3.2-6] B11, B14: the expiry runs on while a message waits, over a
-// restart; what expired unsent is dropped, what was sent is sent again.
+// [MQTT-3.3.2-6]: the expiry runs on while a message waits, over a restart; what
+// expired unsent is dropped, what was sent is sent again.
 func TestExpiryOverARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		message := func(key string, expiry time.Duration) mqtt.Message {
@@ -160,7 +160,7 @@ func TestLookupOverRestarts(t *testing.T) {
 	})
 }
 
-// B11: the store's limits take the place of the queue's; what a policy drops or
+// The store's limits take the place of the queue's; what a policy drops or
 // the application cancels is gone from the store.
 func TestStoreLimits(t *testing.T) {
 	for policy, want := range map[mqtt.QueuePolicy]error{
@@ -206,7 +206,7 @@ func TestStoreLimits(t *testing.T) {
 	}
 }
 
-// B11: a message counts in the queue for what it takes in the store, also after a
+// A message counts in the queue for what it takes in the store, also after a
 // restart, so that what the queue takes never finds the store full.
 func TestQueueCountsStoredSizes(t *testing.T) {
 	for name, of := range map[string]func(size int64) store.Limits{
@@ -245,7 +245,7 @@ func TestQueueCountsStoredSizes(t *testing.T) {
 	}
 }
 
-// B28: a publish before the first link takes neither a number nor an identifier of
+// A publish before the first link takes neither a number nor an identifier of
 // what is in the store, and comes behind it.
 func TestPublishedBeforeTheFirstLink(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

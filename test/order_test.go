@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B27: publishes 1..1000 from one goroutine, with three cuts: the server's first
+// Publishes 1..1000 from one goroutine, with three cuts: the server's first
 // sights are in order, and resends come before anything new (which the server's
 // own checks watch).
 func TestFirstArrivalsAreInOrderOverCuts(t *testing.T) {

@@ -24,7 +24,7 @@ func overrun(s *scripted, head byte, from, to int) {
 	s.batch(b)
 }
 
-// [MQTT-3.3.4-9], B10: a server that goes beyond our Receive Maximum on every link
+// [MQTT-3.3.4-9]: a server that goes beyond our Receive Maximum on every link
 // gets through with its messages, two more on each: what was acknowledged leaves
 // before DISCONNECT 0x93, and such links end nothing.
 func TestOverrunningServerGetsOn(t *testing.T) {
@@ -74,7 +74,7 @@ func TestReceiveMaximumCountsWhatIsNotAcknowledged(t *testing.T) {
 	})
 }
 
-// B10: an overrun that brings nothing further, link after link, ends the Conn.
+// An overrun that brings nothing further, link after link, ends the Conn.
 func TestOverrunWithoutProgressEndsTheConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour), mqtt.WithReceiveMaximum(2))

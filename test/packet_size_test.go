@@ -30,7 +30,7 @@ func tooLarge(t *testing.T, err error, size, limit int) {
 	}
 }
 
-// B36 [MQTT-3.2.2-15]: a PUBLISH above the server's Maximum Packet Size fails
+// [MQTT-3.2.2-15]: a PUBLISH above the server's Maximum Packet Size fails
 // before it is sent, with both sizes; one that just fits goes; no identifier is
 // spent, and the limit ends with the link.
 func TestPublishAboveTheMaximumPacketSize(t *testing.T) {
@@ -61,7 +61,7 @@ func TestPublishAboveTheMaximumPacketSize(t *testing.T) {
 	})
 }
 
-// B36, B23: what was queued or under way and does not fit the next server is taken
+// What was queued or under way and does not fit the next server is taken
 // out, told, and the next one is sent at once.
 func TestSmallerPacketLimitOnTheNextLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -91,8 +91,8 @@ func TestSmallerPacketLimitOnTheNextLink(t *testing.T) {
 	})
 }
 
-// B36: SUBSCRIBE and UNSUBSCRIBE that do not fit are refused and spend no
-// identifier; several filters go in as many packets as it takes.
+// SUBSCRIBE and UNSUBSCRIBE that do not fit are refused and spend no identifier;
+// several filters go in as many packets as it takes.
 func TestSubscribeAboveTheMaximumPacketSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 40
@@ -126,7 +126,7 @@ func TestSubscribeAboveTheMaximumPacketSize(t *testing.T) {
 	})
 }
 
-// B36 [MQTT-3.14.2-3] [MQTT-3.14.2-4]: a DISCONNECT that does not fit loses its
+// [MQTT-3.14.2-3] [MQTT-3.14.2-4]: a DISCONNECT that does not fit loses its
 // reason string, and goes.
 func TestDisconnectAboveTheMaximumPacketSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestDisconnectAboveTheMaximumPacketSize(t *testing.T) {
 	})
 }
 
-// B36: a queue with a limit in bytes refuses what can never fit.
+// A queue with a limit in bytes refuses what can never fit.
 func TestPublishLargerThanTheQueue(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithQueue(0, 1000, mqtt.QueueWait), mqtt.WithMaxInflight(1))

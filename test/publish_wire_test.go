@@ -112,8 +112,9 @@ func TestEchoCarriesNoFlags(t *testing.T) {
 	})
 }
 
-// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-2.2.1-3]: on resume, in the original order, with the
-// identifiers of before; PUBREL where PUBREC was seen, and never the PUBLISH (B7).
+// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-2.2.1-3]: on resume, in the original order,
+// with the identifiers of before; PUBREL where PUBREC was seen, and never the
+// PUBLISH.
 func TestResumeSendsOpenExchanges(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
@@ -154,7 +155,7 @@ func TestResumeSendsOpenExchanges(t *testing.T) {
 	})
 }
 
-// A PUBREC that is the last the client reads of a link counts (B7).
+// A PUBREC that is the last the client reads of a link counts.
 func TestPubrecJustBeforeTheEnd(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSession(time.Hour))
@@ -174,7 +175,7 @@ func TestPubrecJustBeforeTheEnd(t *testing.T) {
 	})
 }
 
-// B21 [MQTT-4.3.3-4] [MQTT-4.4.0-2]: a refusal ends the exchange, frees its
+// [MQTT-4.3.3-4] [MQTT-4.4.0-2]: a refusal ends the exchange, frees its
 // identifier, and says why; nothing of it is sent again.
 func TestRefusalCodesOfPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,7 +21,7 @@ func leftBehind(t *testing.T, v mqtt.Version) *storedScript {
 	return d.script(t, v, true)
 }
 
-// B10: a network that cuts links while they are young sets no message aside, not
+// A network that cuts links while they are young sets no message aside, not
 // even the only one there is: a link that dies before it carries it clears it.
 func TestCutsSetNoInnocentAside(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -42,7 +42,7 @@ func TestCutsSetNoInnocentAside(t *testing.T) {
 	})
 }
 
-// B10: a server that says why it ends links, for reasons of its own, accuses no message.
+// A server that says why it ends links, for reasons of its own, accuses no message.
 func TestServersOwnReasonsAccuseNoMessage(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		if v != mqtt.V5 {
@@ -63,7 +63,7 @@ func TestServersOwnReasonsAccuseNoMessage(t *testing.T) {
 	})
 }
 
-// B10: a message of an earlier process that is set aside, whose Future nobody
+// A message of an earlier process that is set aside, whose Future nobody
 // holds, is named by events, with the reason.
 func TestRestoredMessageSetAsideIsReported(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -105,7 +105,7 @@ func TestRestoredMessageSetAsideIsReported(t *testing.T) {
 	})
 }
 
-// B10: what has its identifier stored and was never written is a suspect as well.
+// What has its identifier stored and was never written is a suspect as well.
 func TestStoredSuspectsAreProbedOneByOne(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
@@ -127,7 +127,7 @@ func TestStoredSuspectsAreProbedOneByOne(t *testing.T) {
 	})
 }
 
-// B10: a message that was set aside is so for later processes too: it is never sent
+// A message that was set aside is so for later processes too: it is never sent
 // again, and its identifier stays taken until the session is lost.
 func TestSetAsideOverARestart(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B10: a server that accepts and cuts at once meets growing intervals; they
+// A server that accepts and cuts at once meets growing intervals; they
 // start over only after a link was up for the set time.
 func TestBackoffGrowsOverLinksThatFlap(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -40,7 +40,7 @@ func TestBackoffGrowsOverLinksThatFlap(t *testing.T) {
 	})
 }
 
-// B10: a takeover ends the Conn, unless the option says to go on.
+// A takeover ends the Conn, unless the option says to go on.
 func TestTakeoverEndsTheConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5))
@@ -58,7 +58,7 @@ func TestTakeoverEndsTheConn(t *testing.T) {
 	})
 }
 
-// B10: the link dies k times within a moment of sending the same PUBLISH: it is
+// The link dies k times within a moment of sending the same PUBLISH: it is
 // set aside, its Future fails, its id stays taken, the others go on. With the
 // session kept, and with the session lost each time.
 func TestPublishThatEndsEveryLinkIsSetAside(t *testing.T) {
@@ -103,7 +103,7 @@ func TestPublishThatEndsEveryLinkIsSetAside(t *testing.T) {
 	}
 }
 
-// B10: an inbound message that makes us close the link each time it comes again
+// An inbound message that makes us close the link each time it comes again
 // ends the Conn after k links, with that error, when the option says so.
 func TestInboundThatEndsEveryLinkEndsTheConn(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -126,7 +126,7 @@ func TestInboundThatEndsEveryLinkEndsTheConn(t *testing.T) {
 	})
 }
 
-// B13: one rule for each context (DESIGN rule 1).
+// One rule for each context.
 func TestContextsOfConnAndSubscription(t *testing.T) {
 	t.Run("the connect timeout passes after success", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

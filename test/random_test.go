@@ -15,7 +15,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B8: Connect, Publish, Subscribe, Close, cancel, cuts and refusals at random
+// Connect, Publish, Subscribe, Close, cancel, cuts and refusals at random
 // from 8 goroutines: no panic, no race, no goroutine left after Close, Close is
 // idempotent, calls after it return ErrClosed. The bubble fails when a goroutine
 // stays behind or when all of them wait for ever.

@@ -25,7 +25,7 @@ func fifty(t *testing.T, c *mqtt.Conn) (subs []*mqtt.Subscription, filters []str
 	return subs, filters
 }
 
-// B5: session lost: each is sent exactly once, 8 a packet, and the same channels carry on.
+// Session lost: each is sent exactly once, 8 a packet, and the same channels carry on.
 func TestResubscribeAfterALostSession(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -53,7 +53,7 @@ func TestResubscribeAfterALostSession(t *testing.T) {
 	})
 }
 
-// B5: SUBSCRIBEs are on the wire before queued publishes, without waiting for their SUBACKs.
+// SUBSCRIBEs are on the wire before queued publishes, without waiting for their SUBACKs.
 func TestResubscribeBeforeQueuedPublishes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -64,14 +64,14 @@ func TestResubscribeBeforeQueuedPublishes(t *testing.T) {
 		s.next(connack(v, false))
 		options := 1
 		if v == mqtt.V5 {
-			options = 0x11 // Retain Handling 1 (B45)
+			options = 0x11 // Retain Handling 1
 		}
 		s.ExpectBytes(rawSubscribe(v, 2, 2, "a", options))
 		s.expectPublish(0x32, 3, "q", "")
 	})
 }
 
-// B5: packets keep to the server's limit.
+// Packets keep to the server's limit.
 func TestResubscribeKeepsToThePacketLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{})
@@ -94,7 +94,7 @@ func TestResubscribeKeepsToThePacketLimit(t *testing.T) {
 	})
 }
 
-// B5: session resumed: nothing that was granted is sent, unless asked for.
+// Session resumed: nothing that was granted is sent, unless asked for.
 func TestResumedSessionIsNotResubscribed(t *testing.T) {
 	for _, always := range []bool{false, true} {
 		t.Run(fmt.Sprintf("always %v", always), func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestResumedSessionIsNotResubscribed(t *testing.T) {
 	}
 }
 
-// B5: what was unanswered at the cut is sent again in the resumed session, with
+// What was unanswered at the cut is sent again in the resumed session, with
 // new identifiers, and the UNSUBSCRIBE of what was removed offline.
 func TestUnansweredAndRemovedOfflineAreSentAgain(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
@@ -166,7 +166,7 @@ func TestUnansweredAndRemovedOfflineAreSentAgain(t *testing.T) {
 	}
 }
 
-// B5: the link drops during resubscribing, then it starts over.
+// The link drops during resubscribing, then it starts over.
 func TestResubscribeStartsOverAfterACut(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -318,7 +318,7 @@ func TestConnUnsubscribe(t *testing.T) {
 	})
 }
 
-// B5: a late UNSUBACK answers the UNSUBSCRIBE that it is for, and not the one that
+// A late UNSUBACK answers the UNSUBSCRIBE that it is for, and not the one that
 // followed when the filter had been subscribed again: that one goes out on the next link.
 func TestLateUnsubackAnswersItsOwnUnsubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -345,7 +345,7 @@ func TestLateUnsubackAnswersItsOwnUnsubscribe(t *testing.T) {
 	})
 }
 
-// B5, B20: Subscribe does not wait for the answer to a filter that is unsubscribed
+// Subscribe does not wait for the answer to a filter that is unsubscribed
 // by hand meanwhile, with or without a link, and the rest of it lives on.
 func TestUnsubscribeWhileSubscribing(t *testing.T) {
 	for _, tt := range []struct {

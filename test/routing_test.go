@@ -15,7 +15,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B25: shared subscriptions are routed by their filter, and named in full to the server.
+// Shared subscriptions are routed by their filter, and named in full to the server.
 func TestSharedSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
@@ -38,7 +38,7 @@ func TestSharedSubscriptions(t *testing.T) {
 	})
 }
 
-// B25: EMQX's prefixes are left out when routing, too.
+// EMQX's prefixes are left out when routing, too.
 func TestEMQXPrefixes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V311)
@@ -50,7 +50,7 @@ func TestEMQXPrefixes(t *testing.T) {
 	})
 }
 
-// B26: overlapping subscriptions, in the three ways that servers have.
+// Overlapping subscriptions, in the three ways that servers have.
 func TestOverlappingSubscriptions(t *testing.T) {
 	filters := []string{"a/#", "a/+", "a/b"}
 	for _, c := range []struct {
@@ -96,7 +96,7 @@ func TestOverlappingSubscriptions(t *testing.T) {
 	}
 }
 
-// B26: an identifier routes only where the filter matches the topic too.
+// An identifier routes only where the filter matches the topic too.
 func TestIdentifierOfAnotherSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
@@ -116,7 +116,7 @@ func TestIdentifierOfAnotherSubscription(t *testing.T) {
 	})
 }
 
-// B26: one Subscription with several overlapping filters takes one copy.
+// One Subscription with several overlapping filters takes one copy.
 func TestOneSubscriptionTakesOneCopy(t *testing.T) {
 	for _, copies := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestOneSubscriptionTakesOneCopy(t *testing.T) {
 	}
 }
 
-// B26: while the filters of one Subscription are being granted no copy is lost,
+// While the filters of one Subscription are being granted no copy is lost,
 // in whatever order the server works.
 func TestNoLossWhileFiltersAreGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestNoLossWhileFiltersAreGranted(t *testing.T) {
 	})
 }
 
-// B27, receiver: the order in the channel is that on the wire, for each QoS.
+// The order in the channel is that on the wire, for each QoS.
 func TestOrderOfDelivery(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -209,7 +209,7 @@ func TestOrderOfDelivery(t *testing.T) {
 	})
 }
 
-// B45: retained messages that come before the SUBACK are on the channel.
+// Retained messages that come before the SUBACK are on the channel.
 func TestRetainedBeforeSuback(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -227,7 +227,7 @@ func TestRetainedBeforeSuback(t *testing.T) {
 	})
 }
 
-// B45: resubscribing after a lost session: Retain Handling 1 unless set, and the
+// Resubscribing after a lost session: Retain Handling 1 unless set, and the
 // retained copies are marked.
 func TestResubscribeMarksRetainedReplay(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -258,7 +258,7 @@ func TestResubscribeMarksRetainedReplay(t *testing.T) {
 	})
 }
 
-// B45: No Local and Retain As Published.
+// No Local and Retain As Published.
 func TestNoLocalAndRetainAsPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{})
@@ -280,7 +280,7 @@ func TestNoLocalAndRetainAsPublished(t *testing.T) {
 	})
 }
 
-// B46: two subscriptions of one filter share the server's.
+// Two subscriptions of one filter share the server's.
 func TestTwoSubscriptionsOfOneFilter(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -325,7 +325,7 @@ func TestTwoSubscriptionsOfOneFilter(t *testing.T) {
 	})
 }
 
-// B46: two subscriptions made while the first is unanswered both get the retained messages.
+// Two subscriptions made while the first is unanswered both get the retained messages.
 func TestRetainedForBothWhileUnanswered(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -341,7 +341,7 @@ func TestRetainedForBothWhileUnanswered(t *testing.T) {
 	})
 }
 
-// B46: a refused newcomer leaves the older subscription alone.
+// A refused newcomer leaves the older subscription alone.
 func TestRefusedNewcomerLeavesTheOlderAlone(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
@@ -359,7 +359,7 @@ func TestRefusedNewcomerLeavesTheOlderAlone(t *testing.T) {
 	})
 }
 
-// B46: unsubscribe and subscribe of one filter racing: the final state at the
+// Unsubscribe and subscribe of one filter racing: the final state at the
 // server is the final state here.
 func TestRacingUnsubscribeAndSubscribe(t *testing.T) {
 	seed := chance.Seed(t)

@@ -69,7 +69,7 @@ func (s *scripted) next(ack string) {
 }
 
 // recut breaks the connection once it has lived long enough not to make its
-// messages suspect (B10), and takes the next one.
+// messages suspect, and takes the next one.
 func (s *scripted) recut(ack string) {
 	s.t.Helper()
 	time.Sleep(2 * time.Second)

@@ -8,9 +8,9 @@ import (
 	"github.com/millrace/mqtt"
 )
 
-// B24, "decided" 7 [MQTT-3.2.2-5] [MQTT-3.1.2-4]: when the server lost the
-// session, QoS 1 under way is published anew with a new identifier and DUP 0, in
-// its order before the queue; QoS 2 fails; nothing of the old session is sent.
+// [MQTT-3.2.2-5] [MQTT-3.1.2-4]: when the server lost the session, QoS 1 under way
+// is published anew with a new identifier and DUP 0, in its order before the queue;
+// QoS 2 fails; nothing of the old session is sent.
 func TestSessionLost(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		// 3.1 cannot tell a lost session of a durable Conn: there it is the clean one's.
@@ -57,7 +57,7 @@ func TestSessionLost(t *testing.T) {
 	})
 }
 
-// B24: WithSessionLost turns both rules around.
+// WithSessionLost turns both rules around.
 func TestSessionLostOptions(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSessionLost(mqtt.LostFail, mqtt.LostPublish))
@@ -84,7 +84,7 @@ func TestSessionLostOptions(t *testing.T) {
 	})
 }
 
-// B24: the stage of a message that is published anew goes back to queued.
+// The stage of a message that is published anew goes back to queued.
 func TestStageOfAMessagePublishedAnew(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithMaxInflight(2))

@@ -13,8 +13,8 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B33: Disconnect refuses new publishes, lets pending ones finish, sends
-// DISCONNECT 0x00 and closes.
+// Disconnect refuses new publishes, lets pending ones finish, sends DISCONNECT 0x00
+// and closes.
 func TestDisconnectLetsPendingFinish(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		d := dial(t, mqtt.WithVersions(v))
@@ -40,7 +40,7 @@ func TestDisconnectLetsPendingFinish(t *testing.T) {
 	})
 }
 
-// B33: when the context ends first, what is pending fails, and DISCONNECT is
+// When the context ends first, what is pending fails, and DISCONNECT is
 // sent all the same.
 func TestDisconnectWithinItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestDisconnectWithinItsContext(t *testing.T) {
 	})
 }
 
-// B33: Close is Disconnect within its timeout, idempotent, and says what it left.
+// Close is Disconnect within its timeout, idempotent, and says what it left.
 func TestCloseIsABoundedDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
@@ -157,7 +157,7 @@ func TestLeastPatientCallerEndsTheConn(t *testing.T) {
 	}
 }
 
-// B33: without a link nothing is waited for, and what was pending says so.
+// Without a link nothing is waited for, and what was pending says so.
 func TestDisconnectWithoutALinkEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
@@ -184,7 +184,7 @@ func TestDisconnectWithoutALinkEndsAtOnce(t *testing.T) {
 	})
 }
 
-// B33: the end of Connect's context is a graceful close within a short grace,
+// The end of Connect's context is a graceful close within a short grace,
 // with DISCONNECT, so that no will is published.
 func TestEndOfTheContextIsGraceful(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestEndOfTheContextIsGraceful(t *testing.T) {
 	})
 }
 
-// B33: Abort drops the socket: the will is published.
+// Abort drops the socket: the will is published.
 func TestAbortSendsNoDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t)
@@ -234,7 +234,7 @@ func TestAbortSendsNoDisconnect(t *testing.T) {
 	})
 }
 
-// B33: a reason of one's own, and a last message before it [MQTT-3.14.2-1].
+// A reason of one's own, and a last message before it [MQTT-3.14.2-1].
 func TestDisconnectWithReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5))
@@ -276,7 +276,7 @@ func TestDisconnectWithReason(t *testing.T) {
 	})
 }
 
-// B33: messages in a channel are readable after Close; with a durable session,
+// Messages in a channel are readable after Close; with a durable session,
 // what was not handed over is neither delivered nor acknowledged.
 func TestKeptSessionKeepsUndeliveredMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

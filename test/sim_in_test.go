@@ -320,7 +320,7 @@ func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *s
 	w.note("subscription %d ends", s.number)
 	detach = rng.IntN(2) == 0
 	if detach {
-		w.bequeath(s)
+		w.handOver(s)
 	}
 	s.live, s.heirOf = false, nil
 	clear(s.due)
@@ -338,9 +338,9 @@ func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *s
 	return detach
 }
 
-// bequeath notes what the one who subscribes next to the filter of s must get. mu
+// handOver notes what the one who subscribes next to the filter of s must get. mu
 // is held.
-func (w *world) bequeath(s *simSub) {
+func (w *world) handOver(s *simSub) {
 	f := s.filters[0]
 	if !w.plan.durable || s.atEnd || !s.live || len(s.filters) > 1 || s.slow == mqtt.SlowLatest {
 		return

@@ -19,7 +19,7 @@ const (
 	blockLimit    = 8 << 20 // bytes that the subscription may hold
 )
 
-// B38, B15: a subscription that blocks, whose consumer stalls for a minute while
+// A subscription that blocks, whose consumer stalls for a minute while
 // a server without limits of its own sends, stays within its limit in bytes and
 // then takes every QoS 0 message. Pings go on meanwhile.
 func TestSlowBlockTakesAll(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B1: one subscription is never read while messages keep coming for 10 keep-alive periods.
+// One subscription is never read while messages keep coming for 10 keep-alive periods.
 func TestUnreadSubscriptionStopsNothing(t *testing.T) {
 	for _, qos := range []byte{0, 1} {
 		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestUnreadSubscriptionStopsNothing(t *testing.T) {
 	}
 }
 
-// B1: a handler that sleeps longer than the keep alive for each message.
+// A handler that sleeps longer than the keep alive for each message.
 func TestSlowHandlerStopsNothing(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithKeepAlive(2*time.Second))
@@ -83,7 +83,7 @@ func TestSlowHandlerStopsNothing(t *testing.T) {
 	})
 }
 
-// B15: QoS 1 and 2 are held un-acked: the server's window fills, nothing is lost,
+// QoS 1 and 2 are held un-acked: the server's window fills, nothing is lost,
 // and all arrive in order when reading resumes.
 func TestSlowHoldFillsTheServersWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestSlowHoldFillsTheServersWindow(t *testing.T) {
 	})
 }
 
-// B15: QoS 0 gives way by policy, counted exactly, told once at the start and once at the end.
+// QoS 0 gives way by policy, counted exactly, told once at the start and once at the end.
 func TestSlowConsumerQoS0Policies(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -150,7 +150,7 @@ func TestSlowConsumerQoS0Policies(t *testing.T) {
 	}
 }
 
-// B15: bounds are in bytes too.
+// Bounds are in bytes too.
 func TestPendingLimitInBytes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -165,8 +165,8 @@ func TestPendingLimitInBytes(t *testing.T) {
 	})
 }
 
-// "decided" 10: above the limit the reader pauses while the consumer makes
-// progress; pings still leave and the pause is not the server's silence.
+// Above the limit the reader pauses while the consumer makes progress; pings still
+// leave and the pause is not the server's silence.
 func TestReaderPausesWhileTheConsumerMakesProgress(t *testing.T) {
 	for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowBlock} {
 		t.Run(fmt.Sprint(policy), func(t *testing.T) {
@@ -203,9 +203,9 @@ func TestReaderPausesWhileTheConsumerMakesProgress(t *testing.T) {
 	}
 }
 
-// "decided" 10: while the reader pauses it cannot hear an acknowledgement, so the
-// link does not end for want of one; the time without progress goes on, and the
-// subscription is evicted in the end.
+// While the reader pauses it cannot hear an acknowledgement, so the link does not
+// end for want of one; the time without progress goes on, and the subscription is
+// evicted in the end.
 func TestPausedReaderMissesNoAck(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311} {
 		for _, evicted := range []bool{true, false} {
@@ -248,8 +248,8 @@ func TestPausedReaderMissesNoAck(t *testing.T) {
 	}
 }
 
-// "decided" 10: a subscription over its limit that makes no progress for 30 s is
-// evicted; what it held is acked in order, counted and told.
+// A subscription over its limit that makes no progress for 30 s is evicted; what it
+// held is acked in order, counted and told.
 func TestStuckConsumerIsEvicted(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
@@ -285,7 +285,7 @@ func TestStuckConsumerIsEvicted(t *testing.T) {
 	})
 }
 
-// "decided" 10: evict without the pause.
+// Evict without the pause.
 func TestSlowEvictPolicy(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		for _, qos := range []byte{0, 1} {
@@ -303,7 +303,7 @@ func TestSlowEvictPolicy(t *testing.T) {
 	})
 }
 
-// "decided" 10: block never evicts, and Close lifts the pause.
+// Block never evicts, and Close lifts the pause.
 func TestSlowBlockNeverEvictsAndCloseEndsThePause(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000}, mqtt.WithKeepAlive(10*time.Second))
@@ -330,7 +330,7 @@ func TestSlowBlockNeverEvictsAndCloseEndsThePause(t *testing.T) {
 	})
 }
 
-// "decided" 10: a reader that waits for a subscription goes on when it ends.
+// A reader that waits for a subscription goes on when it ends.
 func TestEndOfASubscriptionEndsThePause(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
@@ -446,7 +446,7 @@ func TestOversize3xMalformed(t *testing.T) {
 	}
 }
 
-// B15: what a read brought for a subscription that is evicted in the middle of it is
+// What a read brought for a subscription that is evicted in the middle of it is
 // acknowledged to the last, though nothing more comes.
 func TestEvictedWithinARead(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {

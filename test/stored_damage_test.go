@@ -54,7 +54,7 @@ func written(t *testing.T, v mqtt.Version) *disk {
 	return d
 }
 
-// B22: bad entries among good ones are put aside with an event each, once; the
+// Bad entries among good ones are put aside with an event each, once; the
 // good ones go on in order, and their identifiers stay taken.
 func TestDamagedRecordsAreQuarantined(t *testing.T) {
 	type damage struct {
@@ -182,7 +182,7 @@ func (s *storedScript) expectAnew(payload string) {
 	}
 }
 
-// B22, B7: of an exchange whose record is damaged the packet identifier is not known.
+// Of an exchange whose record is damaged the packet identifier is not known.
 // The server may have a message of QoS 2 under it and would take a new one for that:
 // those begin anywhere. Of what was given up the application is told.
 func TestIdentifierOfADamagedExchange(t *testing.T) {

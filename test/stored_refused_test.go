@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// B23: what an earlier process stored and the server of this one cannot take is
+// What an earlier process stored and the server of this one cannot take is
 // taken out and told, and the next one is sent at once; of what was written before
 // the identifier stays taken.
 func TestStoredMessageThatTheServerCannotTake(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B26: a message that waits at the server while a second subscription of a filter
+// A message that waits at the server while a second subscription of a filter
 // asks for it again still reaches the first, beside an overlapping one.
 func TestFilterSubscribedAgainWhileMessagesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -29,7 +29,7 @@ func TestFilterSubscribedAgainWhileMessagesWait(t *testing.T) {
 	})
 }
 
-// B4, B26: what waits at the server for a filter carries the identifier that an
+// What waits at the server for a filter carries the identifier that an
 // earlier process gave it. It is not taken for that of another filter which matches
 // too, in a process that subscribes in another order.
 func TestIdentifierOfAnEarlierProcess(t *testing.T) {
@@ -60,7 +60,7 @@ func TestIdentifierOfAnEarlierProcess(t *testing.T) {
 	})
 }
 
-// B4, B26: a message that carries the identifier that an earlier process gave one
+// A message that carries the identifier that an earlier process gave one
 // filter, and that of this process for another, reaches both: the server took it
 // between the two SUBSCRIBEs.
 func TestIdentifiersOfTwoProcesses(t *testing.T) {

@@ -23,7 +23,7 @@ func TestSubscribeOnTheWire(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.ExpectBytes(rawSubscribe(v, 1, 1, "a/b", 1, "c/d", 2))
-		s.suback(0x90, 7, 1, 2) // of nobody: counted and ignored (B37)
+		s.suback(0x90, 7, 1, 2) // of nobody: counted and ignored
 		select {
 		case <-sub.Ready():
 			t.Fatal("ready by a SUBACK of another exchange")
@@ -78,7 +78,8 @@ func TestSubscribeOptionsOnTheWire(t *testing.T) {
 	})
 }
 
-// B47, [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-4] [MQTT-3.8.3-5] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.8.2-1]
+// [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-4] [MQTT-3.8.3-5] [MQTT-3.10.3-1]
+// [MQTT-3.10.3-2] [MQTT-4.8.2-1]
 func TestBadSubscribeIsRefusedBeforeIO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
@@ -149,7 +150,7 @@ func TestSubscribeThatTheServerCannotTake(t *testing.T) {
 		}
 		_, err := s.conn.Subscribe(t.Context(), strings.Repeat("x", 21))
 		if e, ok := errors.AsType[*mqtt.PacketTooLargeError](err); !ok || e.Size != 31 || e.Max != 30 {
-			t.Errorf("B36, too long for the server: %v", err)
+			t.Errorf("too long for the server: %v", err)
 		}
 		s.ExpectNothing(time.Second)
 		sub := subscribe(t, s.conn, strings.Repeat("x", 20), mqtt.WithoutWaiting())
@@ -182,7 +183,7 @@ func TestSubscribeOfflineThatTheNextLinkCannotCarry(t *testing.T) {
 	})
 }
 
-// B20: a refused subscription is a typed error, and is not tried again.
+// A refused subscription is a typed error, and is not tried again.
 func TestRefusedSubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
@@ -215,7 +216,7 @@ func TestRefusedSubscribe(t *testing.T) {
 	})
 }
 
-// B20: reason string and user properties of the refusal.
+// Reason string and user properties of the refusal.
 func TestRefusedSubscribeHasTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
@@ -233,7 +234,7 @@ func TestRefusedSubscribeHasTheReason(t *testing.T) {
 	})
 }
 
-// B20: several filters, one refused.
+// Several filters, one refused.
 func TestOneOfSeveralFiltersRefused(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
@@ -265,7 +266,7 @@ func TestOneOfSeveralFiltersRefused(t *testing.T) {
 	})
 }
 
-// B20: QoS 2 may be asked for whatever the server publishes at; the grant is told.
+// QoS 2 may be asked for whatever the server publishes at; the grant is told.
 func TestLowerQoSGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scriptWith(t, mqtt.V5, "20 05 00 00 02 24 00") // Maximum QoS 0
@@ -279,7 +280,7 @@ func TestLowerQoSGranted(t *testing.T) {
 	})
 }
 
-// B20: refused on a later resubscribe, the subscription ends with that error.
+// Refused on a later resubscribe, the subscription ends with that error.
 func TestRefusedOnResubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{})
@@ -313,7 +314,7 @@ func TestRefusedOnResubscribe(t *testing.T) {
 	})
 }
 
-// B20, [MQTT-3.8.4-6]: a SUBACK with the wrong count is a protocol error, an
+// [MQTT-3.8.4-6]: a SUBACK with the wrong count is a protocol error, an
 // UNSUBACK too on 5.0 [MQTT-3.11.3-1].
 func TestSubackWithTheWrongNumberOfCodes(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -368,8 +369,8 @@ func TestUnsubackWithTheEndOfTheLink(t *testing.T) {
 	})
 }
 
-// DESIGN, defaults: Subscribe waits for its answer at most WithSubscribeTimeout,
-// counted while a link is up, over all links; offline the context alone bounds it.
+// Subscribe waits for its answer at most WithSubscribeTimeout, counted while a link
+// is up, over all links; offline the context alone bounds it.
 func TestSubscribeTimeout(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSubscribeTimeout(5*time.Second))
@@ -398,7 +399,7 @@ func TestSubscribeTimeout(t *testing.T) {
 	})
 }
 
-// B18: no SUBACK on resubscribe ends the link, for declared subscriptions too.
+// No SUBACK on resubscribe ends the link, for declared subscriptions too.
 func TestNoSubackOnResubscribe(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v, mqtt.WithSubscription("a"), mqtt.WithSubscribeTimeout(5*time.Second))

@@ -128,7 +128,7 @@ func TestTypedOwnCodec(t *testing.T) {
 	})
 }
 
-// B27: what a typed subscription that is detached has in hand, since its channel is
+// What a typed subscription that is detached has in hand, since its channel is
 // full, comes first to the one that takes over.
 func TestTypedDetachedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -144,11 +144,11 @@ func TestTypedDetachedInOrder(t *testing.T) {
 				s.message(0x30, 0, filter, strconv.Itoa(i))
 			}
 			cancel()
-			heir, err := s.conn.Subscribe(t.Context(), filter, mqtt.WithoutWaiting(), mqtt.WithDelivery())
+			next, err := s.conn.Subscribe(t.Context(), filter, mqtt.WithoutWaiting(), mqtt.WithDelivery())
 			if err != nil {
 				t.Fatal(err)
 			}
-			expect(t, heir.C(), "0", "1", "2", "3", "4")
+			expect(t, next.C(), "0", "1", "2", "3", "4")
 			<-old.Done()
 		}
 	})

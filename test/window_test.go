@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
-// B14 [MQTT-3.3.4-7] [MQTT-3.3.4-8] [MQTT-4.9.0-1] to [MQTT-4.9.0-3]: at most
+// [MQTT-3.3.4-7] [MQTT-3.3.4-8] [MQTT-4.9.0-1] to [MQTT-4.9.0-3]: at most
 // Receive Maximum unacknowledged; QoS 0, PUBREL, SUBSCRIBE and pings never wait.
 func TestFullWindowHoldsPublishOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestFullWindowHoldsPublishOnly(t *testing.T) {
 	})
 }
 
-// B14: a window of 500 resumes in the steps of a smaller Receive Maximum, in order,
+// A window of 500 resumes in the steps of a smaller Receive Maximum, in order,
 // and what is new waits behind it.
 func TestWindowResumesInSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestWindowResumesInSteps(t *testing.T) {
 	})
 }
 
-// B14: a PUBREL to be sent again does not wait behind PUBLISHes that wait for quota.
+// A PUBREL to be sent again does not wait behind PUBLISHes that wait for quota.
 func TestPubrelNeverWaitsForTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
@@ -96,7 +96,7 @@ func TestPubrelNeverWaitsForTheWindow(t *testing.T) {
 	})
 }
 
-// B14: publishers that wait for a place proceed as space allows, first come
+// Publishers that wait for a place proceed as space allows, first come
 // first served, whatever their sizes.
 func TestPublishersWaitInOrder(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
@@ -126,7 +126,7 @@ func TestPublishersWaitInOrder(t *testing.T) {
 	})
 }
 
-// B14: what an earlier process left open is sent again within the window of this
+// What an earlier process left open is sent again within the window of this
 // one, PUBREL without it, and what is new waits behind.
 func TestRestoredWindowIsSentInSteps(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {

@@ -158,14 +158,14 @@ func TestNoFormShowsTheSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	type holder struct {
+	type nested struct {
 		Public *URL
 		Value  URL
 		hidden URL
 		link   *URL
 	}
 	var out strings.Builder
-	for _, v := range []any{u, *u, holder{u, *u, *u, u}, &holder{u, *u, *u, u}, []*URL{u}, map[string]URL{"a": *u}} {
+	for _, v := range []any{u, *u, nested{u, *u, *u, u}, &nested{u, *u, *u, u}, []*URL{u}, map[string]URL{"a": *u}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// B44: a cut after packet n, and a packet that vanishes.
+// A cut after packet n, and a packet that vanishes.
 func TestCutAfterPacket(t *testing.T) {
 	inBubble(t, Config{}, func(b *bed) {
 		seen := 0

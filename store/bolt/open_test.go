@@ -171,7 +171,7 @@ func TestSymbolicLinkToNothing(t *testing.T) {
 	onlyFile(t, path)
 }
 
-// B6: a creation that was cut short between the two names of its file leaves none behind.
+// A creation that was cut short between the two names of its file leaves none behind.
 func TestOpenRemovesTheSecondName(t *testing.T) {
 	path := tempPath(t)
 	closed(t, open(t, path))
