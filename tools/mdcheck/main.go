@@ -1,6 +1,7 @@
 // Command mdcheck keeps the Markdown of the repository true: it compiles the
-// Go snippets of README.md that are whole programs, and checks that relative
-// links in every tracked *.md file lead to a file that exists. Run it at the
+// Go snippets of README.md that are whole programs, and checks in every tracked
+// *.md file that relative links lead to a file that exists, that the Go files it
+// names exist, and that no line is wider than 100 characters. Run it at the
 // repository's root; it exits 1 if it found a fault.
 package main
 
@@ -24,12 +25,14 @@ func run(root string, stdout, stderr io.Writer) int {
 	}
 	var findings []string
 	for _, file := range files {
-		found, err := checkLinks(root, file)
-		if err != nil {
-			fmt.Fprintln(stderr, "mdcheck:", err)
-			return 2
+		for _, check := range []func(root, file string) ([]string, error){checkLinks, checkFiles, checkWidth} {
+			found, err := check(root, file)
+			if err != nil {
+				fmt.Fprintln(stderr, "mdcheck:", err)
+				return 2
+			}
+			findings = append(findings, found...)
 		}
-		findings = append(findings, found...)
 	}
 	compiled, found, err := compileSnippets(root, "README.md")
 	if err != nil {

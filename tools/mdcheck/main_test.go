@@ -36,6 +36,59 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+func TestWidth(t *testing.T) {
+	wide := strings.Repeat("word ", 21)
+	tests := []struct {
+		name, text string
+		want       int
+	}{
+		{"fits", strings.Repeat("x", 98) + " y", 0},
+		{"too wide", wide, 1},
+		{"characters, not bytes", strings.Repeat("µ", 98) + " µ", 0},
+		{"row of a table", "| " + wide + " |", 0},
+		{"in a fence", "```sh\n" + wide + "\n```\n", 1},
+		{"one word", strings.Repeat("x", 200), 0},
+		{"one word of a list", "- " + strings.Repeat("x", 200), 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "file.md"), tt.text)
+			got, err := checkWidth(dir, "file.md")
+			if err != nil || len(got) != tt.want {
+				t.Errorf("findings %q, %v; want %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFiles(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       int
+	}{
+		{"exists", "`here.go` and sub/there.go", 0},
+		{"missing", "`gone.go`", 1},
+		{"in a fence", "```mermaid\na[gone.go]\n```\n", 1},
+		{"several by a star", "`h*.go`", 0},
+		{"none by a star", "`g*.go`", 1},
+		{"a site", "see pkg.go.dev, crypto/x.google.org", 0},
+		{"beside the document", "`there.go`", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "here.go"), "")
+			write(t, filepath.Join(dir, "sub", "there.go"), "")
+			write(t, filepath.Join(dir, "sub", "file.md"), tt.text)
+			got, err := checkFiles(dir, "sub/file.md")
+			if err != nil || len(got) != tt.want {
+				t.Errorf("findings %q, %v; want %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestSnippets(t *testing.T) {
 	const good = "```go\npackage main\n\nfunc main() {}\n```\n"
 	const bad = "```go\npackage main\n\nfunc main() { undefined() }\n```\n"
