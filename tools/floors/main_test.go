@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// house writes files as a package of a module of its own, and judges it by the table.
+func house(t *testing.T, floors string, files map[string]string, moves string) *report {
+	t.Helper()
+	dir := t.TempDir()
+	files["go.mod"] = "module house\n\ngo 1.26\n"
+	for name, text := range files {
+		if strings.HasSuffix(name, ".go") {
+			text = "package house\n\n" + text
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tab, err := parseTable(floors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.move(moves); err != nil {
+		t.Fatal(err)
+	}
+	if err := tab.covers(p.files()); err != nil {
+		t.Fatal(err)
+	}
+	return judge(p, tab)
+}
+
+func want(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\n got %q\nwant %q", what, got, want)
+	}
+}
+
+const twoFloors = "floor up: up.go\nfloor down: down.go\n"
+
+func TestCirclesOfDeclarationsAndFiles(t *testing.T) {
+	files := map[string]string{
+		"up.go":   "type conn struct{ l *link }\nfunc (c *conn) open() { c.l.run() }\nfunc helper() {}\n",
+		"down.go": "type link struct{ c *conn }\nfunc (l *link) run() { l.c.open() }\nfunc free() { helper() }\n",
+	}
+	r := house(t, twoFloors, files, "")
+	if got := fmt.Sprint(r.decls.circles(), r.files.circles()); got != "[[conn link]] [[down.go up.go]]" {
+		t.Error(got)
+	}
+	if r.nDecls != 4 || r.nFiles != 2 {
+		t.Errorf("%d declarations, %d files", r.nDecls, r.nFiles)
+	}
+}
+
+func TestNamesOfAHigherFloorAreBreaks(t *testing.T) {
+	files := map[string]string{
+		"up.go":   "type conn struct{ n int }\nfunc (c *conn) open() { low() }\n",
+		"down.go": "func low() {}\nfunc reach(c *conn) { c.open(); c.n++ }\n",
+	}
+	r := house(t, twoFloors, files, "")
+	want(t, "breaks", r.breaks, []string{"down.go (down) -> up.go (up): conn conn.n conn.open"})
+	if len(r.over(&table{})) == 0 {
+		t.Error("a break is within the limits of a table without any")
+	}
+	r = house(t, twoFloors, files, "reach=up.go")
+	want(t, "breaks after the move", r.breaks, nil)
+}
+
+func TestNamesOutsideTheirFiles(t *testing.T) {
+	files := map[string]string{
+		"up.go":   "type conn struct{}\nfunc (c *conn) open() {}\n",
+		"down.go": "func use(x interface{ open() }) {}\nvar _ = func() { use(&conn{}) }\n",
+	}
+	r := house(t, twoFloors+"only conn: up.go\n", files, "")
+	want(t, "outside", r.outside, []string{"conn in down.go (_)"})
+}
+
+func TestPureFilesImportNoClock(t *testing.T) {
+	files := map[string]string{
+		"up.go":   "import \"time\"\nvar now = time.Now\n",
+		"down.go": "import \"time\"\nvar later = time.Now\n",
+	}
+	r := house(t, twoFloors+"pure down.go: time net\n", files, "")
+	want(t, "impure", r.impure, []string{"down.go imports time"})
+}
+
+func TestHooksUp(t *testing.T) {
+	files := map[string]string{
+		"up.go": `type conn struct{ l *link }
+func (c *conn) died() {}
+func (c *conn) seen() {}
+func newConn() *conn {
+	c := &conn{l: newLink((&conn{}).seen, nil)}
+	c.l.kill = func() { c.died() }
+	c.l.own = c.l.run
+	c.l.home = c
+	c.l.self = c.l
+	c.l.stop = after(func() { c.died() })
+	return c
+}
+`,
+		"down.go": `type home interface{ died() }
+type link struct {
+	kill, own, stop, got func()
+	home      home
+	self      interface{ run() }
+}
+func (l *link) run() {}
+func after(f func()) func() { return f }
+func newLink(f func(), unused func()) *link { return &link{got: f} }
+`,
+	}
+	r := house(t, twoFloors, files, "")
+	want(t, "hooks", r.hooks, []string{
+		"link.got (down.go) calls conn.seen", "link.home (down.go) is a conn", "link.kill (down.go) calls conn.died",
+	})
+	r = house(t, twoFloors+"test up.go\n", files, "")
+	want(t, "hooks given by tests alone", r.hooks, []string{"link.got (down.go) calls conn.seen"})
+}
+
+func TestTypesFunctionsAndFilesThatAreTooLarge(t *testing.T) {
+	files := map[string]string{"a.go": "type wide struct{}\nfunc long() {\n" + strings.Repeat("\tprintln()\n", 59) + "}\n"}
+	floors := "floor all: a.go"
+	for _, f := range []string{"b", "c", "d", "e", "f", "g"} {
+		files[f+".go"] = "func (wide) " + f + "() {}\n" + strings.Repeat("\n", 496)
+		floors += " " + f + ".go"
+	}
+	files["g.go"] += "\n\n"
+	r := house(t, floors, files, "")
+	want(t, "spread", r.wide, []string{"wide 6 methods in 6 files: b.go c.go d.go e.go f.go g.go"})
+	want(t, "functions", r.long, []string{"long has 61 lines"})
+	want(t, "lines", r.large, []string{"g.go has 501 lines"})
+	if over := r.over(&table{limits: map[string]int{"spread": 1, "functions": 1, "lines": 1, "declarations": 1, "files": 1}}); over != nil {
+		t.Errorf("beyond the recorded figures: %q", over)
+	}
+}
+
+func TestTableThatDoesNotFit(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"floor a: x.go\nfloor b:\n\tx.go", "x.go stands on two floors"},
+		{"limit files many", "invalid syntax"},
+		{"room a: x.go", "neither floor"},
+		{"floor a:", "too few words"},
+	} {
+		if _, err := parseTable(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v", c.text, err)
+		}
+	}
+	tab, err := parseTable("floor a: x.go # the first\n\ty.go\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = tab.covers([]string{"x.go", "z.go"})
+	if err == nil || !strings.Contains(err.Error(), "z.go has no floor") || !strings.Contains(err.Error(), "y.go is not in the package") {
+		t.Error(err)
+	}
+}
