@@ -3,7 +3,6 @@ package mqtt_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -18,61 +17,6 @@ var (
 	simTopics  = []string{"in/a", "in/b", "in/a/x", "in"}
 	simFilters = []string{"in/#", "in/+", "in/a", "in/b", "in/a/#", "+/a", "in/a/x"}
 )
-
-// simSub is one subscription; world.mu guards what changes.
-type simSub struct {
-	p       *simProcess
-	number  int
-	sub     *mqtt.Subscription
-	filters []string
-	slow    mqtt.SlowPolicy
-	limit   int // messages; 0: the default
-	early   int // messages that came before SUBACK, to which no limit applies
-	manual  bool
-	live    bool
-	since   int            // messages from here on are later than it
-	hands   []int          // times Conn.Unsubscribe was called for the filters, when it was asked for
-	due     map[int]bool   // messages that must come
-	got     map[int]int    // how often each came
-	last    [2]int         // the newest of QoS 0, and of QoS 1 and 2
-	unacked []mqtt.Message // under manual acknowledgement
-	atEnd   bool           // it unsubscribes when its context ends
-	heirOf  *simWill       // what it took over, nil for nothing
-}
-
-// simWill is what must come to the next subscription of a filter, unless one of
-// those that left it reads it yet from its channel.
-type simWill struct {
-	from  []*simSub    // the one that was detached, and those that it took over from
-	due   map[int]bool // what was due to them, and what is published for the filter until Subscribe returns
-	until time.Time    // a Subscribe before has it
-	sole  bool         // nobody else can have left a message to that Subscribe
-}
-
-// has reports whether one of those that left the will got message n.
-func (l *simWill) has(n int) bool {
-	return slices.ContainsFunc(l.from, func(o *simSub) bool { return o.got[n] > 0 })
-}
-
-// left is what of the will neither those that left it nor s got.
-func (l *simWill) left(s *simSub) (missing []int) {
-	for n := range l.due {
-		if !l.has(n) && s.got[n] == 0 {
-			missing = append(missing, n)
-		}
-	}
-	slices.Sort(missing)
-	return missing
-}
-
-// String names those that left the will.
-func (l *simWill) String() string {
-	var names []string
-	for _, o := range l.from {
-		names = append(names, strconv.Itoa(o.number))
-	}
-	return strings.Join(names, ", ")
-}
 
 // serverPublishes lets messages arrive until stop.
 func (w *world) serverPublishes(rng *rand.Rand, stop <-chan struct{}) {
@@ -200,26 +144,6 @@ func (p *simProcess) pauseOrEnd(rng *rand.Rand, s *simSub) bool {
 		p.checkHeld(s)
 	}
 	return true
-}
-
-// checkHeld is I6. A pump's handful and the reader's run are on their way.
-func (p *simProcess) checkHeld(s *simSub) {
-	if s.limit == 0 {
-		return
-	}
-	window := p.w.plan.receiveMax
-	if p.w.plan.version != mqtt.V5 {
-		window = max(20, p.w.plan.serverWindow)
-	}
-	if p.w.plan.inbox {
-		window *= 2 // what is acknowledged and on its way from the store
-	}
-	// A SUBACK may stand behind messages, so that these are taken whatever the
-	// limit. What a lost session left un-acked is held beside the next session's window;
-	// the limit in bytes bounds them all.
-	if st := s.sub.Stats(); st.Pending > s.early+s.limit+window*p.w.sessions()+32 {
-		p.w.fail("I6: subscription %d holds %d messages, its limit is %d, the window %d", s.number, st.Pending, s.limit, window)
-	}
 }
 
 // subscribe makes a subscription, of filters at random or of one that is given; nil
@@ -424,91 +348,6 @@ func (p *simProcess) read(s *simSub, form int, rng *rand.Rand) {
 	}
 }
 
-// checkEnd is I5.
-func (p *simProcess) checkEnd(s *simSub) {
-	<-s.sub.Done()
-	err := s.sub.Err()
-	if err == nil || errors.Is(err, mqtt.ErrSlowConsumer) && s.slow == mqtt.SlowBlock {
-		p.w.fail("I5: subscription %d ended with %v", s.number, err)
-	}
-	if errors.Is(err, mqtt.ErrSlowConsumer) {
-		p.w.mu.Lock()
-		defer p.w.mu.Unlock()
-		p.w.note("subscription %d is evicted", s.number)
-		s.live, s.heirOf = false, nil
-		clear(s.due)
-	}
-}
-
-// got takes one message in: I2 and I3.
-func (p *simProcess) got(s *simSub, m mqtt.Message) {
-	w := p.w
-	n, err := strconv.Atoi(string(m.Payload))
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err != nil || n >= w.in || !slices.ContainsFunc(s.filters, func(f string) bool { return simMatch(f, m.Topic) }) {
-		w.t.Errorf("subscription %d got %q on %q", s.number, m.Payload, m.Topic)
-		return
-	}
-	delete(s.due, n)
-	p.onceOverProcesses(m)
-	w.note("subscription %d gets message %d on %s, QoS %d, DUP %t", s.number, n, m.Topic, m.QoS, m.Dup())
-	if s.manual && m.QoS > 0 {
-		s.unacked = append(s.unacked, m)
-	}
-	told := !w.plan.copies
-	twice := n < s.since && (m.QoS == 0 || m.Redelivered())
-	older := twice || n < s.since && m.Dup()
-	if s.got[n]++; s.got[n] > 1 {
-		if told && !twice && (m.QoS != 1 || !m.Dup()) {
-			w.broken("I2: subscription %d got message %d at QoS %d %d times, DUP %t", s.number, n, m.QoS, s.got[n], m.Dup())
-		}
-		return
-	}
-	if l := s.heirOf; told && m.QoS == 2 && l != nil && l.sole && l.has(n) {
-		w.broken("I2: subscription %d got message %d of QoS 2, and one of %v, which it took over from, had it", s.number, n, l)
-	}
-	class := min(int(m.QoS), 1)
-	if n < s.last[class] && s.slow != mqtt.SlowLatest && told && !older {
-		w.broken("I3: subscription %d got message %d at QoS %d after %d", s.number, n, m.QoS, s.last[class])
-	}
-	s.last[class] = max(s.last[class], n)
-}
-
-// broken is fail with mu held.
-func (w *world) broken(format string, args ...any) {
-	w.note("FAIL "+format, args...)
-	w.t.Errorf(format, args...)
-}
-
-// acknowledge acknowledges what s got, in random order: I4.
-func (p *simProcess) acknowledge(s *simSub, rng *rand.Rand) {
-	for {
-		select {
-		case <-time.After(p.ackPause(rng)):
-		case <-s.sub.Done():
-			return
-		}
-		p.w.mu.Lock()
-		all := s.unacked
-		s.unacked = nil
-		p.w.mu.Unlock()
-		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		for _, m := range all {
-			err := m.Ack()
-			p.w.mu.Lock()
-			must := s.live && !p.over && p.w.plan.durable && p.w.lossesAt[atoi(m)] == p.w.losses && p.w.plan.version != mqtt.V31
-			p.w.mu.Unlock()
-			if must && err != nil {
-				p.w.fail("I4: Ack of message %s by subscription %d: %v", m.Payload, s.number, err)
-			}
-			if m.Ack() == nil {
-				p.w.fail("I4: the second Ack of message %s by subscription %d returned nil", m.Payload, s.number)
-			}
-		}
-	}
-}
-
 // filtersAgree reports whether the server has what the subscriptions that live
 // wish for, and nothing else unless a former process left it.
 func (p *simProcess) filtersAgree() bool {
@@ -534,72 +373,4 @@ func (p *simProcess) filtersAgree() bool {
 		}
 	}
 	return w.deaths > 0 || len(wished) == len(have)
-}
-
-// lastMessages is the end of C2: everybody who lives gets them, QoS 0 too.
-func (w *world) lastMessages(p *simProcess) {
-	for qos := range mqtt.QoS(3) {
-		for _, topic := range simTopics {
-			n := w.publishIn(topic, qos)
-			w.mu.Lock()
-			for _, s := range w.subs {
-				if s.got[n] == 0 && s.p == p && s.sub.Err() == nil && !s.byHand() &&
-					slices.ContainsFunc(s.filters, func(f string) bool { return simMatch(f, topic) }) {
-					s.due[n] = true
-				}
-			}
-			w.mu.Unlock()
-			time.Sleep(100 * time.Millisecond)
-		}
-	}
-}
-
-// checkSubscriptions ends I1 before the Conn does.
-func (p *simProcess) checkSubscriptions() {
-	w := p.w
-	hidden := w.hidden()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.subs {
-		if hidden {
-			clear(s.due)
-		}
-		if len(s.due) > 0 && s.sub.Err() == nil {
-			w.broken("I1: subscription %d (%v) never got %v", s.number, s.filters, fmt.Sprint(s.due))
-		}
-		if l := s.heirOf; l != nil && !hidden && s.sub.Err() == nil && len(l.left(s)) > 0 {
-			w.broken("I1: subscription %d (%v), which took over from %v, never got %v", s.number, s.filters, l, l.left(s))
-		}
-		clear(s.due)
-	}
-	if len(w.kept) > 0 && !hidden {
-		w.broken("I1: the keeper never got %v", fmt.Sprint(w.kept))
-	}
-}
-
-// checkIn looks at what is left once all has ended.
-func (w *world) checkIn() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.subs {
-		if s.sub.Err() == nil {
-			w.broken("I5: subscription %d lives on", s.number)
-		}
-	}
-}
-
-// atoi is the number of a message of the server.
-func atoi(m mqtt.Message) int {
-	n, _ := strconv.Atoi(string(m.Payload))
-	return n
-}
-
-// ackPause is how long messages wait for their acknowledgement.
-func (p *simProcess) ackPause(rng *rand.Rand) time.Duration {
-	select {
-	case <-p.hurry:
-		return time.Millisecond
-	default:
-		return time.Duration(rng.IntN(2000)) * time.Millisecond
-	}
 }
