@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/packetid"
 )
 
 // window is the state of the outgoing QoS 1 and 2 exchanges and of every packet
@@ -12,7 +13,7 @@ import (
 // ends. Identifiers come from one rotating counter, so that one is not used
 // again soon after it was freed [MQTT-2.2.1-3].
 type window struct {
-	ids      idTable[record]
+	ids      packetid.Table[record]
 	order    recordList // PUBACK or PUBREC awaited, in the order of the first sending
 	released recordList // PUBCOMP awaited, in the order of the PUBRECs [MQTT-4.6.0-4]
 	aside    recordList // never sent again; each keeps its identifier
@@ -47,13 +48,13 @@ const (
 )
 
 // freeID reports whether an identifier is not in use.
-func (w *window) freeID() bool { return w.ids.n < int(w.maxID) }
+func (w *window) freeID() bool { return w.ids.Len() < int(w.maxID) }
 
 // number gives r the next identifier; freeID must hold.
 func (w *window) number(r *record) {
-	w.lastID = w.ids.nextFree(w.lastID, w.maxID)
+	w.lastID = w.ids.NextFree(w.lastID, w.maxID)
 	r.id = w.lastID
-	w.ids.set(r.id, r)
+	w.ids.Set(r.id, r)
 }
 
 // take gives r, a control exchange, an identifier. freeID must hold.
@@ -106,9 +107,9 @@ func (w *window) widen(limit int) {
 func (w *window) down(dropped func(*record)) {
 	w.link, w.limit, w.quota, w.resend, w.rerel = 0, 0, 0, nil, nil
 	w.hold, w.controls = false, 0
-	w.ids.each(func(r *record) {
+	w.ids.Each(func(r *record) {
 		if r.state == recControl {
-			w.ids.clear(r.id)
+			w.ids.Clear(r.id)
 			dropped(r)
 		}
 	})
@@ -142,7 +143,7 @@ func (w *window) nextResend() *record {
 // ack takes a PUBACK, PUBREC or PUBCOMP for a publish and says what follows from
 // it. When the verdict is ackDone or ackMismatch, r has left the window.
 func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) (*record, verdict) {
-	r := w.ids.get(id)
+	r := w.ids.Get(id)
 	if w.strange(r) {
 		// Unknown, or not yet sent again on this link: an answer to nothing.
 		if t == codec.PUBREC && (r == nil || r.state == recAside) {
@@ -197,11 +198,11 @@ func (w *window) wrongKind(r *record) verdict {
 
 // answered ends the control exchange of id, nil when there is none.
 func (w *window) answered(id uint16) *record {
-	r := w.ids.get(id)
+	r := w.ids.Get(id)
 	if r == nil || r.state != recControl {
 		return nil
 	}
-	w.ids.clear(id)
+	w.ids.Clear(id)
 	w.controls--
 	return r
 }
@@ -210,7 +211,7 @@ func (w *window) answered(id uint16) *record {
 // counts only on the link that r was sent on, so that no cursor is at r.
 func (w *window) finish(r *record) {
 	w.release(r)
-	w.ids.clear(r.id)
+	w.ids.Clear(r.id)
 	r.list.remove(r)
 }
 
@@ -238,7 +239,7 @@ func (w *window) forget(each func(*record)) {
 	w.resend, w.rerel = nil, nil
 	for _, l := range []*recordList{&w.released, &w.order, &w.aside} {
 		for r := l.head; r != nil; r = l.head {
-			w.ids.clear(r.id)
+			w.ids.Clear(r.id)
 			l.remove(r)
 			each(r)
 		}

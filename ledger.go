@@ -3,6 +3,8 @@ package mqtt
 import (
 	"sync"
 	"time"
+
+	"github.com/millrace/mqtt/internal/packetid"
 )
 
 // ledger is the inbound side of the session: which packet identifiers the
@@ -27,7 +29,7 @@ type ledger struct {
 	inbox *inboxBook
 
 	mu          sync.Mutex
-	table       idTable[entry]
+	table       packetid.Table[entry]
 	orders      [2]entryQueue // of this link: PUBACK [MQTT-4.6.0-2] and PUBREC [MQTT-4.6.0-3]
 	link        uint32        // number of the current link
 	version     Version
@@ -72,8 +74,8 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 		})
 	}
 	if !sessionPresent {
-		g.table.each(func(e *entry) {
-			g.table.clear(e.id)
+		g.table.Each(func(e *entry) {
+			g.table.Clear(e.id)
 			g.unkeep(e)
 			g.recycle(e)
 		})
@@ -81,7 +83,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 	}
 	// What is left counts again when its PUBLISH comes again: a PUBREL that the
 	// server sends again takes nothing of its quota (section 4.9).
-	g.table.each(func(e *entry) { e.counted = false })
+	g.table.Each(func(e *entry) { e.counted = false })
 }
 
 // arrive records an inbound QoS 1 or 2 PUBLISH and says whether it is new. For
@@ -145,7 +147,7 @@ func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*ow
 // begin makes the entry of a new message, held; it returns none when it is known.
 func (g *ledger) begin(m *Message, hash uint64, since time.Duration) (*entry, arrival) {
 	var stale uint32
-	if e := g.table.get(m.id); e != nil {
+	if e := g.table.Get(m.id); e != nil {
 		if g.same(e, m.QoS, m.Dup(), hash) {
 			if !e.counted && g.exceeded() {
 				return nil, arrivedOver
@@ -163,7 +165,7 @@ func (g *ledger) begin(m *Message, hash uint64, since time.Duration) (*entry, ar
 	}
 	e := g.newEntry()
 	e.id, e.qos, e.hash, e.gen, e.stale, e.topic, e.since = m.id, m.QoS, hash, g.nextGen(), stale, m.Topic, since
-	g.table.set(m.id, e)
+	g.table.Set(m.id, e)
 	g.enter(e)
 	return e, arrivedNew
 }
@@ -249,7 +251,7 @@ func (g *ledger) uncount(e *entry) {
 // drop forgets e: its acknowledgement is stale.
 func (g *ledger) drop(e *entry) {
 	g.passReleaseLocked(e)
-	g.table.clear(e.id)
+	g.table.Clear(e.id)
 	g.unkeep(e)
 	g.uncount(e)
 	if e.queued {
@@ -260,7 +262,7 @@ func (g *ledger) drop(e *entry) {
 }
 
 func (g *ledger) lookup(gen uint32, id uint16) *entry {
-	if e := g.table.get(id); e != nil && e.gen == gen {
+	if e := g.table.Get(id); e != nil && e.gen == gen {
 		return e
 	}
 	return nil
@@ -313,7 +315,7 @@ func (g *ledger) passed(gen uint32, id uint16) error {
 	if (gen-g.epoch)&genMask > genMask/2 {
 		return ErrStale // of an earlier session
 	}
-	if e := g.table.get(id); e != nil && e.stale == gen {
+	if e := g.table.Get(id); e != nil && e.stale == gen {
 		return ErrStale // the server has given its identifier to another message
 	}
 	return ErrAcked
@@ -343,7 +345,7 @@ func (g *ledger) abandon(sub *owner) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
-	g.table.each(func(e *entry) {
+	g.table.Each(func(e *entry) {
 		if e.state == entryHeld && e.left.remove(sub) {
 			n++
 			if e.left.none() {
@@ -362,20 +364,20 @@ func (g *ledger) owes(sub *owner) bool {
 		return sub.share.all.Load() > 0
 	}
 	found := false
-	g.table.each(func(e *entry) { found = found || e.left.has(sub) })
+	g.table.Each(func(e *entry) { found = found || e.left.has(sub) })
 	return found
 }
 
 // restore takes in the exchanges that an earlier process left open.
 func (g *ledger) restore(open []restoredIncoming) {
 	for _, x := range open {
-		if g.table.get(x.id) != nil {
+		if g.table.Get(x.id) != nil {
 			continue
 		}
 		g.nextGen()
 		e := g.newEntry()
 		e.id, e.qos, e.gen, e.state, e.key, e.saved = x.id, 2, g.gen, entryReceived, x.key, true
-		g.table.set(x.id, e)
+		g.table.Set(x.id, e)
 	}
 	g.epoch = g.gen + 1
 }

@@ -414,8 +414,8 @@ func (m *ledgerModel) check() {
 	if n := m.counted(); m.g.open != n {
 		m.failf("%d count towards Receive Maximum, want %d", m.g.open, n)
 	}
-	if m.g.table.n != len(m.open) {
-		m.failf("%d entries, server has %d open", m.g.table.n, len(m.open))
+	if m.g.table.Len() != len(m.open) {
+		m.failf("%d entries, server has %d open", m.g.table.Len(), len(m.open))
 	}
 }
 
@@ -447,7 +447,7 @@ func (m *ledgerModel) finale() {
 	m.got = m.got[:0]
 	m.check()
 	m.up(false)
-	if m.g.table.n != 0 || m.g.open != 0 || m.g.orders[0].n+m.g.orders[1].n != 0 {
-		m.failf("left: %d entries, %d open", m.g.table.n, m.g.open)
+	if m.g.table.Len() != 0 || m.g.open != 0 || m.g.orders[0].n+m.g.orders[1].n != 0 {
+		m.failf("left: %d entries, %d open", m.g.table.Len(), m.g.open)
 	}
 }

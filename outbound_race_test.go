@@ -153,8 +153,8 @@ func FuzzAcks(f *testing.F) {
 				o.up(&l.sender, script[2]&1 == 0, 0, func() {})
 				no++
 			}
-			if w := &o.win; w.quota < 0 || w.quota > w.limit || w.ids.n > int(w.maxID) {
-				t.Fatalf("quota %d of %d, %d identifiers", w.quota, w.limit, w.ids.n)
+			if w := &o.win; w.quota < 0 || w.quota > w.limit || w.ids.Len() > int(w.maxID) {
+				t.Fatalf("quota %d of %d, %d identifiers", w.quota, w.limit, w.ids.Len())
 			}
 		}
 		o.down(&l.sender, errors.New("cut"))
@@ -165,8 +165,8 @@ func FuzzAcks(f *testing.F) {
 				t.Errorf("Future %d is pending at the end", i)
 			}
 		}
-		if o.accepted != 0 || o.bytes != 0 || o.win.ids.n != 0 {
-			t.Errorf("left: %d accepted, %d bytes, %d identifiers", o.accepted, o.bytes, o.win.ids.n)
+		if o.accepted != 0 || o.bytes != 0 || o.win.ids.Len() != 0 {
+			t.Errorf("left: %d accepted, %d bytes, %d identifiers", o.accepted, o.bytes, o.win.ids.Len())
 		}
 	})
 }

@@ -447,7 +447,7 @@ func TestIdentifiersOverAMillionExchanges(t *testing.T) {
 	if most := total/(maxPacketID-2_000-4_000) + 1; laps > most {
 		t.Errorf("the identifiers went round %d times, at most %d are due", laps, most)
 	}
-	if o.accepted != 0 || o.win.ids.n != 0 {
-		t.Errorf("%d accepted, %d identifiers left", o.accepted, o.win.ids.n)
+	if o.accepted != 0 || o.win.ids.Len() != 0 {
+		t.Errorf("%d accepted, %d identifiers left", o.accepted, o.win.ids.Len())
 	}
 }

@@ -131,7 +131,7 @@ func (o *outbound) unansweredLocked() probedPacket {
 		}
 	}
 	if o.win.controls > 0 {
-		o.win.ids.each(func(r *record) {
+		o.win.ids.Each(func(r *record) {
 			if r.state == recControl && !r.ctl.answeredLast {
 				only = r
 				n++

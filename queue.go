@@ -270,7 +270,7 @@ func (o *outbound) leave(r *record) {
 // unqueue takes r out of the queue for good.
 func (o *outbound) unqueue(r *record) {
 	if r.list == &o.numbered {
-		o.win.ids.clear(r.id)
+		o.win.ids.Clear(r.id)
 		r.id = 0
 	}
 	o.leave(r)

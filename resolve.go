@@ -138,7 +138,7 @@ func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswe
 	}
 	for i := range facts {
 		f := &facts[i]
-		if r := o.win.ids.get(f.id); f.ofControl() || r != nil && r.state == recControl {
+		if r := o.win.ids.Get(f.id); f.ofControl() || r != nil && r.state == recControl {
 			answers = o.takeAnswer(l, f, answers)
 		} else {
 			o.takeAck(l, f)
@@ -155,7 +155,7 @@ func (o *outbound) takeLast(l *sender) {
 			f := &o.inbox[i]
 			if !f.ofControl() {
 				o.takeAck(l, f)
-			} else if r := o.win.ids.get(f.id); r != nil && r.state == recControl {
+			} else if r := o.win.ids.Get(f.id); r != nil && r.state == recControl {
 				r.ctl.answeredLast = true
 			}
 		}
@@ -170,7 +170,7 @@ func (o *outbound) takeAck(l *sender, f *ackFact) {
 }
 
 func (o *outbound) takeAnswer(l *sender, f *ackFact, answers []controlAnswer) []controlAnswer {
-	r := o.win.ids.get(f.id)
+	r := o.win.ids.Get(f.id)
 	switch {
 	case r != nil && r.state == recControl && r.misanswered:
 		o.stats.ignoredAcks++ // it ends with the link

@@ -387,7 +387,7 @@ func (o *outbound) adopt(rec *record) {
 	w := &o.win
 	rec.queue = o
 	if rec.id != 0 {
-		w.ids.set(rec.id, rec)
+		w.ids.Set(rec.id, rec)
 		w.lastID = rec.id // the newest last
 	}
 	if rec.state == recAside {

@@ -28,7 +28,7 @@ func (o *outbound) up(l *sender, sessionPresent bool, randomID uint16, subscribe
 	defer o.unlock()
 	if !sessionPresent {
 		o.sessionLost()
-	} else if randomID != 0 && o.win.ids.n == 0 {
+	} else if randomID != 0 && o.win.ids.Len() == 0 {
 		o.win.lastID = randomID
 	}
 	limit := min(l.agreed.receiveMaximum, o.cfg.inflight5)

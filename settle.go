@@ -52,7 +52,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 			e.state = entryReceived
 		default:
 			g.uncount(e)
-			g.table.clear(e.id)
+			g.table.Clear(e.id)
 			g.recycle(e)
 		}
 	}
@@ -62,7 +62,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 func (g *ledger) released(id uint16) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	e := g.table.get(id)
+	e := g.table.Get(id)
 	if e == nil || e.qos != 2 {
 		code := codec.Success
 		if g.version == V5 {
@@ -89,7 +89,7 @@ func (g *ledger) awaitReleases() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.unreleased, g.allReleased = 0, make(chan struct{})
-	g.table.each(func(e *entry) {
+	g.table.Each(func(e *entry) {
 		if e.awaited = e.state == entryReceived && e.counted; e.awaited {
 			g.unreleased++
 		}
@@ -164,7 +164,7 @@ func (g *ledger) unkeep(e *entry) {
 func (g *ledger) committed(facts []inFact, err error) (entered []*inboxItem) {
 	g.mu.Lock()
 	for _, f := range facts {
-		e := g.table.get(f.id)
+		e := g.table.Get(f.id)
 		switch {
 		case f.inbox:
 			if it := g.entered(f, err); it != nil {

@@ -18,8 +18,8 @@ func (m *outModel) check() {
 	if m.o.accepted < 0 || m.o.bytes < 0 || over {
 		m.failf("accepted %d, %d bytes, limits %d and %d", m.o.accepted, m.o.bytes, m.o.cfg.messages, m.o.cfg.bytes)
 	}
-	if n := w.order.n + w.released.n + w.aside.n; w.ids.n < n {
-		m.failf("%d identifiers for %d exchanges", w.ids.n, n)
+	if n := w.order.n + w.released.n + w.aside.n; w.ids.Len() < n {
+		m.failf("%d identifiers for %d exchanges", w.ids.Len(), n)
 	}
 	if m.disk != nil {
 		m.disk.checkCounts(m)
@@ -162,8 +162,8 @@ func (m *outModel) finale() {
 	}
 	m.check()
 	m.checkEmpty()
-	if m.o.win.ids.n != 0 {
-		m.failf("%d identifiers taken after the end", m.o.win.ids.n)
+	if m.o.win.ids.Len() != 0 {
+		m.failf("%d identifiers taken after the end", m.o.win.ids.Len())
 	}
 	if m.controls != m.answered+m.ctlDropped {
 		m.failf("%d controls, %d answered, %d dropped", m.controls, m.answered, m.ctlDropped)
@@ -178,7 +178,7 @@ func (m *outModel) endWell() {
 		}
 		m.deliver(1000)
 		m.quiesce()
-		if m.l != nil && m.o.accepted == 0 && len(m.pending) == 0 && m.o.win.ids.n == m.o.win.aside.n && m.o.waiters.n+len(m.o.ctlWait) == 0 {
+		if m.l != nil && m.o.accepted == 0 && len(m.pending) == 0 && m.o.win.ids.Len() == m.o.win.aside.n && m.o.waiters.n+len(m.o.ctlWait) == 0 {
 			break
 		}
 		// Identifiers all set aside, a window full of them: only a new session helps.
@@ -187,8 +187,8 @@ func (m *outModel) endWell() {
 			m.up(false)
 		}
 	}
-	if m.o.win.ids.n != m.o.win.aside.n {
-		m.failf("%d identifiers taken, %d set aside", m.o.win.ids.n, m.o.win.aside.n)
+	if m.o.win.ids.Len() != m.o.win.aside.n {
+		m.failf("%d identifiers taken, %d set aside", m.o.win.ids.Len(), m.o.win.aside.n)
 	}
 	m.checkEmpty()
 	if m.disk != nil {

@@ -231,7 +231,7 @@ func (m *outModel) wrongAck() {
 			break
 		}
 	}
-	r := m.o.win.ids.get(f.id)
+	r := m.o.win.ids.Get(f.id)
 	if len(m.o.inbox) > 0 {
 		return // what the identifier stands for is about to change
 	}
