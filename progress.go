@@ -1,6 +1,10 @@
 package mqtt
 
-import "time"
+import (
+	"time"
+
+	"github.com/millrace/mqtt/internal/pulse"
+)
 
 // This file tells how far what was written has come: what the peer's TCP has taken, and
 // whether an answer that is missing can be there at all.
@@ -92,26 +96,26 @@ type taking struct {
 
 // add adds to f what the peer has taken; handed is when the last PINGREQ was handed
 // to the writer.
-func (t *taking) add(f *pulseFacts, handed time.Time) {
+func (t *taking) add(f *pulse.Facts, handed time.Time) {
 	if t.l.queue == nil {
-		f.taken, f.pingTaken = f.sent, f.pingSent
+		f.Taken, f.PingTaken = f.Sent, f.PingSent
 		return
 	}
 	if t.ping.Before(handed) {
 		t.look(f, handed)
 	}
-	f.taken, f.pingTaken = t.at, t.ping
+	f.Taken, f.PingTaken = t.at, t.ping
 }
 
 // look asks the system. Until the PINGREQ is taken, all that the peer takes stood
 // before it.
-func (t *taking) look(f *pulseFacts, handed time.Time) {
-	written := !f.pingSent.Before(handed)
+func (t *taking) look(f *pulse.Facts, handed time.Time) {
+	written := !f.PingSent.Before(handed)
 	bytes, ok := t.l.queue.Taken()
 	if bytes > t.bytes {
-		t.bytes, t.at = bytes, f.now
+		t.bytes, t.at = bytes, f.Now
 	}
 	if written && (!ok || bytes >= t.l.pingEnd.Load()) {
-		t.ping = f.now
+		t.ping = f.Now
 	}
 }

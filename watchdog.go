@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/pulse"
 )
 
 // This file is the keepalive goroutine of a link: it pings, finds a peer that is gone, and
@@ -15,7 +16,7 @@ import (
 // keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
-	p := pulse{keepAlive: l.agreed.keepAlive, timeout: l.session.cfg.pingTimeout}
+	p := pulse.New(l.agreed.keepAlive, l.session.cfg.pingTimeout)
 	taking := taking{l: l}
 	watch := l.newWatch()
 	timer := time.NewTimer(time.Hour)
@@ -23,17 +24,17 @@ func (l *link) keepalive() {
 	for {
 		now := time.Now()
 		f := l.facts(now)
-		taking.add(&f, p.handed)
-		action, delay := p.look(f)
+		taking.add(&f, p.Handed())
+		action, delay := p.Look(f)
 		switch action {
-		case pulseDead:
+		case pulse.Dead:
 			if l.disconnecting() {
 				<-l.dead // closeTimer's
 				return
 			}
 			l.kill(ErrKeepAlive)
 			return
-		case pulsePing:
+		case pulse.Ping:
 			l.handed.Store(l.since())
 			l.ping()
 		}
@@ -50,10 +51,10 @@ func (l *link) keepalive() {
 	}
 }
 
-func (l *link) facts(now time.Time) pulseFacts {
-	f := pulseFacts{now: now, wall: time.Time{}.Add(l.session.cfg.clock.uptime()), received: l.at(&l.received), sent: l.at(&l.sent), paused: l.paused.Load()}
+func (l *link) facts(now time.Time) pulse.Facts {
+	f := pulse.Facts{Now: now, Wall: time.Time{}.Add(l.session.cfg.clock.uptime()), Received: l.at(&l.received), Sent: l.at(&l.sent), Paused: l.paused.Load()}
 	if l.pinged.Load() != 0 {
-		f.pingSent = l.at(&l.pinged)
+		f.PingSent = l.at(&l.pinged)
 	}
 	return f
 }

@@ -1,16 +1,16 @@
-package mqtt
+package pulse
 
 import (
 	"testing"
 	"time"
 )
 
-// pulseSim drives a pulse as keepalive does, on a clock of its own. The hooks say
-// what the peer and the writer do.
+// pulseSim drives a Pulse as the keepalive goroutine of a link does, on a clock of its
+// own. The hooks say what the peer and the writer do.
 type pulseSim struct {
 	t     *testing.T
-	p     pulse
-	f     pulseFacts
+	p     Pulse
+	f     Facts
 	pings []time.Duration // when, since the start
 	start time.Time
 	wrote bool // writes go through at once
@@ -20,48 +20,48 @@ type pulseSim struct {
 
 func newPulseSim(t *testing.T, keepAlive, timeout time.Duration) *pulseSim {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	return &pulseSim{t: t, p: pulse{keepAlive: keepAlive, timeout: timeout}, start: start, wrote: true,
-		f:    pulseFacts{now: start, wall: start, received: start, sent: start},
+	return &pulseSim{t: t, p: Pulse{keepAlive: keepAlive, timeout: timeout}, start: start, wrote: true,
+		f:    Facts{Now: start, Wall: start, Received: start, Sent: start},
 		peer: func(*pulseSim, bool) {}}
 }
 
-func (s *pulseSim) at() time.Duration { return s.f.now.Sub(s.start) }
+func (s *pulseSim) at() time.Duration { return s.f.Now.Sub(s.start) }
 
 // sleep moves both clocks.
-func (s *pulseSim) sleep(d time.Duration) { s.f.now, s.f.wall = s.f.now.Add(d), s.f.wall.Add(d) }
+func (s *pulseSim) sleep(d time.Duration) { s.f.Now, s.f.Wall = s.f.Now.Add(d), s.f.Wall.Add(d) }
 
 // run looks whenever it is told to, until the link is dead or d has passed. It
 // reports whether the link died, and fails when it looks more often than makes sense.
 func (s *pulseSim) run(d time.Duration) (dead bool) {
-	end := s.f.now.Add(d)
-	for looks := 0; s.f.now.Before(end); looks++ {
+	end := s.f.Now.Add(d)
+	for looks := 0; s.f.Now.Before(end); looks++ {
 		if looks > 20_000 { // four a second for an hour, and some
 			s.t.Fatal("a busy loop")
 		}
 		if !s.seen {
-			s.f.taken, s.f.pingTaken = s.f.sent, s.f.pingSent
+			s.f.Taken, s.f.PingTaken = s.f.Sent, s.f.PingSent
 		}
-		action, delay := s.p.look(s.f)
-		if delay <= 0 && action != pulseDead {
+		action, delay := s.p.Look(s.f)
+		if delay <= 0 && action != Dead {
 			s.t.Fatalf("at %v: action %v again after %v", s.at(), action, delay)
 		}
-		if action == pulseDead {
+		if action == Dead {
 			return true
 		}
-		if action == pulsePing {
+		if action == Ping {
 			s.pings = append(s.pings, s.at())
 			if s.wrote {
-				s.f.pingSent, s.f.sent = s.f.now, s.f.now
+				s.f.PingSent, s.f.Sent = s.f.Now, s.f.Now
 			}
 		}
-		s.peer(s, action == pulsePing)
-		s.sleep(min(delay, end.Sub(s.f.now)))
+		s.peer(s, action == Ping)
+		s.sleep(min(delay, end.Sub(s.f.Now)))
 	}
 	return false
 }
 
 // life is a byte from the peer, now.
-func (s *pulseSim) life() { s.f.received = s.f.now }
+func (s *pulseSim) life() { s.f.Received = s.f.Now }
 
 // An idle link with a live peer pings once a keep alive, and lives.
 func TestIdleLinkPingsOnceAKeepAlive(t *testing.T) {
@@ -83,7 +83,7 @@ func TestIdleLinkPingsOnceAKeepAlive(t *testing.T) {
 // and a ping timeout after its last byte, whatever is written meanwhile.
 func TestSilentPeerIsDeadAfterThePingTimeout(t *testing.T) {
 	s := newPulseSim(t, time.Minute, 10*time.Second)
-	s.peer = func(s *pulseSim, _ bool) { s.f.sent = s.f.now }
+	s.peer = func(s *pulseSim, _ bool) { s.f.Sent = s.f.Now }
 	if !s.run(time.Hour) {
 		t.Fatal("not found dead")
 	}
@@ -102,12 +102,12 @@ func TestAnswerJustBeforeTheDeadline(t *testing.T) {
 		s := newPulseSim(t, time.Minute, 10*time.Second)
 		s.run(60 * time.Second)
 		deadline := s.start.Add(s.pings[0] + 10*time.Second)
-		s.sleep(deadline.Add(late).Sub(s.f.now))
-		action, delay := s.p.look(s.f)
-		if action != pulseWait {
+		s.sleep(deadline.Add(late).Sub(s.f.Now))
+		action, delay := s.p.Look(s.f)
+		if action != Wait {
 			t.Fatalf("the look %v after the deadline says %v", late, action)
 		}
-		s.f.received = deadline.Add(-time.Millisecond) // now the reader has run
+		s.f.Received = deadline.Add(-time.Millisecond) // now the reader has run
 		s.sleep(delay)
 		if s.run(time.Minute) && s.at() < 2*time.Minute {
 			t.Fatalf("dead at %v", s.at())
@@ -139,7 +139,7 @@ func TestPingBehindASlowWrite(t *testing.T) {
 	s.wrote = false
 	s.peer = func(s *pulseSim, _ bool) {
 		if s.at() < 5*time.Minute {
-			s.f.sent = s.f.now // a piece went through
+			s.f.Sent = s.f.Now // a piece went through
 		}
 	}
 	if !s.run(time.Hour) {
@@ -172,7 +172,7 @@ func TestPeerThatDoesNotReadPilesUpNoPings(t *testing.T) {
 // still leave.
 func TestPausedReaderStillPings(t *testing.T) {
 	s := newPulseSim(t, 10*time.Second, 5*time.Second)
-	s.f.paused = true
+	s.f.Paused = true
 	if s.run(10 * time.Minute) {
 		t.Fatalf("our own pause was blamed on the server at %v", s.at())
 	}
@@ -185,13 +185,13 @@ func TestPausedReaderStillPings(t *testing.T) {
 		t.Fatalf("%d pings in 10 minutes", len(s.pings))
 	}
 	// It begins again when the reader goes on.
-	s.f.paused = false
+	s.f.Paused = false
 	s.life()
-	begin := s.f.now
+	begin := s.f.Now
 	if !s.run(time.Hour) {
 		t.Fatal("not found dead")
 	}
-	if d := s.f.now.Sub(begin); d < 5*time.Second || d > 15*time.Second {
+	if d := s.f.Now.Sub(begin); d < 5*time.Second || d > 15*time.Second {
 		t.Fatalf("dead %v after the pause", d)
 	}
 }
@@ -208,8 +208,8 @@ func TestSuspendDoesNotBlameALiveLink(t *testing.T) {
 				s.run(5 * time.Second)
 			}
 			s.pings = nil
-			s.f.wall = s.f.wall.Add(3 * time.Hour)
-			began := s.f.now
+			s.f.Wall = s.f.Wall.Add(3 * time.Hour)
+			began := s.f.Now
 			s.peer = func(s *pulseSim, ping bool) {
 				if alive && !ping {
 					s.life()
@@ -219,14 +219,14 @@ func TestSuspendDoesNotBlameALiveLink(t *testing.T) {
 			if len(s.pings) == 0 || s.pings[0] != began.Sub(s.start) {
 				t.Fatalf("asked %v, alive %v: pings at %v, want one at once", asked, alive, s.pings)
 			}
-			if !alive && (!dead || s.f.now.Sub(began) > 10*time.Second) {
-				t.Fatalf("asked %v: a dead link was found %v after %v", asked, dead, s.f.now.Sub(began))
+			if !alive && (!dead || s.f.Now.Sub(began) > 10*time.Second) {
+				t.Fatalf("asked %v: a dead link was found %v after %v", asked, dead, s.f.Now.Sub(began))
 			}
 		}
 	}
 	s := newPulseSim(t, time.Minute, 10*time.Second)
 	s.run(65 * time.Second)
-	s.f.wall = s.f.wall.Add(3 * time.Hour)
+	s.f.Wall = s.f.Wall.Add(3 * time.Hour)
 	s.peer = func(s *pulseSim, ping bool) {
 		if ping {
 			s.sleep(9900 * time.Millisecond)
@@ -272,14 +272,14 @@ func TestSlowLineIsNotDead(t *testing.T) {
 	s.seen = true
 	takenAt := 30 * time.Second
 	s.peer = func(s *pulseSim, _ bool) {
-		s.f.sent = s.f.now // the kernel takes what it is given
+		s.f.Sent = s.f.Now // the kernel takes what it is given
 		switch {
 		case s.at() < takenAt:
-			s.f.taken = s.f.now.Add(-900 * time.Millisecond)
-		case s.f.pingTaken.IsZero():
-			s.f.taken, s.f.pingTaken = s.f.now, s.f.now
+			s.f.Taken = s.f.Now.Add(-900 * time.Millisecond)
+		case s.f.PingTaken.IsZero():
+			s.f.Taken, s.f.PingTaken = s.f.Now, s.f.Now
 		default:
-			s.f.taken = s.f.now // what stands behind the PINGREQ
+			s.f.Taken = s.f.Now // what stands behind the PINGREQ
 		}
 	}
 	if !s.run(time.Hour) {
@@ -299,9 +299,9 @@ func TestLineThatStandsStillIsDead(t *testing.T) {
 	s := newPulseSim(t, 20*time.Second, 5*time.Second)
 	s.seen = true
 	s.peer = func(s *pulseSim, _ bool) {
-		s.f.sent = s.f.now
+		s.f.Sent = s.f.Now
 		if s.at() < 3*time.Second {
-			s.f.taken = s.f.now
+			s.f.Taken = s.f.Now
 		}
 	}
 	if !s.run(time.Hour) {
@@ -321,11 +321,11 @@ func TestPingTakenLateDoesNotCountForTheNext(t *testing.T) {
 	s.life()               // and is answered, as far as one can see
 	s.peer = func(s *pulseSim, ping bool) {
 		if len(s.pings) == 2 && s.at() < 25*time.Second {
-			s.f.taken = s.f.now // of what stands before the second
+			s.f.Taken = s.f.Now // of what stands before the second
 		}
 	}
 	s.run(8 * time.Second)
-	s.f.taken, s.f.pingTaken = s.f.now, s.f.now
+	s.f.Taken, s.f.PingTaken = s.f.Now, s.f.Now
 	if !s.run(time.Hour) {
 		t.Fatal("not found dead")
 	}
@@ -345,8 +345,8 @@ func TestPingsLeaveBeforeTheKeepAliveIsOver(t *testing.T) {
 			s := newPulseSim(t, keepAlive, timeout)
 			s.seen = true
 			s.peer = func(s *pulseSim, _ bool) {
-				if s.f.pingTaken.Before(s.f.pingSent) && s.f.now.After(s.f.pingSent) {
-					s.f.pingTaken = s.f.now // it is seen at the next look
+				if s.f.PingTaken.Before(s.f.PingSent) && s.f.Now.After(s.f.PingSent) {
+					s.f.PingTaken = s.f.Now // it is seen at the next look
 				}
 			}
 			if !s.run(10 * keepAlive) {

@@ -1,9 +1,10 @@
-package mqtt
+// Package pulse decides when a link pings and when it is dead. It asks no clock: it is
+// given what happened and what time it is.
+package pulse
 
 import "time"
 
-// pulse decides when to ping and when a link is dead. It is pure: it is given
-// what happened and what time it is.
+// Pulse decides when to ping and when a link is dead.
 //
 // A ping is due when for a keep alive nothing was sent [MQTT-3.1.2-20], and when
 // for a keep alive nothing was received: a peer that takes our bytes and sends
@@ -15,7 +16,7 @@ import "time"
 // Pings leave early, by the lead: proxies cut links that are idle for as long as
 // the keep alive, and the doubt about a link whose deadline passed must not make
 // the verdict later than keep alive and ping timeout.
-type pulse struct {
+type Pulse struct {
 	keepAlive time.Duration // 0: no pings
 	timeout   time.Duration
 
@@ -29,30 +30,30 @@ type pulse struct {
 	mono    time.Time     // monotonic clock of the last look
 }
 
-// pulseFacts are what pulse is given.
-type pulseFacts struct {
-	now      time.Time // monotonic
-	wall     time.Time // a clock that runs on while the machine sleeps
-	received time.Time // the last byte
-	sent     time.Time // the last time a write went through
-	pingSent time.Time // when the last PINGREQ was written; zero for never
+// Facts are what a Pulse is given.
+type Facts struct {
+	Now      time.Time // monotonic
+	Wall     time.Time // a clock that runs on while the machine sleeps
+	Received time.Time // the last byte
+	Sent     time.Time // the last time a write went through
+	PingSent time.Time // when the last PINGREQ was written; zero for never
 
-	// pingTaken is when the peer's TCP was seen to have taken the last PINGREQ, zero
-	// for never, and taken when it last took anything up to it. Where the system does not
-	// say, they are pingSent and sent.
-	pingTaken time.Time
-	taken     time.Time
+	// PingTaken is when the peer's TCP was seen to have taken the last PINGREQ, zero
+	// for never, and Taken when it last took anything up to it. Where the system does not
+	// say, they are PingSent and Sent.
+	PingTaken time.Time
+	Taken     time.Time
 
-	paused bool // our reader waits for a consumer
+	Paused bool // our reader waits for a consumer
 }
 
-// pulseAction is what pulse decides.
-type pulseAction uint8
+// Action is what a Pulse decides.
+type Action uint8
 
 const (
-	pulseWait pulseAction = iota // look again after the delay
-	pulsePing                    // send PINGREQ, then look again
-	pulseDead                    // end the link
+	Wait Action = iota // look again after the delay
+	Ping               // send PINGREQ, then look again
+	Dead               // end the link
 )
 
 const (
@@ -65,96 +66,104 @@ const (
 	pollDelay = 250 * time.Millisecond
 )
 
+// New returns the Pulse of a link. A keepAlive of 0 means no pings.
+func New(keepAlive, timeout time.Duration) Pulse {
+	return Pulse{keepAlive: keepAlive, timeout: timeout}
+}
+
+// Handed is when the newest ping was handed to the writer; zero for never.
+func (p *Pulse) Handed() time.Time { return p.handed }
+
 // lead is how much earlier than the keep alive a ping is due. It is as much as
 // doubt and poll together, or more.
-func (p *pulse) lead() time.Duration { return min(maxLead, p.keepAlive/10) }
+func (p *Pulse) lead() time.Duration { return min(maxLead, p.keepAlive/10) }
 
 // doubt is doubtDelay, or less when the times of the link are short.
-func (p *pulse) doubt() time.Duration { return min(doubtDelay, p.timeout/20, p.keepAlive/20) }
+func (p *Pulse) doubt() time.Duration { return min(doubtDelay, p.timeout/20, p.keepAlive/20) }
 
 // poll is pollDelay, or less when the times of the link are short.
-func (p *pulse) poll() time.Duration {
+func (p *Pulse) poll() time.Duration {
 	return max(min(pollDelay, p.timeout/20, p.keepAlive/20), time.Millisecond)
 }
 
 // interval is the silence after which a ping is due.
-func (p *pulse) interval() time.Duration { return p.keepAlive - p.lead() }
+func (p *Pulse) interval() time.Duration { return p.keepAlive - p.lead() }
 
-// look decides. The delay says when to look again at the latest.
-func (p *pulse) look(f pulseFacts) (pulseAction, time.Duration) {
+// Look decides. The delay says when to look again, at the latest.
+func (p *Pulse) Look(f Facts) (Action, time.Duration) {
 	jumped := p.jumped(f)
 	if p.keepAlive <= 0 {
-		return pulseWait, time.Hour
+		return Wait, time.Hour
 	}
 	// Any byte is life, one of the same instant too. After a jump, and while we
 	// do not read, the silence before says nothing.
-	if jumped || f.paused || !f.received.Before(p.asked) {
+	if jumped || f.Paused || !f.Received.Before(p.asked) {
 		p.asked = time.Time{}
 	}
-	unsent := f.now.Sub(f.sent) >= p.interval()
-	unheard := f.now.Sub(f.received) >= p.interval()
-	begin := p.asked.IsZero() && !f.paused && (unsent || unheard || jumped)
+	unsent := f.Now.Sub(f.Sent) >= p.interval()
+	unheard := f.Now.Sub(f.Received) >= p.interval()
+	begin := p.asked.IsZero() && !f.Paused && (unsent || unheard || jumped)
 	if begin {
-		p.asked, p.left, p.before, p.doubted, p.answer = f.now, time.Time{}, f.pingTaken, false, p.timeout
+		p.asked, p.left, p.before, p.doubted, p.answer = f.Now, time.Time{}, f.PingTaken, false, p.timeout
 		if jumped {
 			p.answer -= p.doubt() // this ping could not leave early
 		}
 	}
-	action, delay := pulseWait, p.quiet(f)
+	action, delay := Wait, p.quiet(f)
 	if !p.asked.IsZero() {
 		action, delay = p.waitForAnswer(f)
 	}
-	if action == pulseWait && (begin || unsent || jumped) && !p.waiting(f.pingTaken) {
-		action, p.handed = pulsePing, f.now
+	if action == Wait && (begin || unsent || jumped) && !p.waiting(f.PingTaken) {
+		action, p.handed = Ping, f.Now
 	}
 	return action, delay
 }
 
 // waiting reports whether a PINGREQ stands somewhere before the peer, taken being
 // when it took the last: then another would say no more.
-func (p *pulse) waiting(taken time.Time) bool { return taken.Before(p.handed) }
+func (p *Pulse) waiting(taken time.Time) bool { return taken.Before(p.handed) }
 
 // quiet is how long it is until a ping may be due.
-func (p *pulse) quiet(f pulseFacts) time.Duration {
-	last := f.sent
-	if !f.paused && f.received.Before(last) {
-		last = f.received
+func (p *Pulse) quiet(f Facts) time.Duration {
+	last := f.Sent
+	if !f.Paused && f.Received.Before(last) {
+		last = f.Received
 	}
-	if left := last.Add(p.interval()).Sub(f.now); left > 0 {
+	if left := last.Add(p.interval()).Sub(f.Now); left > 0 {
 		return left
 	}
 	return min(p.timeout, p.interval())
 }
 
-// waitForAnswer is look while a ping is in flight.
-func (p *pulse) waitForAnswer(f pulseFacts) (pulseAction, time.Duration) {
-	if p.left.IsZero() && !f.pingTaken.Equal(p.before) {
-		p.left = f.pingTaken
+// waitForAnswer is Look while a ping is in flight.
+func (p *Pulse) waitForAnswer(f Facts) (Action, time.Duration) {
+	if p.left.IsZero() && !f.PingTaken.Equal(p.before) {
+		p.left = f.PingTaken
 	}
 	start, again := p.left, p.interval()
 	if start.IsZero() {
 		start, again = p.lastProgress(f), min(again, p.poll())
 	}
-	if left := start.Add(p.answer).Sub(f.now); left > 0 {
+	if left := start.Add(p.answer).Sub(f.Now); left > 0 {
 		p.doubted = false
-		return pulseWait, min(left, again)
+		return Wait, min(left, again)
 	}
 	if !p.doubted {
 		p.doubted = true
-		return pulseWait, max(p.doubt(), time.Millisecond)
+		return Wait, max(p.doubt(), time.Millisecond)
 	}
-	return pulseDead, 0
+	return Dead, 0
 }
 
 // lastProgress is when there was life while the PINGREQ is behind other bytes: a
 // write that went through, up to its own, and bytes that the peer's TCP took.
-func (p *pulse) lastProgress(f pulseFacts) time.Time {
-	wrote := f.pingSent
+func (p *Pulse) lastProgress(f Facts) time.Time {
+	wrote := f.PingSent
 	if wrote.Before(p.handed) {
-		wrote = f.sent
+		wrote = f.Sent
 	}
 	last := p.asked
-	for _, t := range [...]time.Time{wrote, f.taken} {
+	for _, t := range [...]time.Time{wrote, f.Taken} {
 		if t.After(last) {
 			last = t
 		}
@@ -164,11 +173,11 @@ func (p *pulse) lastProgress(f pulseFacts) time.Time {
 
 // jumped reports whether the clock that counts sleep ran on without the monotonic
 // clock: the machine was suspended.
-func (p *pulse) jumped(f pulseFacts) bool {
+func (p *Pulse) jumped(f Facts) bool {
 	last, lastMono := p.wall, p.mono
-	p.wall, p.mono = f.wall, f.now
+	p.wall, p.mono = f.Wall, f.Now
 	if last.IsZero() {
 		return false
 	}
-	return f.wall.Sub(last)-f.now.Sub(lastMono) > max(p.keepAlive, 10*time.Second)
+	return f.Wall.Sub(last)-f.Now.Sub(lastMono) > max(p.keepAlive, 10*time.Second)
 }
