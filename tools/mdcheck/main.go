@@ -1,8 +1,8 @@
 // Command mdcheck keeps the Markdown of the repository true: it compiles the
 // Go snippets of README.md that are whole programs, and checks in every tracked
-// *.md file that relative links lead to a file that exists, that the Go files it
-// names exist, and that no line is wider than 100 characters. Run it at the
-// repository's root; it exits 1 if it found a fault.
+// *.md file that relative links lead to a file or a heading that exists, that the
+// Go files it names exist, and that no line is wider than 100 characters. Run it at
+// the repository's root; it exits 1 if it found a fault.
 package main
 
 import (

@@ -16,7 +16,10 @@ func TestLinks(t *testing.T) {
 		{"missing", "see [a](gone.md)", 1},
 		{"from the root", "see [a](/other.md)", 0},
 		{"other site", "see [a](https://example.org/gone.md)", 0},
-		{"anchor", "see [a](#part)", 0},
+		{"anchor", "## A part, of it\nsee [a](#a-part-of-it)", 0},
+		{"missing anchor", "## A part\nsee [a](#part)", 1},
+		{"anchor elsewhere", "see [a](heads.md#a-b)", 0},
+		{"missing anchor elsewhere", "see [a](heads.md#b)", 1},
 		{"in code", "a `[x](gone.md)` b", 0},
 		{"in a fence", "```\n[x](gone.md)\n```\n", 0},
 		{"two on a line", "[a](gone.md) [b](gone2.md)", 2},
@@ -27,6 +30,7 @@ func TestLinks(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "other.md"), "")
 			write(t, filepath.Join(dir, "sub", "x.txt"), "")
+			write(t, filepath.Join(dir, "heads.md"), "# A `b`\n")
 			write(t, filepath.Join(dir, "file.md"), tt.text)
 			got, err := checkLinks(dir, "file.md")
 			if err != nil || len(got) != tt.want {
