@@ -1,8 +1,9 @@
 // Command mdcheck keeps the Markdown of the repository true: it compiles the
 // Go snippets of README.md that are whole programs, and checks in every tracked
 // *.md file that relative links lead to a file or a heading that exists, that the
-// Go files it names exist, and that no line is wider than 100 characters. Run it at
-// the repository's root; it exits 1 if it found a fault.
+// Go files it names exist, and that no line is wider than 100 characters. The table of
+// floors in ARCHITECTURE.md must agree with that of tools/floors. Run it at the
+// repository's root; it exits 1 if it found a fault.
 package main
 
 import (
@@ -34,6 +35,12 @@ func run(root string, stdout, stderr io.Writer) int {
 			findings = append(findings, found...)
 		}
 	}
+	found, err := checkFloors(root)
+	if err != nil {
+		fmt.Fprintln(stderr, "mdcheck:", err)
+		return 2
+	}
+	findings = append(findings, found...)
 	compiled, found, err := compileSnippets(root, "README.md")
 	if err != nil {
 		fmt.Fprintln(stderr, "mdcheck:", err)

@@ -93,6 +93,34 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+func TestFloors(t *testing.T) {
+	const table = "# rooms\nfloor top: a.go b.go\nfloor bottom: c.go\n\td.go\n\nlimit files 3\n"
+	const head = "# A\n\n## Floors\n\n| floor | files |\n|---|---|\n"
+	tests := []struct {
+		name, rows string
+		want       int
+	}{
+		{"agrees", "| top | `a.go` |\n| bottom | `c.go`, `d.go`, `internal/x` |\n\n## B\n\n| other | `z.go` |\n", 0},
+		{"a floor is missing", "| top | `a.go` |\n", 1},
+		{"another order", "| bottom | `c.go` |\n| top | `a.go` |\n", 4},
+		{"a file of another floor", "| top | `a.go`, `d.go` |\n| bottom | `c.go` |\n", 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "tools", "floors", "floors.txt"), table)
+			write(t, filepath.Join(dir, "ARCHITECTURE.md"), head+tt.rows)
+			got, err := checkFloors(dir)
+			if err != nil || len(got) != tt.want {
+				t.Errorf("findings %q, %v; want %d", got, err, tt.want)
+			}
+		})
+	}
+	if got, err := checkFloors(t.TempDir()); len(got) > 0 || err != nil {
+		t.Errorf("without a table: %q, %v", got, err)
+	}
+}
+
 func TestSnippets(t *testing.T) {
 	const good = "```go\npackage main\n\nfunc main() {}\n```\n"
 	const bad = "```go\npackage main\n\nfunc main() { undefined() }\n```\n"
