@@ -59,16 +59,7 @@ func TestMailboxModel(t *testing.T) {
 					want = slices.Delete(want, at, at+1)
 				}
 			}
-			size, held := 0, 0
-			for i := range want {
-				size += mailSize(&want[i])
-				if want[i].QoS > 0 {
-					held++
-				}
-			}
-			if n, _ := b.held(); b.len() != len(want) || b.size() != size || n != held {
-				t.Fatalf("round %d: %d messages of %d B, %d held, want %d of %d, %d", round, b.len(), b.size(), n, len(want), size, held)
-			}
+			checkSizes(t, &b, want)
 		}
 		for _, m := range want {
 			check("at the end", b.pop(), m)
@@ -76,6 +67,21 @@ func TestMailboxModel(t *testing.T) {
 		if b.len() != 0 || b.size() != 0 {
 			t.Fatalf("round %d: %d messages, %d B left", round, b.len(), b.size())
 		}
+	}
+}
+
+// checkSizes compares the lengths and sizes of b with those of want.
+func checkSizes(t *testing.T, b *mailbox, want []Message) {
+	t.Helper()
+	size, held := 0, 0
+	for i := range want {
+		size += mailSize(&want[i])
+		if want[i].QoS > 0 {
+			held++
+		}
+	}
+	if n, _ := b.held(); b.len() != len(want) || b.size() != size || n != held {
+		t.Fatalf("%d messages of %d B, %d held, want %d of %d, %d", b.len(), b.size(), n, len(want), size, held)
 	}
 }
 

@@ -39,19 +39,11 @@ func leaveGroup(t *testing.T, b *broker.Broker, v broker.Version, qos mqtt.QoS) 
 	places := make(chan struct{}, outstanding)
 	join := func(d time.Duration) (*mqtt.Conn, *mqtt.Subscription) {
 		conn := connect(t, b, v, broker.TCP)
-		sub, err := conn.Subscribe(context.Background(), "$share/g/"+topic, qos)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = sub.Handle(func(m mqtt.Message) {
+		return conn, handle(t, conn, "$share/g/"+topic, qos, func(m mqtt.Message) {
 			time.Sleep(d) // a message's work
 			got <- string(m.Payload)
 			<-places
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return conn, sub
 	}
 	conn, leaves := join(2 * time.Millisecond)
 	_, stays := join(0)
@@ -94,4 +86,17 @@ func leaveGroup(t *testing.T, b *broker.Broker, v broker.Version, qos mqtt.QoS) 
 		t.Errorf("%d messages came for nobody", n)
 	}
 	t.Logf("%d came to the one that left, %d to the other", left.Delivered, stays.Stats().Delivered)
+}
+
+// handle subscribes to a filter and handles what comes.
+func handle(t *testing.T, conn *mqtt.Conn, filter string, qos mqtt.QoS, body func(mqtt.Message)) *mqtt.Subscription {
+	t.Helper()
+	sub, err := conn.Subscribe(context.Background(), filter, qos)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.Handle(body); err != nil {
+		t.Fatal(err)
+	}
+	return sub
 }

@@ -87,89 +87,98 @@ func TestFutureInEachStage(t *testing.T) {
 	})
 }
 
+var fedMessage = mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 1}
+
 // A Subscription fed by the test, in each form of consuming.
 func TestSubscriptionFedByTheTest(t *testing.T) {
-	msg := mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 1}
-	t.Run("channel", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			sub, feed := mqtttest.NewSubscription("t", mqtt.WithBuffer(1))
-			if sub.Granted() != 1 || sub.Filters()[0].Filter != "t" || sub.Err() != nil {
-				t.Errorf("%v %v %v", sub.Granted(), sub.Filters(), sub.Err())
+	t.Run("channel", feedAChannel)
+	t.Run("iterator", feedAnIterator)
+	t.Run("manual", feedWithManualAck)
+	t.Run("unsubscribe", feedUntilUnsubscribe)
+}
+
+func feedAChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sub, feed := mqtttest.NewSubscription("t", mqtt.WithBuffer(1))
+		if sub.Granted() != 1 || sub.Filters()[0].Filter != "t" || sub.Err() != nil {
+			t.Errorf("%v %v %v", sub.Granted(), sub.Filters(), sub.Err())
+		}
+		<-sub.Ready()
+		for range 3 {
+			if !feed.Send(fedMessage) {
+				t.Error("not taken")
 			}
-			<-sub.Ready()
-			for range 3 {
-				if !feed.Send(msg) {
-					t.Error("not taken")
-				}
-			}
-			c := sub.C()
-			synctest.Wait()
-			if n := feed.Acked(); n != 1 {
-				t.Errorf("%d acknowledged with one in the channel", n)
-			}
-			for range 3 {
-				<-c
-			}
-			synctest.Wait()
-			if n := feed.Acked(); n != 3 {
-				t.Errorf("%d acknowledged", n)
-			}
-			lost := errors.New("lost")
-			feed.End(lost)
-			if _, open := <-c; open || sub.Err() != lost || feed.Send(msg) {
-				t.Errorf("open %t, %v", open, sub.Err())
-			}
-		})
+		}
+		c := sub.C()
+		synctest.Wait()
+		if n := feed.Acked(); n != 1 {
+			t.Errorf("%d acknowledged with one in the channel", n)
+		}
+		for range 3 {
+			<-c
+		}
+		synctest.Wait()
+		if n := feed.Acked(); n != 3 {
+			t.Errorf("%d acknowledged", n)
+		}
+		lost := errors.New("lost")
+		feed.End(lost)
+		if _, open := <-c; open || sub.Err() != lost || feed.Send(fedMessage) {
+			t.Errorf("open %t, %v", open, sub.Err())
+		}
 	})
-	t.Run("iterator", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			sub, feed := mqtttest.NewSubscription("t")
-			feed.Send(msg)
-			feed.Send(msg)
-			for range sub.All() {
-				if feed.Acked() != 0 {
-					t.Error("acknowledged before the body returned")
-				}
-				break
+}
+
+func feedAnIterator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sub, feed := mqtttest.NewSubscription("t")
+		feed.Send(fedMessage)
+		feed.Send(fedMessage)
+		for range sub.All() {
+			if feed.Acked() != 0 {
+				t.Error("acknowledged before the body returned")
 			}
-			if n := feed.Acked(); n != 1 {
-				t.Errorf("%d acknowledged", n)
-			}
-		})
+			break
+		}
+		if n := feed.Acked(); n != 1 {
+			t.Errorf("%d acknowledged", n)
+		}
 	})
-	t.Run("manual", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			sub, feed := mqtttest.NewSubscription("t", mqtt.WithManualAck())
-			var got []mqtt.Message
-			c := sub.C()
-			for range 3 {
-				feed.Send(msg)
-				got = append(got, <-c)
-			}
-			for i, want := range []int{0, 0, 3} { // in the order of arrival
-				if err := got[2-i].Ack(); err != nil {
-					t.Error(err)
-				}
-				if n := feed.Acked(); n != want {
-					t.Errorf("%d acknowledged, want %d", n, want)
-				}
-			}
-			if err := got[0].Ack(); !errors.Is(err, mqtt.ErrAcked) {
-				t.Errorf("%v", err)
-			}
-		})
-	})
-	t.Run("unsubscribe", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			sub, _ := mqtttest.NewSubscription("t")
-			c := sub.C()
-			if err := sub.Unsubscribe(t.Context()); err != nil {
+}
+
+func feedWithManualAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sub, feed := mqtttest.NewSubscription("t", mqtt.WithManualAck())
+		var got []mqtt.Message
+		c := sub.C()
+		for range 3 {
+			feed.Send(fedMessage)
+			got = append(got, <-c)
+		}
+		for i, want := range []int{0, 0, 3} { // in the order of arrival
+			if err := got[2-i].Ack(); err != nil {
 				t.Error(err)
 			}
-			if _, open := <-c; open || !errors.Is(sub.Err(), mqtt.ErrUnsubscribed) {
-				t.Errorf("%v", sub.Err())
+			if n := feed.Acked(); n != want {
+				t.Errorf("%d acknowledged, want %d", n, want)
 			}
-		})
+		}
+		if err := got[0].Ack(); !errors.Is(err, mqtt.ErrAcked) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func feedUntilUnsubscribe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sub, _ := mqtttest.NewSubscription("t")
+		c := sub.C()
+		if err := sub.Unsubscribe(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, open := <-c; open || !errors.Is(sub.Err(), mqtt.ErrUnsubscribed) {
+			t.Errorf("%v", sub.Err())
+		}
 	})
 }
 

@@ -132,6 +132,64 @@ func (c *webConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// changedAttempt is one attempt: what the credentials function returns, what the
+// server sees, and the step at which it fails; empty when it succeeds.
+type changedAttempt struct {
+	creds mqtt.Credentials
+	err   error
+	seen  []string
+	step  string
+}
+
+// trusting trusts the certificate of a server alone.
+func (c *changeable) trusting(t *testing.T, theirs, own tls.Certificate) *tls.Config {
+	roots := x509.NewCertPool()
+	leaf, err := x509.ParseCertificate(theirs.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots.AddCert(leaf)
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}
+}
+
+// attempts change everything that may change; own are the client's certificates.
+func (c *changeable) attempts(t *testing.T, own [2]tls.Certificate) []changedAttempt {
+	token := func(s string) http.Header { return http.Header{"Authorization": {s}} }
+	return []changedAttempt{
+		{creds: mqtt.Credentials{Username: str("u1"), Password: []byte("s3cret1 old")}, step: "CONNACK",
+			seen: []string{`user "u1" true, password "s3cret1 old" true`}},
+		{err: errors.New("the vault is sealed"), step: "credentials"},
+		{creds: mqtt.Credentials{URL: "mqtts://server", TLS: c.trusting(t, c.certs[1], own[0])}, step: "tls"}, // the wrong roots
+		{creds: mqtt.Credentials{URL: "mqtts://server", TLS: c.trusting(t, c.certs[0], own[0]), Username: str("u4"), Password: []byte("s3cret4 old")}, step: "CONNACK",
+			seen: []string{"certificate mine 0", `user "u4" true, password "s3cret4 old" true`}},
+		{creds: mqtt.Credentials{URL: "mqtts://u5:s3cret5@server:8884", TLS: c.trusting(t, c.certs[1], own[1])},
+			seen: []string{"certificate mine 1", `user "u5" true, password "s3cret5" true`}},
+		{creds: mqtt.Credentials{URL: "ws://server/a?sig=s3cret6", Header: token("s3cret6 old")}, step: "websocket",
+			seen: []string{`upgrade /a?sig=s3cret6, fixed "", token "s3cret6 old"`}},
+		{creds: mqtt.Credentials{URL: "ws://server/b?sig=s3cret7", Header: token("s3cret7"), Password: []byte("s3cret7")},
+			seen: []string{`upgrade /b?sig=s3cret7, fixed "", token "s3cret7"`, `user "" false, password "s3cret7" true`}},
+		{creds: mqtt.Credentials{URL: "ws://server/c"}, // back to the option's header
+			seen: []string{`upgrade /c, fixed "x", token ""`, `user "" false, password "" false`}},
+		{creds: mqtt.Credentials{}, // back to the URL of Connect
+			seen: []string{`user "" false, password "" false`}},
+	}
+}
+
+// untilOutcome reads events until an attempt has failed or succeeded; text is what
+// they print.
+func untilOutcome(conn *mqtt.Conn) (text string, failure error) {
+	for failure == nil {
+		ev := <-conn.Events()
+		text += fmt.Sprintf("%v %+v %#v\n", ev, ev, ev)
+		if r, ok := ev.(mqtt.Retrying); ok {
+			failure = r.Err
+		} else if _, ok := ev.(mqtt.Connected); ok {
+			break
+		}
+	}
+	return text, failure
+}
+
 // The credentials function may change user, password, URL, WebSocket headers, TLS
 // configuration and client certificate for each attempt; its error is a failed
 // attempt; nothing of it shows in logs, events, errors and the hook.
@@ -143,39 +201,7 @@ func TestEverythingMayChangePerAttempt(t *testing.T) {
 			c.known[string(cert.Certificate[0])] = fmt.Sprint("mine ", i)
 		}
 		c.start(t)
-		trusting := func(theirs, own int) *tls.Config {
-			roots := x509.NewCertPool()
-			leaf, err := x509.ParseCertificate(c.certs[theirs].Certificate[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			roots.AddCert(leaf)
-			return &tls.Config{RootCAs: roots, Certificates: mine[own : own+1]}
-		}
-		token := func(s string) http.Header { return http.Header{"Authorization": {s}} }
-		attempts := []struct {
-			creds mqtt.Credentials
-			err   error
-			seen  []string // by the server
-			step  string   // at which it fails; empty: it succeeds
-		}{
-			{creds: mqtt.Credentials{Username: str("u1"), Password: []byte("s3cret1 old")}, step: "CONNACK",
-				seen: []string{`user "u1" true, password "s3cret1 old" true`}},
-			{err: errors.New("the vault is sealed"), step: "credentials"},
-			{creds: mqtt.Credentials{URL: "mqtts://server", TLS: trusting(1, 0)}, step: "tls"}, // the wrong roots
-			{creds: mqtt.Credentials{URL: "mqtts://server", TLS: trusting(0, 0), Username: str("u4"), Password: []byte("s3cret4 old")}, step: "CONNACK",
-				seen: []string{"certificate mine 0", `user "u4" true, password "s3cret4 old" true`}},
-			{creds: mqtt.Credentials{URL: "mqtts://u5:s3cret5@server:8884", TLS: trusting(1, 1)},
-				seen: []string{"certificate mine 1", `user "u5" true, password "s3cret5" true`}},
-			{creds: mqtt.Credentials{URL: "ws://server/a?sig=s3cret6", Header: token("s3cret6 old")}, step: "websocket",
-				seen: []string{`upgrade /a?sig=s3cret6, fixed "", token "s3cret6 old"`}},
-			{creds: mqtt.Credentials{URL: "ws://server/b?sig=s3cret7", Header: token("s3cret7"), Password: []byte("s3cret7")},
-				seen: []string{`upgrade /b?sig=s3cret7, fixed "", token "s3cret7"`, `user "" false, password "s3cret7" true`}},
-			{creds: mqtt.Credentials{URL: "ws://server/c"}, // back to the option's header
-				seen: []string{`upgrade /c, fixed "x", token ""`, `user "" false, password "" false`}},
-			{creds: mqtt.Credentials{}, // back to the URL of Connect
-				seen: []string{`user "" false, password "" false`}},
-		}
+		attempts := c.attempts(t, mine)
 		calls := 0
 		var log, hooked logBuffer
 		conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(c.network.Dial), mqtt.WithVersions(mqtt.V5),
@@ -196,16 +222,8 @@ func TestEverythingMayChangePerAttempt(t *testing.T) {
 		defer conn.Close()
 		text := ""
 		for i, a := range attempts {
-			var failure error
-			for failure == nil {
-				ev := <-conn.Events()
-				text += fmt.Sprintf("%v %+v %#v\n", ev, ev, ev)
-				if r, ok := ev.(mqtt.Retrying); ok {
-					failure = r.Err
-				} else if _, ok := ev.(mqtt.Connected); ok {
-					break
-				}
-			}
+			shown, failure := untilOutcome(conn)
+			text += shown
 			c.mu.Lock()
 			if !slices.Equal(c.seen, a.seen) {
 				t.Errorf("attempt %d: the server saw %q, want %q", i+1, c.seen, a.seen)

@@ -157,99 +157,105 @@ func TestEndStopsTrying(t *testing.T) {
 				})
 			})
 		}
-		t.Run(name+" in backoff", func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				d := dialURL(t, ctx, "mqtt://server", mqtt.WithBackoff(steady(time.Hour)))
-				d.net.RefuseDials(-1, nil)
-				await[mqtt.Retrying](t, d.conn.Events())
-				synctest.Wait()
-				if s := d.conn.State(); s != mqtt.StateWaiting {
-					t.Errorf("state %v, want waiting", s)
-				}
-				within(t, time.Second, "the end", func() {
-					end(d.conn, cancel)
-					<-d.conn.Done()
-				})
-				n := d.net.Dials()
-				time.Sleep(10 * time.Hour)
-				if got := d.net.Dials(); got != n {
-					t.Errorf("%d dials after the end", got-n)
-				}
-			})
-		})
+		t.Run(name+" in backoff", func(t *testing.T) { endInBackoff(t, end) })
 	}
+}
+
+func endInBackoff(t *testing.T, end func(*mqtt.Conn, context.CancelFunc)) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		d := dialURL(t, ctx, "mqtt://server", mqtt.WithBackoff(steady(time.Hour)))
+		d.net.RefuseDials(-1, nil)
+		await[mqtt.Retrying](t, d.conn.Events())
+		synctest.Wait()
+		if s := d.conn.State(); s != mqtt.StateWaiting {
+			t.Errorf("state %v, want waiting", s)
+		}
+		within(t, time.Second, "the end", func() {
+			end(d.conn, cancel)
+			<-d.conn.Done()
+		})
+		n := d.net.Dials()
+		time.Sleep(10 * time.Hour)
+		if got := d.net.Dials(); got != n {
+			t.Errorf("%d dials after the end", got-n)
+		}
+	})
 }
 
 // Delays double to the cap, are jittered over the whole span, and a policy
 // is told attempt, error and the time the link was up, and may stop.
 func TestBackoffDoublesToTheCap(t *testing.T) {
-	t.Run("policy", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			var seen []backoff.Attempt
-			policy := backoff.PolicyFunc(func(a backoff.Attempt) (time.Duration, bool) {
-				seen = append(seen, a)
-				return time.Second, a.N < 3
-			})
-			d := dial(t, mqtt.WithBackoff(policy))
-			w := d.up(server.Connack)
-			time.Sleep(time.Minute)
-			d.net.RefuseDials(-1, nil)
-			w.Cut()
-			<-d.conn.Done()
-			wantErr(t, "Err", d.conn.Err(), syscall.ECONNREFUSED)
-			if len(seen) != 3 || seen[0].N != 1 || seen[0].Up != time.Minute || seen[1].N != 2 || seen[1].Up != 0 || seen[2].N != 3 {
-				t.Errorf("the policy saw %+v", seen)
-			}
-			wantErr(t, "the first attempt's error", seen[0].Err, syscall.ECONNRESET)
-			wantErr(t, "the second attempt's error", seen[1].Err, syscall.ECONNREFUSED)
+	t.Run("policy", policySeesTheAttempts)
+	t.Run("1000 clients", firstDelaysOfManyClients)
+}
+
+func policySeesTheAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []backoff.Attempt
+		policy := backoff.PolicyFunc(func(a backoff.Attempt) (time.Duration, bool) {
+			seen = append(seen, a)
+			return time.Second, a.N < 3
 		})
+		d := dial(t, mqtt.WithBackoff(policy))
+		w := d.up(server.Connack)
+		time.Sleep(time.Minute)
+		d.net.RefuseDials(-1, nil)
+		w.Cut()
+		<-d.conn.Done()
+		wantErr(t, "Err", d.conn.Err(), syscall.ECONNREFUSED)
+		if len(seen) != 3 || seen[0].N != 1 || seen[0].Up != time.Minute || seen[1].N != 2 || seen[1].Up != 0 || seen[2].N != 3 {
+			t.Errorf("the policy saw %+v", seen)
+		}
+		wantErr(t, "the first attempt's error", seen[0].Err, syscall.ECONNRESET)
+		wantErr(t, "the second attempt's error", seen[1].Err, syscall.ECONNREFUSED)
 	})
-	t.Run("1000 clients", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			const n = 1000 // the bounds below are nine standard deviations away
-			var network server.Network
-			srv := server.Start(&network, server.Config{})
-			var conns []*mqtt.Conn
-			for range n {
-				conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial))
-				if err != nil {
-					t.Fatal(err)
+}
+
+func firstDelaysOfManyClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1000 // the bounds below are nine standard deviations away
+		var network server.Network
+		srv := server.Start(&network, server.Config{})
+		var conns []*mqtt.Conn
+		for range n {
+			conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial))
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, conn)
+		}
+		network.RefuseDials(-1, nil)
+		cut := time.Now()
+		network.CutAll()
+		var first []time.Duration
+		for _, conn := range conns {
+			ev := await[mqtt.Retrying](t, conn.Events())
+			first = append(first, ev.Delay)
+			if ev.Delay < 0 || ev.Delay > time.Second {
+				t.Fatalf("first delay %v, want within 1 s", ev.Delay)
+			}
+		}
+		slices.Sort(first)
+		for i, share := range []int{n / 4, n / 2, 3 * n / 4} {
+			want := time.Duration(i+1) * 250 * time.Millisecond
+			if got := first[share]; got < want-150*time.Millisecond || got > want+150*time.Millisecond {
+				t.Errorf("quartile %d of the first delays is %v, want about %v", i+1, got, want)
+			}
+		}
+		time.Sleep(time.Hour)
+		if time.Since(cut) < time.Hour {
+			t.Fatal("no time passed")
+		}
+		for _, conn := range conns {
+			for _, ev := range drainEvents(conn.Events()) {
+				if r, ok := ev.(mqtt.Retrying); ok && r.Delay > 120*time.Second {
+					t.Errorf("delay %v above the cap", r.Delay)
 				}
-				conns = append(conns, conn)
 			}
-			network.RefuseDials(-1, nil)
-			cut := time.Now()
-			network.CutAll()
-			var first []time.Duration
-			for _, conn := range conns {
-				ev := await[mqtt.Retrying](t, conn.Events())
-				first = append(first, ev.Delay)
-				if ev.Delay < 0 || ev.Delay > time.Second {
-					t.Fatalf("first delay %v, want within 1 s", ev.Delay)
-				}
-			}
-			slices.Sort(first)
-			for i, share := range []int{n / 4, n / 2, 3 * n / 4} {
-				want := time.Duration(i+1) * 250 * time.Millisecond
-				if got := first[share]; got < want-150*time.Millisecond || got > want+150*time.Millisecond {
-					t.Errorf("quartile %d of the first delays is %v, want about %v", i+1, got, want)
-				}
-			}
-			time.Sleep(time.Hour)
-			if time.Since(cut) < time.Hour {
-				t.Fatal("no time passed")
-			}
-			for _, conn := range conns {
-				for _, ev := range drainEvents(conn.Events()) {
-					if r, ok := ev.(mqtt.Retrying); ok && r.Delay > 120*time.Second {
-						t.Errorf("delay %v above the cap", r.Delay)
-					}
-				}
-				conn.Abort()
-			}
-			srv.Close()
-		})
+			conn.Abort()
+		}
+		srv.Close()
 	})
 }

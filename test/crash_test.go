@@ -23,6 +23,32 @@ type crashPoint struct {
 	resumed, lost func(s *storedScript)
 }
 
+// again takes the PUBLISH with an identifier, and ends the exchange.
+func again(head byte, id uint16) func(*storedScript) {
+	return func(s *storedScript) {
+		s.expectPublish(head, id, "t", "x")
+		if head&6 == 2 {
+			s.sendAck(0x40, id)
+			return
+		}
+		s.sendAck(0x50, id)
+		s.ExpectBytes(rawAck(0x62, id))
+		s.sendAck(0x70, id)
+	}
+}
+
+// release takes the PUBREL of identifier 1, and answers it; on 5.0 by code, in hex.
+func release(code string) func(*storedScript) {
+	return func(s *storedScript) {
+		s.ExpectBytes(rawAck(0x62, 1))
+		if s.v == mqtt.V5 && code != "" {
+			s.Send("70 03 0001" + code)
+		} else {
+			s.sendAck(0x70, 1)
+		}
+	}
+}
+
 func crashPoints() []crashPoint {
 	publish := func(s *storedScript, qos mqtt.QoS) {
 		s.conn.Publish(s.t.Context(), keyed("x", qos))
@@ -38,29 +64,6 @@ func crashPoints() []crashPoint {
 		s.ExpectBytes(rawAck(0x62, 1))
 	}
 	nothing := func(s *storedScript) { s.ExpectNothing(time.Minute) }
-	whole := func(s *storedScript, head byte, id uint16) {
-		s.expectPublish(head, id, "t", "x")
-		if head&6 == 2 {
-			s.sendAck(0x40, id)
-			return
-		}
-		s.sendAck(0x50, id)
-		s.ExpectBytes(rawAck(0x62, id))
-		s.sendAck(0x70, id)
-	}
-	again := func(head byte, id uint16) func(*storedScript) {
-		return func(s *storedScript) { whole(s, head, id) }
-	}
-	release := func(code string) func(*storedScript) {
-		return func(s *storedScript) {
-			s.ExpectBytes(rawAck(0x62, 1))
-			if s.v == mqtt.V5 && code != "" {
-				s.Send("70 03 0001" + code)
-			} else {
-				s.sendAck(0x70, 1)
-			}
-		}
-	}
 	failed := func(s *storedScript) {
 		nothing(s)
 		evs := told[mqtt.MessageDropped](s.conn)

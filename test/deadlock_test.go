@@ -52,10 +52,7 @@ func fullAndEnd(t *testing.T, v mqtt.Version, how string) {
 	for i := range futures {
 		waiting.Add(1)
 		go func() {
-			futures[i] = d.conn.Publish(t.Context(), mqtt.Message{Topic: "p", Payload: make([]byte, 64<<10), QoS: mqtt.QoS(i % 3)})
-			for range 4 {
-				d.conn.Publish(t.Context(), mqtt.Message{Topic: "p", Payload: make([]byte, 64<<10), QoS: mqtt.QoS(i % 3)})
-			}
+			futures[i] = publishLarge(t, d.conn, mqtt.QoS(i%3))
 			waiting.Add(-1)
 		}()
 	}
@@ -67,23 +64,12 @@ func fullAndEnd(t *testing.T, v mqtt.Version, how string) {
 		t.Fatal("no publisher waits: the buffers are not full")
 	}
 	within(t, 10*time.Second, how, func() {
-		switch how {
-		case "cut":
+		if how == "cut" {
 			w.Cut()
 			await[mqtt.Disconnected](t, d.conn.Events())
 			d.up(connack(v, false)) // and the Conn goes on
-			d.conn.Abort()
-		case "Close":
-			d.conn.Close()
-		case "context":
-			cancel()
-		case "Abort":
-			d.conn.Abort()
-		case "Drain":
-			short, done := context.WithTimeout(t.Context(), 3*time.Second)
-			defer done()
-			d.conn.Drain(short)
 		}
+		endBy(t, how, d.conn, cancel)
 		<-d.conn.Done()
 	})
 	close(body)
@@ -95,6 +81,33 @@ func fullAndEnd(t *testing.T, v mqtt.Version, how string) {
 		if f.Err() == mqtt.ErrPending {
 			t.Error("a Future is pending after the end")
 		}
+	}
+}
+
+// publishLarge publishes five messages of 64 KiB, and returns the Future of the first.
+func publishLarge(t *testing.T, conn *mqtt.Conn, qos mqtt.QoS) *mqtt.Future {
+	large := mqtt.Message{Topic: "p", Payload: make([]byte, 64<<10), QoS: qos}
+	first := conn.Publish(t.Context(), large)
+	for range 4 {
+		conn.Publish(t.Context(), large)
+	}
+	return first
+}
+
+// endBy ends conn by the call, or the end of its context, that how names; by Abort
+// after a cut.
+func endBy(t *testing.T, how string, conn *mqtt.Conn, cancel context.CancelFunc) {
+	switch how {
+	case "cut", "Abort":
+		conn.Abort()
+	case "Close":
+		conn.Close()
+	case "context":
+		cancel()
+	case "Drain":
+		short, done := context.WithTimeout(t.Context(), 3*time.Second)
+		defer done()
+		conn.Drain(short)
 	}
 }
 

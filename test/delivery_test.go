@@ -58,16 +58,7 @@ func TestDeliveriesRaceTheEnd(t *testing.T) {
 			wg.Go(func() { conn.Close() })
 		}
 		if i%2 == 0 {
-			wg.Go(func() {
-				last := -1
-				for m := range sub.C() { // some of the round before may come first
-					n, _ := strconv.Atoi(string(m.Payload))
-					if n <= last {
-						t.Errorf("%d after %d", n, last)
-					}
-					last = n
-				}
-			})
+			wg.Go(func() { readGrowing(t, sub) }) // some of the round before may come first
 		}
 		wg.Wait()
 		<-sub.Done()
@@ -82,6 +73,18 @@ func TestDeliveriesRaceTheEnd(t *testing.T) {
 		}
 	}
 	conn.Close()
+}
+
+// readGrowing reads numbers that grow until sub ends.
+func readGrowing(t *testing.T, sub *mqtt.Subscription) {
+	last := -1
+	for m := range sub.C() {
+		n, _ := strconv.Atoi(string(m.Payload))
+		if n <= last {
+			t.Errorf("%d after %d", n, last)
+		}
+		last = n
+	}
 }
 
 // Subscribe racing Close: it returns, and no channel is left open.

@@ -180,12 +180,7 @@ func TestSubscriptionDrainRaces(t *testing.T) {
 			case 4:
 				sub.Drain(t.Context())
 			case 5:
-				other, err := conn.Subscribe(t.Context(), "t")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				other.Unsubscribe(t.Context())
+				comeAndGo(t, conn, "t")
 			}
 		})
 		wg.Wait()
@@ -200,6 +195,16 @@ func TestSubscriptionDrainRaces(t *testing.T) {
 	if err := srv.Wait(ctx, func() bool { return len(held(srv)) == 0 }); err != nil {
 		t.Errorf("the server still has %q", held(srv))
 	}
+}
+
+// comeAndGo subscribes to a filter and unsubscribes it.
+func comeAndGo(t *testing.T, conn *mqtt.Conn, filter string) {
+	sub, err := conn.Subscribe(t.Context(), filter)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	sub.Unsubscribe(t.Context())
 }
 
 // Two Drains of one subscription at once end together, both well.

@@ -171,25 +171,7 @@ func leaveUnderTraffic(t *testing.T, v mqtt.Version, qos byte, form string) {
 		t.Fatal(err)
 	}
 	stays.Handle(slowly)
-	switch form {
-	case "handler":
-		sub.Handle(slowly)
-	case "loop":
-		go func() {
-			for m := range sub.All() {
-				slowly(m)
-			}
-		}()
-	default:
-		go func() {
-			for m := range sub.C() {
-				slowly(m)
-				if form == "manual" {
-					wantErr(t, "Ack", m.Ack(), nil)
-				}
-			}
-		}()
-	}
+	readIn(t, form, sub, slowly)
 	go func() {
 		for n := range 400 {
 			publish(t, srv, "t", qos, fmt.Sprint(n))
@@ -216,6 +198,30 @@ func leaveUnderTraffic(t *testing.T, v mqtt.Version, qos byte, form string) {
 		t.Error("the one that left had nothing")
 	}
 	other.Close()
+}
+
+// readIn reads sub in a form: a handler, a loop, or its channel, with "manual"
+// acknowledgements or without.
+func readIn(t *testing.T, form string, sub *mqtt.Subscription, body func(mqtt.Message)) {
+	switch form {
+	case "handler":
+		sub.Handle(body)
+	case "loop":
+		go func() {
+			for m := range sub.All() {
+				body(m)
+			}
+		}()
+	default:
+		go func() {
+			for m := range sub.C() {
+				body(m)
+				if form == "manual" {
+					wantErr(t, "Ack", m.Ack(), nil)
+				}
+			}
+		}()
+	}
 }
 
 // When ctx ends first the subscription ends as by Unsubscribe, and the error says how

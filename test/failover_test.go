@@ -14,10 +14,12 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
+// versionOf is the protocol version that a CONNECT asks for.
+func versionOf(connect []byte) byte { return connect[8] }
+
 // A lower version is tried only on a refusal of the version, on a new
 // socket within the same attempt, and stays.
 func TestVersionFallback(t *testing.T) {
-	version := func(connect []byte) byte { return connect[8] }
 	for _, refusal := range []string{server.ConnackVersion3, server.ConnackVersion5, "20 02 00 84"} {
 		t.Run(refusal, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -26,8 +28,8 @@ func TestVersionFallback(t *testing.T) {
 				w, first := d.accept(refusal)
 				w2, second := d.accept(server.Connack3)
 				synctest.Wait()
-				if version(first) != 5 || version(second) != 4 || time.Since(began) != 0 {
-					t.Errorf("versions %d and %d after %v, want 5 and 4 at once", version(first), version(second), time.Since(began))
+				if versionOf(first) != 5 || versionOf(second) != 4 || time.Since(began) != 0 {
+					t.Errorf("versions %d and %d after %v, want 5 and 4 at once", versionOf(first), versionOf(second), time.Since(began))
 				}
 				w.ExpectEOF()
 				if v := d.conn.Version(); v != mqtt.V311 {
@@ -37,69 +39,75 @@ func TestVersionFallback(t *testing.T) {
 					t.Errorf("Downgraded %+v", ev)
 				}
 				w2.Cut()
-				if _, third := d.accept(server.Connack3); version(third) != 4 {
-					t.Errorf("version %d on reconnect, want the one that worked", version(third))
+				if _, third := d.accept(server.Connack3); versionOf(third) != 4 {
+					t.Errorf("version %d on reconnect, want the one that worked", versionOf(third))
 				}
 			})
 		})
 	}
-	t.Run("no fallback", func(t *testing.T) {
-		for _, ack := range []string{server.ConnackBusy, server.ConnackForbidden, "20 02 00 05", "20 03 00 01 00"} {
-			synctest.Test(t, func(t *testing.T) {
-				d := dial(t)
-				d.accept(ack)
-				if _, second := d.accept(server.Connack); version(second) != 5 {
-					t.Errorf("after % s: version %d", ack, version(second))
-				}
-			})
+	t.Run("no fallback", noFallback)
+	t.Run("close instead of an answer", closedWithoutAnAnswer)
+	t.Run("every version refused", everyVersionRefused)
+}
+
+func noFallback(t *testing.T) {
+	for _, ack := range []string{server.ConnackBusy, server.ConnackForbidden, "20 02 00 05", "20 03 00 01 00"} {
+		synctest.Test(t, func(t *testing.T) {
+			d := dial(t)
+			d.accept(ack)
+			if _, second := d.accept(server.Connack); versionOf(second) != 5 {
+				t.Errorf("after % s: version %d", ack, versionOf(second))
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t)
+		w, _ := d.accept("")
+		w.Cut()
+		if _, second := d.accept(server.Connack); versionOf(second) != 5 {
+			t.Errorf("after a network error: version %d", versionOf(second))
 		}
-		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w, _ := d.accept("")
-			w.Cut()
-			if _, second := d.accept(server.Connack); version(second) != 5 {
-				t.Errorf("after a network error: version %d", version(second))
-			}
-		})
 	})
-	t.Run("close in place of an answer", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w, _ := d.accept("")
-			w.Close()
-			ev := await[mqtt.Retrying](t, d.conn.Events())
-			if s := ev.Err.Error(); !strings.Contains(s, "5.0") || !strings.Contains(s, "WithDowngradeOnClose") {
-				t.Errorf("the error %q names neither version nor option", s)
-			}
-			if _, second := d.accept(server.Connack); version(second) != 5 {
-				t.Errorf("version %d without the option", version(second))
-			}
-		})
-		synctest.Test(t, func(t *testing.T) {
-			d := dial(t, mqtt.WithDowngradeOnClose())
-			w, _ := d.accept("")
-			w.Close()
-			if _, second := d.accept(server.Connack3); version(second) != 4 {
-				t.Errorf("version %d with the option", version(second))
-			}
-		})
+}
+
+func closedWithoutAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t)
+		w, _ := d.accept("")
+		w.Close()
+		ev := await[mqtt.Retrying](t, d.conn.Events())
+		if s := ev.Err.Error(); !strings.Contains(s, "5.0") || !strings.Contains(s, "WithDowngradeOnClose") {
+			t.Errorf("the error %q names neither version nor option", s)
+		}
+		if _, second := d.accept(server.Connack); versionOf(second) != 5 {
+			t.Errorf("version %d without the option", versionOf(second))
+		}
 	})
-	t.Run("every version refused", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			var network server.Network
-			srv := server.Start(&network, server.Config{Versions: []codec.Version{codec.V31}})
-			defer srv.Close()
-			_, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial))
-			wantErr(t, "Connect", err, mqtt.ErrUnsupportedVersion)
-			conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial), mqtt.WithVersions(mqtt.V5, mqtt.V311, mqtt.V31))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if v := conn.Version(); v != mqtt.V31 {
-				t.Errorf("version %v, want 3.1", v)
-			}
-		})
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t, mqtt.WithDowngradeOnClose())
+		w, _ := d.accept("")
+		w.Close()
+		if _, second := d.accept(server.Connack3); versionOf(second) != 4 {
+			t.Errorf("version %d with the option", versionOf(second))
+		}
+	})
+}
+
+func everyVersionRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network server.Network
+		srv := server.Start(&network, server.Config{Versions: []codec.Version{codec.V31}})
+		defer srv.Close()
+		_, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial))
+		wantErr(t, "Connect", err, mqtt.ErrUnsupportedVersion)
+		conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithDialer(network.Dial), mqtt.WithVersions(mqtt.V5, mqtt.V311, mqtt.V31))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if v := conn.Version(); v != mqtt.V31 {
+			t.Errorf("version %v, want 3.1", v)
+		}
 	})
 }
 

@@ -39,150 +39,155 @@ func TestFutureOutlivesCuts(t *testing.T) {
 	})
 }
 
+func textAt(qos mqtt.QoS) mqtt.Message {
+	return mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: qos}
+}
+
+// failures are the causes of failure, each with what brings it about.
+var failures = []struct {
+	name    string
+	want    error
+	arrived bool
+	run     func(t *testing.T) *mqtt.Future
+}{
+	{"session lost", mqtt.ErrSessionLost, true, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
+		f := s.conn.Publish(t.Context(), textAt(2))
+		s.expectPublish(0x34, 1, "t", "x")
+		s.recut(server.Connack)
+		return f
+	}},
+	{"closed under way", mqtt.ErrClosed, true, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		f := s.conn.Publish(t.Context(), textAt(1))
+		s.expectPublish(0x32, 1, "t", "x")
+		s.conn.Close()
+		return f
+	}},
+	{"closed offline", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		s.net.RefuseDials(-1, nil)
+		s.Cut()
+		synctest.Wait()
+		f := s.conn.Publish(t.Context(), textAt(1))
+		s.conn.Close()
+		return f
+	}},
+	{"after the end", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		s.conn.Abort()
+		return s.conn.Publish(t.Context(), textAt(1))
+	}},
+	{"refused", mqtt.ErrNotAuthorized, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		f := s.conn.Publish(t.Context(), textAt(1))
+		s.expectPublish(0x32, 1, "t", "x")
+		s.Send("40 03 0001 87")
+		return f
+	}},
+	{"wrong acknowledgement on 3.x", mqtt.ErrWrongAck, true, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V311)
+		f := s.conn.Publish(t.Context(), textAt(2))
+		s.expectPublish(0x34, 1, "t", "x")
+		s.sendAck(0x40, 1)
+		return f
+	}},
+	{"expired in the queue", mqtt.ErrExpired, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		s.net.RefuseDials(1, nil)
+		s.Cut()
+		synctest.Wait()
+		m := textAt(1)
+		m.Properties = &mqtt.Properties{Expiry: time.Second}
+		f := s.conn.Publish(t.Context(), m)
+		time.Sleep(1500 * time.Millisecond)
+		s.next(server.Connack)
+		return f
+	}},
+	{"dropped", mqtt.ErrDropped, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueDropOldest))
+		s.net.RefuseDials(-1, nil)
+		s.Cut()
+		synctest.Wait()
+		f := s.conn.Publish(t.Context(), textAt(1))
+		s.conn.Publish(t.Context(), textAt(1))
+		return f
+	}},
+	{"queue full", mqtt.ErrQueueFull, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
+		s.conn.Publish(t.Context(), textAt(1))
+		return s.conn.TryPublish(textAt(1))
+	}},
+	{"canceled", mqtt.ErrCanceled, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithMaxInflight(1))
+		s.conn.Publish(t.Context(), textAt(1))
+		f := s.conn.Publish(t.Context(), textAt(1))
+		if !f.Cancel() || f.Cancel() {
+			t.Error("Cancel did not take the message back exactly once")
+		}
+		return f
+	}},
+	{"context", context.Canceled, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
+		s.conn.Publish(t.Context(), textAt(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		return s.conn.Publish(ctx, textAt(1))
+	}},
+	{"too large", mqtt.ErrPacketTooLarge, false, func(t *testing.T) *mqtt.Future {
+		s := scriptWith(t, mqtt.V5, "20 08 00 00 05 27 00000008")
+		return s.conn.Publish(t.Context(), textAt(1))
+	}},
+	{"above the server's QoS", mqtt.ErrNotSupported, false, func(t *testing.T) *mqtt.Future {
+		s := scriptWith(t, mqtt.V5, "20 05 00 00 02 24 00")
+		return s.conn.Publish(t.Context(), textAt(1))
+	}},
+	{"set aside", mqtt.ErrSetAside, true, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
+		f := s.conn.Publish(t.Context(), textAt(1))
+		for range 5 { // two young links, then three that probe
+			s.ExpectPacket()
+			s.Cut()
+			s.next(server.ConnackPresent)
+		}
+		return f
+	}},
+	{"QoS 0 without a link", mqtt.ErrNotConnected, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		s.net.RefuseDials(-1, nil)
+		s.Cut()
+		synctest.Wait()
+		return s.conn.Publish(t.Context(), textAt(0))
+	}},
+	{"closed while it waits for a place", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
+		s.conn.Publish(t.Context(), textAt(1))
+		time.AfterFunc(time.Second, s.conn.Abort)
+		return s.conn.Publish(t.Context(), textAt(1))
+	}},
+	{"QoS 0 behind a write that never ended", mqtt.ErrLinkLost, false, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		s.Stall(server.ToServer)
+		m := textAt(0)
+		m.Payload = make([]byte, 300<<10) // more than the connection holds
+		s.conn.Publish(t.Context(), m)
+		synctest.Wait()
+		f := s.conn.Publish(t.Context(), textAt(0))
+		pending(t, f)
+		s.Cut()
+		return f
+	}},
+	{"QoS 0 whose write fails", mqtt.ErrLinkLost, true, func(t *testing.T) *mqtt.Future {
+		s := script(t, mqtt.V5)
+		s.CutAfter(server.ToServer, 3)
+		return s.conn.Publish(t.Context(), textAt(0))
+	}},
+}
+
 // Every cause of failure resolves the Future once, with an error of its own
 // that says whether the server may have the message.
 func TestEachCauseOfFailureHasItsOwnError(t *testing.T) {
-	msg := func(qos mqtt.QoS) mqtt.Message { return mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: qos} }
-	cases := []struct {
-		name    string
-		want    error
-		arrived bool
-		run     func(t *testing.T) *mqtt.Future
-	}{
-		{"session lost", mqtt.ErrSessionLost, true, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
-			f := s.conn.Publish(t.Context(), msg(2))
-			s.expectPublish(0x34, 1, "t", "x")
-			s.recut(server.Connack)
-			return f
-		}},
-		{"closed under way", mqtt.ErrClosed, true, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			f := s.conn.Publish(t.Context(), msg(1))
-			s.expectPublish(0x32, 1, "t", "x")
-			s.conn.Close()
-			return f
-		}},
-		{"closed offline", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			s.net.RefuseDials(-1, nil)
-			s.Cut()
-			synctest.Wait()
-			f := s.conn.Publish(t.Context(), msg(1))
-			s.conn.Close()
-			return f
-		}},
-		{"after the end", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			s.conn.Abort()
-			return s.conn.Publish(t.Context(), msg(1))
-		}},
-		{"refused", mqtt.ErrNotAuthorized, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			f := s.conn.Publish(t.Context(), msg(1))
-			s.expectPublish(0x32, 1, "t", "x")
-			s.Send("40 03 0001 87")
-			return f
-		}},
-		{"wrong acknowledgement on 3.x", mqtt.ErrWrongAck, true, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V311)
-			f := s.conn.Publish(t.Context(), msg(2))
-			s.expectPublish(0x34, 1, "t", "x")
-			s.sendAck(0x40, 1)
-			return f
-		}},
-		{"expired in the queue", mqtt.ErrExpired, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			s.net.RefuseDials(1, nil)
-			s.Cut()
-			synctest.Wait()
-			m := msg(1)
-			m.Properties = &mqtt.Properties{Expiry: time.Second}
-			f := s.conn.Publish(t.Context(), m)
-			time.Sleep(1500 * time.Millisecond)
-			s.next(server.Connack)
-			return f
-		}},
-		{"dropped", mqtt.ErrDropped, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueDropOldest))
-			s.net.RefuseDials(-1, nil)
-			s.Cut()
-			synctest.Wait()
-			f := s.conn.Publish(t.Context(), msg(1))
-			s.conn.Publish(t.Context(), msg(1))
-			return f
-		}},
-		{"queue full", mqtt.ErrQueueFull, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
-			s.conn.Publish(t.Context(), msg(1))
-			return s.conn.TryPublish(msg(1))
-		}},
-		{"canceled", mqtt.ErrCanceled, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithMaxInflight(1))
-			s.conn.Publish(t.Context(), msg(1))
-			f := s.conn.Publish(t.Context(), msg(1))
-			if !f.Cancel() || f.Cancel() {
-				t.Error("Cancel did not take the message back exactly once")
-			}
-			return f
-		}},
-		{"context", context.Canceled, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
-			s.conn.Publish(t.Context(), msg(1))
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(time.Second, cancel)
-			return s.conn.Publish(ctx, msg(1))
-		}},
-		{"too large", mqtt.ErrPacketTooLarge, false, func(t *testing.T) *mqtt.Future {
-			s := scriptWith(t, mqtt.V5, "20 08 00 00 05 27 00000008")
-			return s.conn.Publish(t.Context(), msg(1))
-		}},
-		{"above the server's QoS", mqtt.ErrNotSupported, false, func(t *testing.T) *mqtt.Future {
-			s := scriptWith(t, mqtt.V5, "20 05 00 00 02 24 00")
-			return s.conn.Publish(t.Context(), msg(1))
-		}},
-		{"set aside", mqtt.ErrSetAside, true, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
-			f := s.conn.Publish(t.Context(), msg(1))
-			for range 5 { // two young links, then three that probe
-				s.ExpectPacket()
-				s.Cut()
-				s.next(server.ConnackPresent)
-			}
-			return f
-		}},
-		{"QoS 0 without a link", mqtt.ErrNotConnected, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			s.net.RefuseDials(-1, nil)
-			s.Cut()
-			synctest.Wait()
-			return s.conn.Publish(t.Context(), msg(0))
-		}},
-		{"closed while it waits for a place", mqtt.ErrClosed, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5, mqtt.WithQueue(1, 0, mqtt.QueueWait))
-			s.conn.Publish(t.Context(), msg(1))
-			time.AfterFunc(time.Second, s.conn.Abort)
-			return s.conn.Publish(t.Context(), msg(1))
-		}},
-		{"QoS 0 behind a write that never ended", mqtt.ErrLinkLost, false, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			s.Stall(server.ToServer)
-			m := msg(0)
-			m.Payload = make([]byte, 300<<10) // more than the connection holds
-			s.conn.Publish(t.Context(), m)
-			synctest.Wait()
-			f := s.conn.Publish(t.Context(), msg(0))
-			pending(t, f)
-			s.Cut()
-			return f
-		}},
-		{"QoS 0 whose write fails", mqtt.ErrLinkLost, true, func(t *testing.T) *mqtt.Future {
-			s := script(t, mqtt.V5)
-			s.CutAfter(server.ToServer, 3)
-			return s.conn.Publish(t.Context(), msg(0))
-		}},
-	}
-	for _, c := range cases {
+	for _, c := range failures {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := c.run(t)
@@ -195,7 +200,7 @@ func TestEachCauseOfFailureHasItsOwnError(t *testing.T) {
 				if e.MayHaveArrived != c.arrived {
 					t.Errorf("MayHaveArrived is %t: %v", e.MayHaveArrived, err)
 				}
-				for _, other := range cases {
+				for _, other := range failures {
 					if other.want != c.want && errors.Is(err, other.want) {
 						t.Errorf("%v is %v too", err, other.want)
 					}

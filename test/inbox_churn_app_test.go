@@ -244,15 +244,19 @@ func (a *churnApp) subscribe(rnd *rand.Rand) {
 	}
 	sub.Resume()
 	if rnd.IntN(5) == 0 {
-		within, done := context.WithTimeout(a.t.Context(), time.Second)
-		sub.Unsubscribe(within)
-		done()
+		a.unsubscribe(sub)
 	}
 	cancel()
 	<-sub.Done()
 	if atEnd || errors.Is(sub.Err(), mqtt.ErrUnsubscribed) || slow == mqtt.SlowLatest && sub.Stats().Dropped > 0 {
 		a.waive(names...)
 	}
+}
+
+func (a *churnApp) unsubscribe(sub *mqtt.Subscription) {
+	ctx, done := context.WithTimeout(a.t.Context(), time.Second)
+	defer done()
+	sub.Unsubscribe(ctx)
 }
 
 // catchAll is the life of a catch-all, unless another slot has it.

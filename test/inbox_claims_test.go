@@ -191,24 +191,27 @@ func TestUnsubscribeGivesUpMessagesInACommit(t *testing.T) {
 	}
 }
 
+// subscribeInVain begins a Subscribe that ends after a second, and takes its packet.
+func (s *storedScript) subscribeInVain(filter string) (failed <-chan error) {
+	result := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
+	context.AfterFunc(ctx, cancel)
+	go func() {
+		_, err := s.conn.Subscribe(ctx, filter)
+		result <- err
+	}()
+	s.ExpectPacket()
+	return result
+}
+
 // A Subscribe that fails has claimed nothing: what was left, and what comes meanwhile,
 // is no longer kept for it than if it had never been.
 func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
-	fail := func(s *storedScript, failed chan error) {
-		ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
-		context.AfterFunc(ctx, cancel)
-		go func() {
-			_, err := s.conn.Subscribe(ctx, "t")
-			failed <- err
-		}()
-		s.ExpectPacket()
-	}
 	t.Run("beside one that succeeds", func(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := leaveInbox(t, v, 1)
 			s := d.inbox(t, v, true)
-			failed := make(chan error, 1)
-			fail(s, failed)
+			failed := s.subscribeInVain("t")
 			sub, err := s.conn.Subscribe(t.Context(), "t", mqtt.WithoutWaiting())
 			if err != nil {
 				t.Fatal(err)
@@ -226,8 +229,7 @@ func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
 			d := newDisk()
 			s := d.inbox(t, v, false)
 			sub := s.subscribed("t", 1)
-			failed := make(chan error, 1)
-			fail(s, failed)
+			failed := s.subscribeInVain("t")
 			s.message(0x32, 1, "t", "a")
 			expect(t, sub.C(), "a")
 			if err := <-failed; !errors.Is(err, context.DeadlineExceeded) {
@@ -240,8 +242,7 @@ func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
 		storedVersions(t, func(t *testing.T, v mqtt.Version) {
 			d := newDisk()
 			s := d.inbox(t, v, false)
-			failed := make(chan error, 1)
-			fail(s, failed)
+			failed := s.subscribeInVain("t")
 			s.message(0x32, 1, "t", "a")
 			s.ExpectBytes(rawAck(0x40, 1))
 			go s.conn.Unsubscribe(t.Context(), "t")
@@ -251,23 +252,25 @@ func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
 			checkSettled(t, s, d)
 		})
 	})
-	t.Run("refused within the grace", func(t *testing.T) {
-		storedVersions(t, func(t *testing.T, v mqtt.Version) {
-			d := leaveInbox(t, v, 1)
-			s := d.inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
-			all := s.subscribed("#", 1)
-			refused := make(chan error, 1)
-			go func() {
-				_, err := s.conn.Subscribe(t.Context(), "t")
-				refused <- err
-			}()
-			s.grant(0x80)
-			if err := <-refused; err == nil {
-				t.Error("granted")
-			}
-			took(t, all, "a", 0, true)
-			checkSettled(t, s, d)
-		})
+	t.Run("refused within the grace", refusedSubscribeWithinTheGrace)
+}
+
+func refusedSubscribeWithinTheGrace(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := leaveInbox(t, v, 1)
+		s := d.inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
+		all := s.subscribed("#", 1)
+		refused := make(chan error, 1)
+		go func() {
+			_, err := s.conn.Subscribe(t.Context(), "t")
+			refused <- err
+		}()
+		s.grant(0x80)
+		if err := <-refused; err == nil {
+			t.Error("granted")
+		}
+		took(t, all, "a", 0, true)
+		checkSettled(t, s, d)
 	})
 }
 

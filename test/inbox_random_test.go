@@ -251,7 +251,12 @@ func (r *inboxRun) read(ctx context.Context, conn *mqtt.Conn, number, i int, las
 		<-sub.Done()
 		return
 	}
-	for ch := sub.C(); ; {
+	readWithPauses(sub.C(), body, rest)
+}
+
+// readWithPauses reads ch until it is closed, and calls pause when nothing comes for 5 s.
+func readWithPauses(ch <-chan mqtt.Message, body func(mqtt.Message), pause func()) {
+	for {
 		select {
 		case m, open := <-ch:
 			if !open {
@@ -259,7 +264,7 @@ func (r *inboxRun) read(ctx context.Context, conn *mqtt.Conn, number, i int, las
 			}
 			body(m)
 		case <-time.After(5 * time.Second):
-			rest()
+			pause()
 		}
 	}
 }

@@ -15,45 +15,48 @@ import (
 	"github.com/millrace/mqtt/mqtttest/server"
 )
 
+// linkStateRows are packets that a server must not send, or not then.
+var linkStateRows = []struct {
+	name string
+	v    mqtt.Version
+	ack  string // what answers CONNECT
+	send string // once the link is up; empty: the answer is at fault
+	want string // before the end
+	code codec.ReasonCode
+}{
+	{"PUBLISH before CONNACK", mqtt.V5, "30 04 0001 74 00", "", "E0 01 82", 0x82}, // [MQTT-3.2.0-1]
+	{"DISCONNECT before CONNACK", mqtt.V5, "E0 00", "", "E0 01 82", 0x82},         // [MQTT-3.14.0-1]
+	{"PUBLISH before CONNACK 3.1.1", mqtt.V311, "30 03 0001 74", "", "", 0x82},
+	{"CONNACK flags", mqtt.V5, "20 03 02 00 00", "", "E0 01 81", 0x81},                       // [MQTT-3.2.2-1]
+	{"session present after a clean start", mqtt.V5, "20 03 01 00 00", "", "E0 01 82", 0x82}, // [MQTT-3.2.2-4]
+	{"session present after a clean start 3.1.1", mqtt.V311, "20 02 01 00", "", "", 0x82},
+	{"Receive Maximum 0", mqtt.V5, "20 06 00 00 03 21 0000", "", "E0 01 82", 0x82},
+	{"authentication method unasked", mqtt.V5, "20 07 00 00 04 15 0001 78", "", "E0 01 82", 0x82}, // [MQTT-4.12.0-6]
+	{"second CONNACK", mqtt.V5, "", server.Connack, "E0 01 82", 0x82},                             // [MQTT-3.2.0-2]
+	{"second CONNACK 3.1.1", mqtt.V311, "", server.Connack3, "", 0x82},
+	{"CONNECT", mqtt.V5, "", "10 0E 0004 4D515454 05 02 0000 00 0001 63", "E0 01 82", 0x82},
+	{"SUBSCRIBE", mqtt.V5, "", "82 07 0001 00 0001 74 00", "E0 01 82", 0x82},
+	{"UNSUBSCRIBE", mqtt.V5, "", "A2 06 0001 00 0001 74", "E0 01 82", 0x82},
+	{"PINGREQ", mqtt.V5, "", "C0 00", "E0 01 82", 0x82}, // [MQTT-3.12.4-1]
+	{"PINGREQ 3.1", mqtt.V31, "", "C0 00", "", 0x82},
+	{"AUTH unasked", mqtt.V5, "", "F0 00", "E0 01 82", 0x82}, // [MQTT-4.12.0-6]
+	{"AUTH 3.1.1", mqtt.V311, "", "F0 00", "", 0},
+	{"DISCONNECT 3.1.1", mqtt.V311, "", "E0 00", "", 0x82},
+	{"DISCONNECT with session expiry", mqtt.V5, "", "E0 07 00 05 1100000001", "E0 01 82", 0x82},      // [MQTT-3.14.2-2]
+	{"packet larger than ours", mqtt.V5, "", "30 FF FF FF 7F", "E0 01 95", 0x95},                     // [MQTT-3.1.2-24]
+	{"topic alias", mqtt.V5, "", "30 07 0001 74 03 23 0001", "E0 01 94", 0x94},                       // [MQTT-3.1.2-27]
+	{"wildcard in a topic", mqtt.V5, "", "30 06 0003 612F23 00", "E0 01 81", 0x81},                   // [MQTT-3.3.2-2]
+	{"wildcard in a QoS 2 topic", mqtt.V5, "", "34 06 0001 2B 0001 00", "E0 01 81", 0x81},            // [MQTT-3.3.2-2]
+	{"wildcard in a topic 3.1.1", mqtt.V311, "", "30 05 0003 612F23", "", 0x81},                      // [MQTT-3.3.2-2]
+	{"wildcard in a response topic", mqtt.V5, "", "30 09 0001 74 05 08 0002 612B", "E0 01 82", 0x82}, // [MQTT-3.3.2-14]
+	{"type 0", mqtt.V5, "", "00 00", "E0 01 81", 0x81},
+	{"PUBREL flags", mqtt.V5, "", "60 02 0001", "E0 01 81", 0x81}, // [MQTT-3.6.1-1]
+}
+
 // What a server may send only in some states of a link, or never: the link ends, on
 // 5.0 by a DISCONNECT with the reason code.
 func TestLinkStateRows(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		v    mqtt.Version
-		ack  string // what answers CONNECT
-		send string // once the link is up; empty: the answer is at fault
-		want string // before the end
-		code codec.ReasonCode
-	}{
-		{"PUBLISH before CONNACK", mqtt.V5, "30 04 0001 74 00", "", "E0 01 82", 0x82}, // [MQTT-3.2.0-1]
-		{"DISCONNECT before CONNACK", mqtt.V5, "E0 00", "", "E0 01 82", 0x82},         // [MQTT-3.14.0-1]
-		{"PUBLISH before CONNACK 3.1.1", mqtt.V311, "30 03 0001 74", "", "", 0x82},
-		{"CONNACK flags", mqtt.V5, "20 03 02 00 00", "", "E0 01 81", 0x81},                       // [MQTT-3.2.2-1]
-		{"session present after a clean start", mqtt.V5, "20 03 01 00 00", "", "E0 01 82", 0x82}, // [MQTT-3.2.2-4]
-		{"session present after a clean start 3.1.1", mqtt.V311, "20 02 01 00", "", "", 0x82},
-		{"Receive Maximum 0", mqtt.V5, "20 06 00 00 03 21 0000", "", "E0 01 82", 0x82},
-		{"authentication method unasked", mqtt.V5, "20 07 00 00 04 15 0001 78", "", "E0 01 82", 0x82}, // [MQTT-4.12.0-6]
-		{"second CONNACK", mqtt.V5, "", server.Connack, "E0 01 82", 0x82},                             // [MQTT-3.2.0-2]
-		{"second CONNACK 3.1.1", mqtt.V311, "", server.Connack3, "", 0x82},
-		{"CONNECT", mqtt.V5, "", "10 0E 0004 4D515454 05 02 0000 00 0001 63", "E0 01 82", 0x82},
-		{"SUBSCRIBE", mqtt.V5, "", "82 07 0001 00 0001 74 00", "E0 01 82", 0x82},
-		{"UNSUBSCRIBE", mqtt.V5, "", "A2 06 0001 00 0001 74", "E0 01 82", 0x82},
-		{"PINGREQ", mqtt.V5, "", "C0 00", "E0 01 82", 0x82}, // [MQTT-3.12.4-1]
-		{"PINGREQ 3.1", mqtt.V31, "", "C0 00", "", 0x82},
-		{"AUTH unasked", mqtt.V5, "", "F0 00", "E0 01 82", 0x82}, // [MQTT-4.12.0-6]
-		{"AUTH 3.1.1", mqtt.V311, "", "F0 00", "", 0},
-		{"DISCONNECT 3.1.1", mqtt.V311, "", "E0 00", "", 0x82},
-		{"DISCONNECT with session expiry", mqtt.V5, "", "E0 07 00 05 1100000001", "E0 01 82", 0x82},      // [MQTT-3.14.2-2]
-		{"packet larger than ours", mqtt.V5, "", "30 FF FF FF 7F", "E0 01 95", 0x95},                     // [MQTT-3.1.2-24]
-		{"topic alias", mqtt.V5, "", "30 07 0001 74 03 23 0001", "E0 01 94", 0x94},                       // [MQTT-3.1.2-27]
-		{"wildcard in a topic", mqtt.V5, "", "30 06 0003 612F23 00", "E0 01 81", 0x81},                   // [MQTT-3.3.2-2]
-		{"wildcard in a QoS 2 topic", mqtt.V5, "", "34 06 0001 2B 0001 00", "E0 01 81", 0x81},            // [MQTT-3.3.2-2]
-		{"wildcard in a topic 3.1.1", mqtt.V311, "", "30 05 0003 612F23", "", 0x81},                      // [MQTT-3.3.2-2]
-		{"wildcard in a response topic", mqtt.V5, "", "30 09 0001 74 05 08 0002 612B", "E0 01 82", 0x82}, // [MQTT-3.3.2-14]
-		{"type 0", mqtt.V5, "", "00 00", "E0 01 81", 0x81},
-		{"PUBREL flags", mqtt.V5, "", "60 02 0001", "E0 01 81", 0x81}, // [MQTT-3.6.1-1]
-	} {
+	for _, tt := range linkStateRows {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := dial(t, mqtt.WithVersions(tt.v))

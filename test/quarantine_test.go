@@ -128,98 +128,108 @@ func TestInboundThatEndsEveryLinkEndsTheConn(t *testing.T) {
 
 // One rule for each context.
 func TestContextsOfConnAndSubscription(t *testing.T) {
-	t.Run("the connect timeout passes after success", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := dial(t, mqtt.WithConnectTimeout(2*time.Second))
-			w := d.up(server.Connack)
-			w.ExpectNothing(time.Minute)
-			if s := d.conn.State(); s != mqtt.StateConnected {
-				t.Errorf("state %v", s)
-			}
-		})
-	})
-	t.Run("the context of Connect ends during the first connect", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			var network server.Network
-			server.NewPeer(t, &network)
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-			defer cancel()
-			_, err := mqtt.Connect(ctx, "mqtt://server", mqtt.WithDialer(network.Dial))
-			wantErr(t, "Connect", err, context.DeadlineExceeded)
-			if !containsText(err, "WithConnectTimeout") {
-				t.Errorf("%v does not name the option", err)
-			}
-		})
-	})
-	t.Run("a subscription's context ends", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := dial(t, mqtt.WithVersions(mqtt.V5))
-			w := d.up(server.Connack)
-			ctx, cancel := context.WithCancel(t.Context())
-			sub, err := d.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting())
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.Expect("82 09 0001 02 0B01 0001 74 01")
-			w.Send("90 04 0001 00 01")
-			synctest.Wait()
-			cancel()
-			w.Expect("A2 06 0002 00 0001 74")
-			if _, open := <-sub.C(); open {
-				t.Error("the channel is open")
-			}
-			wantErr(t, "Err", sub.Err(), context.Canceled)
-			if s := d.conn.State(); s != mqtt.StateConnected {
-				t.Errorf("the Conn is %v", s)
-			}
-		})
-	})
+	t.Run("the connect timeout passes after success", connectTimeoutAfterSuccess)
+	t.Run("the context of Connect ends during the first connect", firstConnectEndsWithItsContext)
+	t.Run("a subscription's context ends", subscriptionEndsWithItsContext)
 	for _, who := range []string{"one context", "parent of Connect's", "child of Connect's"} {
-		t.Run("SIGTERM, durable session, "+who, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				sigterm, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				derived, cancelDerived := context.WithCancel(sigterm)
-				defer cancelDerived()
-				connCtx, subCtx := sigterm, sigterm
-				switch who {
-				case "parent of Connect's":
-					connCtx = derived
-				case "child of Connect's":
-					subCtx = derived
-				}
-				d := dialURL(t, connCtx, "mqtt://server", mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour))
-				w := d.up(server.Connack)
-				sub, err := d.conn.Subscribe(subCtx, "t", mqtt.WithoutWaiting())
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.Expect("82 0C 0001 05 0B???????? 0001 74 01")
-				w.Send("90 04 0001 00 01")
-				synctest.Wait()
-				cancel()
-				// No UNSUBSCRIBE on the wire.
-				w.Expect("E0 00")
-				w.ExpectEOF()
-				<-d.conn.Done()
-				if _, open := <-sub.C(); open || sub.Err() == nil {
-					t.Errorf("the subscription lives: %v", sub.Err())
-				}
-			})
-		})
+		t.Run("SIGTERM, durable session, "+who, func(t *testing.T) { sigtermWithAKeptSession(t, who) })
 	}
-	t.Run("a wait ends with its context alone", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w := d.up(server.Connack)
-			fut := d.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			wantErr(t, "Wait", fut.Wait(ctx), context.DeadlineExceeded)
-			pending(t, fut)
-			w.Expect("32 06 0001 74 0001 00")
-			w.Send("40 02 0001")
-			succeeded(t, fut)
-		})
+	t.Run("a wait ends with its context alone", waitEndsWithItsContext)
+}
+
+func connectTimeoutAfterSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t, mqtt.WithConnectTimeout(2*time.Second))
+		w := d.up(server.Connack)
+		w.ExpectNothing(time.Minute)
+		if s := d.conn.State(); s != mqtt.StateConnected {
+			t.Errorf("state %v", s)
+		}
+	})
+}
+
+func firstConnectEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network server.Network
+		server.NewPeer(t, &network)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err := mqtt.Connect(ctx, "mqtt://server", mqtt.WithDialer(network.Dial))
+		wantErr(t, "Connect", err, context.DeadlineExceeded)
+		if !containsText(err, "WithConnectTimeout") {
+			t.Errorf("%v does not name the option", err)
+		}
+	})
+}
+
+func subscriptionEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t, mqtt.WithVersions(mqtt.V5))
+		w := d.up(server.Connack)
+		ctx, cancel := context.WithCancel(t.Context())
+		sub, err := d.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Expect("82 09 0001 02 0B01 0001 74 01")
+		w.Send("90 04 0001 00 01")
+		synctest.Wait()
+		cancel()
+		w.Expect("A2 06 0002 00 0001 74")
+		if _, open := <-sub.C(); open {
+			t.Error("the channel is open")
+		}
+		wantErr(t, "Err", sub.Err(), context.Canceled)
+		if s := d.conn.State(); s != mqtt.StateConnected {
+			t.Errorf("the Conn is %v", s)
+		}
+	})
+}
+
+func sigtermWithAKeptSession(t *testing.T, who string) {
+	synctest.Test(t, func(t *testing.T) {
+		sigterm, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		derived, cancelDerived := context.WithCancel(sigterm)
+		defer cancelDerived()
+		connCtx, subCtx := sigterm, sigterm
+		switch who {
+		case "parent of Connect's":
+			connCtx = derived
+		case "child of Connect's":
+			subCtx = derived
+		}
+		d := dialURL(t, connCtx, "mqtt://server", mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour))
+		w := d.up(server.Connack)
+		sub, err := d.conn.Subscribe(subCtx, "t", mqtt.WithoutWaiting())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Expect("82 0C 0001 05 0B???????? 0001 74 01")
+		w.Send("90 04 0001 00 01")
+		synctest.Wait()
+		cancel()
+		// No UNSUBSCRIBE on the wire.
+		w.Expect("E0 00")
+		w.ExpectEOF()
+		<-d.conn.Done()
+		if _, open := <-sub.C(); open || sub.Err() == nil {
+			t.Errorf("the subscription lives: %v", sub.Err())
+		}
+	})
+}
+
+func waitEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dial(t)
+		w := d.up(server.Connack)
+		fut := d.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantErr(t, "Wait", fut.Wait(ctx), context.DeadlineExceeded)
+		pending(t, fut)
+		w.Expect("32 06 0001 74 0001 00")
+		w.Send("40 02 0001")
+		succeeded(t, fut)
 	})
 }

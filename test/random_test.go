@@ -105,24 +105,8 @@ func randomStep(ctx context.Context, rnd *rand.Rand, conn *mqtt.Conn, srv *serve
 		randomSubscriber(short, rnd, conn)
 	case n < 60:
 		srv.Publish("s", []byte("x"), byte(rnd.IntN(3)), rnd.IntN(2) == 0)
-	case n < 68:
-		srv.Cut("c")
-	case n < 72:
-		if l := network.Last(); l != nil {
-			l.CutAfter(server.Both, int64(rnd.IntN(100)))
-		}
-	case n < 75:
-		if l := network.Last(); l != nil {
-			l.Stall(server.Both)
-		}
-	case n < 78:
-		srv.RefuseConnects(1, 0x89)
-	case n < 81:
-		srv.DropSession("c")
-	case n < 84:
-		srv.Restart(rnd.IntN(2) == 0)
 	case n < 87:
-		network.RefuseDials(rnd.IntN(3), nil)
+		randomTrouble(n, rnd, srv, network)
 	case n < 90:
 		conn.Reconnect()
 	case n < 92:
@@ -151,6 +135,30 @@ func randomStep(ctx context.Context, rnd *rand.Rand, conn *mqtt.Conn, srv *serve
 		done()
 	} else {
 		time.AfterFunc(time.Second, done)
+	}
+}
+
+// randomTrouble is what the server and the network do to the Conn; n is below 87.
+func randomTrouble(n int, rnd *rand.Rand, srv *server.Server, network *server.Network) {
+	switch {
+	case n < 68:
+		srv.Cut("c")
+	case n < 72:
+		if l := network.Last(); l != nil {
+			l.CutAfter(server.Both, int64(rnd.IntN(100)))
+		}
+	case n < 75:
+		if l := network.Last(); l != nil {
+			l.Stall(server.Both)
+		}
+	case n < 78:
+		srv.RefuseConnects(1, 0x89)
+	case n < 81:
+		srv.DropSession("c")
+	case n < 84:
+		srv.Restart(rnd.IntN(2) == 0)
+	case n < 87:
+		network.RefuseDials(rnd.IntN(3), nil)
 	}
 }
 

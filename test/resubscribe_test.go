@@ -352,14 +352,14 @@ func TestUnsubscribeWhileSubscribing(t *testing.T) {
 		name    string
 		byHand  []string
 		cut     bool
-		refused bool // what is left is
+		answer  byte // to what is left
 		partial bool
 		want    error
 	}{
 		{name: "one of two", byHand: []string{"x"}},
 		{name: "one of two, and the link lost", byHand: []string{"x"}, cut: true},
 		{name: "both", byHand: []string{"y", "x"}, want: mqtt.ErrUnsubscribed},
-		{name: "one, the other refused", byHand: []string{"x"}, refused: true, partial: true, want: mqtt.ErrNotAuthorized},
+		{name: "one, the other refused", byHand: []string{"x"}, answer: 0x87, partial: true, want: mqtt.ErrNotAuthorized},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -378,18 +378,14 @@ func TestUnsubscribeWhileSubscribing(t *testing.T) {
 					done <- outcome{sub, err}
 				}()
 				ids := []byte{s.ExpectPacket()[3]}
-				answer := byte(0)
-				if tt.refused {
-					answer = 0x87
-				}
 				go s.conn.Unsubscribe(t.Context(), tt.byHand...)
 				ids = append(ids, s.ExpectPacket()[3])
 				if tt.cut {
 					s.recut(connack(mqtt.V5, false))
 					p := s.ExpectPacket()
-					s.suback(0x90, uint16(p[3]), answer)
+					s.suback(0x90, uint16(p[3]), tt.answer)
 				} else {
-					s.suback(0x90, uint16(ids[0]), 0, answer)
+					s.suback(0x90, uint16(ids[0]), 0, tt.answer)
 					s.suback(0xB0, uint16(ids[1]), make([]byte, len(tt.byHand))...)
 				}
 				got := take(t, done)

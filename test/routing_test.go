@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -376,31 +377,7 @@ func TestRacingUnsubscribeAndSubscribe(t *testing.T) {
 		for g := range 4 {
 			random := chance.Stream(seed, uint64(g))
 			wg.Go(func() {
-				var mine *mqtt.Subscription
-				for range chance.Rounds(300, 10_000) {
-					if mine == nil {
-						opts := []mqtt.SubscribeOption{mqtt.WithDelivery()}
-						if random.IntN(2) == 0 {
-							opts = append(opts, mqtt.WithoutWaiting())
-						}
-						s, err := conn.Subscribe(t.Context(), "a", opts...)
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						mine = s
-						continue
-					}
-					if err := mine.Unsubscribe(t.Context()); err != nil {
-						t.Error(err)
-					}
-					mine = nil
-				}
-				if random.IntN(2) == 0 && mine != nil {
-					mine.Unsubscribe(t.Context())
-					mine = nil
-				}
-				if mine != nil {
+				if mine := alternate(t, conn, "a", random); mine != nil {
 					mu.Lock()
 					live[mine] = true
 					mu.Unlock()
@@ -428,4 +405,33 @@ func TestRacingUnsubscribeAndSubscribe(t *testing.T) {
 		conn.Close()
 		srv.Close()
 	}
+}
+
+// alternate subscribes and unsubscribes a filter in turn, and returns the subscription
+// that is left, if one is.
+func alternate(t *testing.T, conn *mqtt.Conn, filter string, random *rand.Rand) (mine *mqtt.Subscription) {
+	for range chance.Rounds(300, 10_000) {
+		if mine == nil {
+			opts := []mqtt.SubscribeOption{mqtt.WithDelivery()}
+			if random.IntN(2) == 0 {
+				opts = append(opts, mqtt.WithoutWaiting())
+			}
+			s, err := conn.Subscribe(t.Context(), filter, opts...)
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			mine = s
+			continue
+		}
+		if err := mine.Unsubscribe(t.Context()); err != nil {
+			t.Error(err)
+		}
+		mine = nil
+	}
+	if random.IntN(2) == 0 && mine != nil {
+		mine.Unsubscribe(t.Context())
+		mine = nil
+	}
+	return mine
 }

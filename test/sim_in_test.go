@@ -150,34 +150,7 @@ func (p *simProcess) pauseOrEnd(rng *rand.Rand, s *simSub) bool {
 // when that failed, for a reason.
 func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, again string, rng *rand.Rand) *simSub {
 	w := p.w
-	s := &simSub{p: p, due: map[int]bool{}, got: map[int]int{}, last: [2]int{-1, -1}}
-	var filters []mqtt.Filter
-	for _, i := range rng.Perm(len(simFilters))[:1+rng.IntN(2)*rng.IntN(2)] {
-		s.filters = append(s.filters, simFilters[i])
-	}
-	least := 0
-	if again != "" {
-		s.filters, least = []string{again}, 1
-	}
-	for _, f := range s.filters {
-		filters = append(filters, mqtt.Filter{Filter: f, QoS: mqtt.QoS(least + rng.IntN(3-least))})
-	}
-	s.slow, s.manual = mqtt.SlowPolicy(rng.IntN(5)), rng.IntN(3) == 0
-	if again != "" && s.slow == mqtt.SlowLatest {
-		s.slow = mqtt.SlowBlock
-	}
-	opts := []mqtt.SubscribeOption{mqtt.WithSlowPolicy(s.slow), mqtt.WithBuffer(rng.IntN(8))}
-	if rng.IntN(2) == 0 {
-		s.limit = 5 + rng.IntN(50)
-		opts = append(opts, mqtt.WithPendingLimit(s.limit, 0))
-	}
-	if s.manual {
-		opts = append(opts, mqtt.WithManualAck())
-	}
-	if rng.IntN(4) == 0 {
-		s.atEnd = true
-		opts = append(opts, mqtt.WithUnsubscribeAtEnd())
-	}
+	s, filters, opts := p.newSub(again, rng)
 	impatient := rng.IntN(5) == 0
 	if impatient {
 		time.AfterFunc(time.Duration(rng.IntN(3000))*time.Millisecond, cancel)
@@ -202,13 +175,7 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, a
 	w.asking = slices.DeleteFunc(w.asking, func(o *simSub) bool { return o == s })
 	w.mu.Unlock()
 	if err != nil {
-		var timeout interface{ Timeout() bool }
-		known := impatient && errors.Is(err, context.Canceled) || errors.As(err, &timeout) ||
-			errors.Is(err, mqtt.ErrClosed) && p.ended() || errors.Is(err, mqtt.ErrUnsubscribed) ||
-			errors.Is(err, mqtt.ErrSlowConsumer)
-		if _, store := errors.AsType[*mqtt.StoreError](err); !known && !(store && p.ended()) {
-			w.fail("Subscribe: %v", err)
-		}
+		p.checkSubscribe(err, impatient)
 		return nil
 	}
 	s.sub, s.early = sub, sub.Stats().Pending
@@ -224,6 +191,49 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, a
 	w.note("subscription %d: %v, slow policy %d, limit %d, manual %t", s.number, filters, s.slow, s.limit, s.manual)
 	p.read(s, rng.IntN(3), branch(rng))
 	return s
+}
+
+// newSub draws what a subscription is to be.
+func (p *simProcess) newSub(again string, rng *rand.Rand) (s *simSub, filters []mqtt.Filter, opts []mqtt.SubscribeOption) {
+	s = &simSub{p: p, due: map[int]bool{}, got: map[int]int{}, last: [2]int{-1, -1}}
+	for _, i := range rng.Perm(len(simFilters))[:1+rng.IntN(2)*rng.IntN(2)] {
+		s.filters = append(s.filters, simFilters[i])
+	}
+	least := 0
+	if again != "" {
+		s.filters, least = []string{again}, 1
+	}
+	for _, f := range s.filters {
+		filters = append(filters, mqtt.Filter{Filter: f, QoS: mqtt.QoS(least + rng.IntN(3-least))})
+	}
+	s.slow, s.manual = mqtt.SlowPolicy(rng.IntN(5)), rng.IntN(3) == 0
+	if again != "" && s.slow == mqtt.SlowLatest {
+		s.slow = mqtt.SlowBlock
+	}
+	opts = []mqtt.SubscribeOption{mqtt.WithSlowPolicy(s.slow), mqtt.WithBuffer(rng.IntN(8))}
+	if rng.IntN(2) == 0 {
+		s.limit = 5 + rng.IntN(50)
+		opts = append(opts, mqtt.WithPendingLimit(s.limit, 0))
+	}
+	if s.manual {
+		opts = append(opts, mqtt.WithManualAck())
+	}
+	if rng.IntN(4) == 0 {
+		s.atEnd = true
+		opts = append(opts, mqtt.WithUnsubscribeAtEnd())
+	}
+	return s, filters, opts
+}
+
+// checkSubscribe fails the run unless err is one that Subscribe may return then.
+func (p *simProcess) checkSubscribe(err error, impatient bool) {
+	var timeout interface{ Timeout() bool }
+	known := impatient && errors.Is(err, context.Canceled) || errors.As(err, &timeout) ||
+		errors.Is(err, mqtt.ErrClosed) && p.ended() || errors.Is(err, mqtt.ErrUnsubscribed) ||
+		errors.Is(err, mqtt.ErrSlowConsumer)
+	if _, store := errors.AsType[*mqtt.StoreError](err); !known && !(store && p.ended()) {
+		p.w.fail("Subscribe: %v", err)
+	}
 }
 
 // byHand reports whether Conn.Unsubscribe has taken filters from s. mu is held.

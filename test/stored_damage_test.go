@@ -54,69 +54,76 @@ func written(t *testing.T, v mqtt.Version) *disk {
 	return d
 }
 
+// storedDamage is damage to what written has left on the disk.
+type storedDamage struct {
+	name   string
+	events int
+	do     func(t *testing.T, d *disk, bad map[store.Key]bool)
+	// expect is what is sent of a (1), b (2), c (3) and d (4); next the first new
+	// identifier, 0 where one of an exchange that is not known may be any.
+	expect string
+	next   uint16
+	left   bool // the records stay as they are
+}
+
+func changed(kind store.Kind, i int, change func([]byte) []byte) func(*testing.T, *disk, map[store.Key]bool) {
+	return func(t *testing.T, d *disk, _ map[store.Key]bool) {
+		key, value := d.value(t, kind, i)
+		d.put(t, kind, key.Seq, change(value))
+	}
+}
+
+func unreadableRecord(kind store.Kind, i int) func(*testing.T, *disk, map[store.Key]bool) {
+	return func(t *testing.T, d *disk, bad map[store.Key]bool) {
+		key, _ := d.value(t, kind, i)
+		bad[key] = true
+	}
+}
+
+func emptied([]byte) []byte         { return []byte{} }
+func shortened(b []byte) []byte     { return b[:len(b)-1] }
+func foreignFormat(b []byte) []byte { b[0] = 0xEE; return b }
+
+var storedDamages = []storedDamage{
+	{name: "nothing", do: func(*testing.T, *disk, map[store.Key]bool) {}, expect: "dabc", next: 5},
+	{"meta unreadable", 1, unreadableRecord(store.Meta, 0), "dabc", 5, false},
+	{"meta foreign", 1, changed(store.Meta, 0, foreignFormat), "dabc", 5, true},
+	{"message empty", 1, changed(store.Outgoing, 0, emptied), "dbc", 5, false},
+	{"message short", 1, changed(store.Outgoing, 1, shortened), "dac", 5, false},
+	{"message foreign", 1, changed(store.Outgoing, 2, foreignFormat), "dab", 5, true},
+	{"message unreadable", 1, unreadableRecord(store.Outgoing, 0), "dbc", 5, false},
+	{"released message unreadable", 1, unreadableRecord(store.Outgoing, 3), "dabc", 5, false},
+	{"exchange without a message", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) {
+		_, value := d.value(t, store.Exchange, 0)
+		value[4] = 9
+		d.put(t, store.Exchange, 1<<50, value)
+	}, "dabc", 10, false},
+	// The first has the identifier; b goes as a new message would, but that it is
+	// of QoS 2 and may double: it is given up.
+	{"two exchanges with one identifier, QoS 2", 1, changed(store.Exchange, 1, func(b []byte) []byte { b[4] = 1; return b }), "dac", 0, false},
+	{"two exchanges with one identifier, QoS 1", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[4] = 1; return b }), "dab*", 0, false},
+	{"unknown kind", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, 77, 1, []byte{1}) }, "dabc", 5, true},
+	{"exchange foreign", 1, changed(store.Exchange, 2, foreignFormat), "dab", 5, true},
+	{"exchange foreign with an identifier of its own", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[0], b[4] = 2, 5; return b }), "dab", 6, true},
+	{"released message foreign", 1, changed(store.Outgoing, 3, foreignFormat), "dabc", 5, true},
+	{"incoming of a later format", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{2, 0, 9}) }, "dabc", 5, true},
+	// How far it is nobody can tell: as with two of one identifier.
+	{"exchange unreadable, QoS 1", 1, unreadableRecord(store.Exchange, 2), "dab*", 0, false},
+	{"exchange unreadable, QoS 2", 1, unreadableRecord(store.Exchange, 1), "dac", 0, false},
+	{"exchange with identifier 0", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[3], b[4] = 0, 0; return b }), "dab*", 0, false},
+	{"exchange unreadable, released", 1, unreadableRecord(store.Exchange, 3), "abc", 0, false},
+	{"exchange in no state", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[1] = 0; return b }), "dab*", 0, false},
+	{"exchange in a state of its own", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[1] = 4; return b }), "dab*", 0, false},
+	{"exchange of QoS 3", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[2] = 3; return b }), "dab*", 0, false},
+	{"message with a key beyond its end", 1, changed(store.Outgoing, 1, func(b []byte) []byte { b[9] = 0xFF; return b }), "dac", 5, false},
+	{"incoming with identifier 0", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{1, 0, 0}) }, "dabc", 5, false},
+	{"incoming foreign", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{1}) }, "dabc", 5, false},
+}
+
 // Bad entries among good ones are put aside with an event each, once; the
 // good ones go on in order, and their identifiers stay taken.
 func TestDamagedRecordsAreQuarantined(t *testing.T) {
-	type damage struct {
-		name   string
-		events int
-		do     func(t *testing.T, d *disk, bad map[store.Key]bool)
-		// expect is what is sent of a (1), b (2), c (3) and d (4); next the first new
-		// identifier, 0 where one of an exchange that is not known may be any.
-		expect string
-		next   uint16
-		left   bool // the records stay as they are
-	}
-	change := func(kind store.Kind, i int, change func([]byte) []byte) func(*testing.T, *disk, map[store.Key]bool) {
-		return func(t *testing.T, d *disk, _ map[store.Key]bool) {
-			key, value := d.value(t, kind, i)
-			d.put(t, kind, key.Seq, change(value))
-		}
-	}
-	unreadable := func(kind store.Kind, i int) func(*testing.T, *disk, map[store.Key]bool) {
-		return func(t *testing.T, d *disk, bad map[store.Key]bool) {
-			key, _ := d.value(t, kind, i)
-			bad[key] = true
-		}
-	}
-	empty := func([]byte) []byte { return []byte{} }
-	short := func(b []byte) []byte { return b[:len(b)-1] }
-	foreign := func(b []byte) []byte { b[0] = 0xEE; return b }
-	for _, c := range []damage{
-		{name: "nothing", do: func(*testing.T, *disk, map[store.Key]bool) {}, expect: "dabc", next: 5},
-		{"meta unreadable", 1, unreadable(store.Meta, 0), "dabc", 5, false},
-		{"meta foreign", 1, change(store.Meta, 0, foreign), "dabc", 5, true},
-		{"message empty", 1, change(store.Outgoing, 0, empty), "dbc", 5, false},
-		{"message short", 1, change(store.Outgoing, 1, short), "dac", 5, false},
-		{"message foreign", 1, change(store.Outgoing, 2, foreign), "dab", 5, true},
-		{"message unreadable", 1, unreadable(store.Outgoing, 0), "dbc", 5, false},
-		{"released message unreadable", 1, unreadable(store.Outgoing, 3), "dabc", 5, false},
-		{"exchange without a message", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) {
-			_, value := d.value(t, store.Exchange, 0)
-			value[4] = 9
-			d.put(t, store.Exchange, 1<<50, value)
-		}, "dabc", 10, false},
-		// The first has the identifier; b goes as a new message would, but that it is
-		// of QoS 2 and may double: it is given up.
-		{"two exchanges with one identifier, QoS 2", 1, change(store.Exchange, 1, func(b []byte) []byte { b[4] = 1; return b }), "dac", 0, false},
-		{"two exchanges with one identifier, QoS 1", 1, change(store.Exchange, 2, func(b []byte) []byte { b[4] = 1; return b }), "dab*", 0, false},
-		{"unknown kind", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, 77, 1, []byte{1}) }, "dabc", 5, true},
-		{"exchange foreign", 1, change(store.Exchange, 2, foreign), "dab", 5, true},
-		{"exchange foreign with an identifier of its own", 1, change(store.Exchange, 2, func(b []byte) []byte { b[0], b[4] = 2, 5; return b }), "dab", 6, true},
-		{"released message foreign", 1, change(store.Outgoing, 3, foreign), "dabc", 5, true},
-		{"incoming of a later format", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{2, 0, 9}) }, "dabc", 5, true},
-		// How far it is nobody can tell: as with two of one identifier.
-		{"exchange unreadable, QoS 1", 1, unreadable(store.Exchange, 2), "dab*", 0, false},
-		{"exchange unreadable, QoS 2", 1, unreadable(store.Exchange, 1), "dac", 0, false},
-		{"exchange with identifier 0", 1, change(store.Exchange, 2, func(b []byte) []byte { b[3], b[4] = 0, 0; return b }), "dab*", 0, false},
-		{"exchange unreadable, released", 1, unreadable(store.Exchange, 3), "abc", 0, false},
-		{"exchange in no state", 1, change(store.Exchange, 2, func(b []byte) []byte { b[1] = 0; return b }), "dab*", 0, false},
-		{"exchange in a state of its own", 1, change(store.Exchange, 2, func(b []byte) []byte { b[1] = 4; return b }), "dab*", 0, false},
-		{"exchange of QoS 3", 1, change(store.Exchange, 2, func(b []byte) []byte { b[2] = 3; return b }), "dab*", 0, false},
-		{"message with a key beyond its end", 1, change(store.Outgoing, 1, func(b []byte) []byte { b[9] = 0xFF; return b }), "dac", 5, false},
-		{"incoming with identifier 0", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{1, 0, 0}) }, "dabc", 5, false},
-		{"incoming foreign", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{1}) }, "dabc", 5, false},
-	} {
+	for _, c := range storedDamages {
 		t.Run(c.name, func(t *testing.T) {
 			storedVersions(t, func(t *testing.T, v mqtt.Version) {
 				d := written(t, v)

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,12 +69,7 @@ func (s *settings) receive(told orders, sessions *bolt.Store) error {
 	defer stop()
 	err = conn.Drain(ctx)
 	work.Wait()
-	for _, failed := range errs {
-		if failed != nil {
-			return failed
-		}
-	}
-	return err
+	return cmp.Or(append(errs, err)...)
 }
 
 // slowBody is how long the receiver has some messages in hand.

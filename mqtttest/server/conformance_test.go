@@ -7,55 +7,60 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// Each case is what a client sends on its first connection and, behind a cut, on its second; what
-// the server answers on the first is held back where the case says so.
-func TestViolations(t *testing.T) {
-	const (
-		p1    = "32 06 0001 74 0001 61 " // QoS 1, id 1
-		p1b   = "32 06 0001 74 0001 62 " // the same id, another payload
-		p1dup = "3A 06 0001 74 0001 61 "
-		p2    = "32 06 0001 74 0002 61 "
-		p2dup = "3A 06 0001 74 0002 61 "
-		q1    = "34 06 0001 74 0001 61 " // QoS 2, id 1
-		q2    = "34 06 0001 74 0002 61 "
-		q1dup = "3C 06 0001 74 0001 61 "
-		q2dup = "3C 06 0001 74 0002 61 "
-		rel1  = "62 02 0001 "
-		rel2  = "62 02 0002 "
-		sub1  = "82 06 0001 0001 74 00 "
-	)
-	hold := func(types ...codec.Type) []codec.Type { return types }
-	for _, tt := range []struct {
-		name          string
-		hold          []codec.Type
-		first, second string
-		want          string // "" = none
-	}{
-		{"resend in order", hold(codec.PUBACK), p1 + p2, p1dup + p2dup, ""},
-		{"PUBACK lost", nil, p1, p1dup, ""},
-		{"first sending lost", nil, "", p1dup, ""},
-		{"id used again after PUBACK", nil, p1 + p1b, p1, ""},
-		{"QoS 2 PUBLISH again, then PUBREL", hold(codec.PUBREC), q1 + q2, q1dup + q2dup + rel1 + rel2, ""},
-		{"PUBREL again", hold(codec.PUBCOMP), q1 + rel1, rel1 + q2, ""},
+// Packets of a client, by identifier.
+const (
+	p1    = "32 06 0001 74 0001 61 " // QoS 1, id 1
+	p1b   = "32 06 0001 74 0001 62 " // the same id, another payload
+	p1dup = "3A 06 0001 74 0001 61 "
+	p2    = "32 06 0001 74 0002 61 "
+	p2dup = "3A 06 0001 74 0002 61 "
+	q1    = "34 06 0001 74 0001 61 " // QoS 2, id 1
+	q2    = "34 06 0001 74 0002 61 "
+	q1dup = "3C 06 0001 74 0001 61 "
+	q2dup = "3C 06 0001 74 0002 61 "
+	rel1  = "62 02 0001 "
+	rel2  = "62 02 0002 "
+	sub1  = "82 06 0001 0001 74 00 "
+)
 
-		{"id in use", hold(codec.PUBACK), p1 + p1b, "", "MQTT-2.2.1-3"},
-		{"id in use by SUBSCRIBE", hold(codec.SUBACK), sub1 + p1, "", "open SUBSCRIBE"},
-		{"SUBSCRIBE takes id in use", hold(codec.PUBACK), p1 + sub1, "", "SUBSCRIBE takes packet identifier 1"},
-		{"id in use over a cut", hold(codec.PUBACK), p1, p1b, "MQTT-2.2.1-3"},
-		{"resend live", hold(codec.PUBACK), p1 + p1dup, "", "MQTT-4.4.0-1"},
-		{"resend live after PUBACK", nil, p1 + p1dup, "", "after its PUBACK"},
-		{"resend without DUP", hold(codec.PUBACK), p1, p1, "MQTT-3.3.1-1"},
-		{"DUP at first", nil, p1dup, "", "has DUP at its first sending"},
-		{"resend out of order", hold(codec.PUBACK), p1 + p2, p2dup + p1dup, "out of its order"},
-		{"resend behind new", hold(codec.PUBACK), p1, p2 + p1dup, "behind a new PUBLISH"},
-		{"PUBREL resend behind new", hold(codec.PUBCOMP), q1 + rel1, q2 + rel1, "PUBREL 1 sent again behind"},
-		{"PUBLISH after PUBREL", hold(codec.PUBCOMP), q1 + rel1, q1dup, "MQTT-4.3.3-6"},
-		{"PUBREL order", nil, q1 + q2 + rel2 + rel1, "", "MQTT-4.6.0-4"},
-		{"PUBREL without PUBREC", hold(codec.PUBREC), q1 + rel1, "", "without a PUBREC"},
-		{"PUBACK of nothing", nil, "40 02 0001", "", "has not seen"},
-		{"behind DISCONNECT", nil, DisconnectClient + Pingreq, "", "MQTT-3.14.4-1"},
-		{"PINGRESP", nil, Pingresp, "", "not a packet of a client"},
-	} {
+func hold(types ...codec.Type) []codec.Type { return types }
+
+// violations are what a client sends on its first connection and, behind a cut, on its second; the
+// server's answers on the first are held back where the case says so.
+var violations = []struct {
+	name          string
+	hold          []codec.Type
+	first, second string
+	want          string // "" = none
+}{
+	{"resend in order", hold(codec.PUBACK), p1 + p2, p1dup + p2dup, ""},
+	{"PUBACK lost", nil, p1, p1dup, ""},
+	{"first sending lost", nil, "", p1dup, ""},
+	{"id used again after PUBACK", nil, p1 + p1b, p1, ""},
+	{"QoS 2 PUBLISH again, then PUBREL", hold(codec.PUBREC), q1 + q2, q1dup + q2dup + rel1 + rel2, ""},
+	{"PUBREL again", hold(codec.PUBCOMP), q1 + rel1, rel1 + q2, ""},
+
+	{"id in use", hold(codec.PUBACK), p1 + p1b, "", "MQTT-2.2.1-3"},
+	{"id in use by SUBSCRIBE", hold(codec.SUBACK), sub1 + p1, "", "open SUBSCRIBE"},
+	{"SUBSCRIBE takes id in use", hold(codec.PUBACK), p1 + sub1, "", "SUBSCRIBE takes packet identifier 1"},
+	{"id in use over a cut", hold(codec.PUBACK), p1, p1b, "MQTT-2.2.1-3"},
+	{"resend live", hold(codec.PUBACK), p1 + p1dup, "", "MQTT-4.4.0-1"},
+	{"resend live after PUBACK", nil, p1 + p1dup, "", "after its PUBACK"},
+	{"resend without DUP", hold(codec.PUBACK), p1, p1, "MQTT-3.3.1-1"},
+	{"DUP at first", nil, p1dup, "", "has DUP at its first sending"},
+	{"resend out of order", hold(codec.PUBACK), p1 + p2, p2dup + p1dup, "out of its order"},
+	{"resend behind new", hold(codec.PUBACK), p1, p2 + p1dup, "behind a new PUBLISH"},
+	{"PUBREL resend behind new", hold(codec.PUBCOMP), q1 + rel1, q2 + rel1, "PUBREL 1 sent again behind"},
+	{"PUBLISH after PUBREL", hold(codec.PUBCOMP), q1 + rel1, q1dup, "MQTT-4.3.3-6"},
+	{"PUBREL order", nil, q1 + q2 + rel2 + rel1, "", "MQTT-4.6.0-4"},
+	{"PUBREL without PUBREC", hold(codec.PUBREC), q1 + rel1, "", "without a PUBREC"},
+	{"PUBACK of nothing", nil, "40 02 0001", "", "has not seen"},
+	{"behind DISCONNECT", nil, DisconnectClient + Pingreq, "", "MQTT-3.14.4-1"},
+	{"PINGRESP", nil, Pingresp, "", "not a packet of a client"},
+}
+
+func TestViolations(t *testing.T) {
+	for _, tt := range violations {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, Config{}, func(b *bed) {
 				w := b.connect(connect311("a", false), Connack3)

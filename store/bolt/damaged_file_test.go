@@ -232,26 +232,9 @@ func tryDamaged(t testing.TB, dir, damage string, file []byte, want map[store.Ke
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := bolt.Open(path)
-	outcome := "open"
-	if err != nil {
-		if _, ok := errors.AsType[*bolt.FormatError](err); !ok && !isCorrupt(err) {
-			t.Errorf("Open: %v, want a CorruptError or a FormatError", err)
-		}
-		if now, _ := os.ReadFile(path); string(now) != string(file) {
-			t.Error("Open failed and changed the file")
-		}
-		outcome = "refused"
-		s, err = bolt.Open(path, bolt.WithSalvage())
-		if !isFormat(err) && err != nil {
-			t.Fatalf("Open with salvage: %v", err)
-		}
-		if err != nil {
-			return outcome
-		}
-		if now, _ := os.ReadFile(s.Salvaged().Aside); string(now) != string(file) {
-			t.Error("the file that was put aside is not what it was")
-		}
+	s, outcome := openDamaged(t, path, file)
+	if s == nil {
+		return outcome
 	}
 	defer s.Close()
 	sess, err := s.Session("c")
@@ -282,6 +265,33 @@ func tryDamaged(t testing.TB, dir, damage string, file []byte, want map[store.Ke
 		return "part salvaged"
 	}
 	return outcome
+}
+
+// openDamaged opens the file, and where that is refused opens it with salvage; the
+// Store is nil where that is refused too.
+func openDamaged(t testing.TB, path string, file []byte) (s *bolt.Store, outcome string) {
+	t.Helper()
+	s, err := bolt.Open(path)
+	if err == nil {
+		return s, "open"
+	}
+	if _, ok := errors.AsType[*bolt.FormatError](err); !ok && !isCorrupt(err) {
+		t.Errorf("Open: %v, want a CorruptError or a FormatError", err)
+	}
+	if now, _ := os.ReadFile(path); string(now) != string(file) {
+		t.Error("Open failed and changed the file")
+	}
+	s, err = bolt.Open(path, bolt.WithSalvage())
+	if !isFormat(err) && err != nil {
+		t.Fatalf("Open with salvage: %v", err)
+	}
+	if err != nil {
+		return nil, "refused"
+	}
+	if now, _ := os.ReadFile(s.Salvaged().Aside); string(now) != string(file) {
+		t.Error("the file that was put aside is not what it was")
+	}
+	return s, "refused"
 }
 
 func isFormat(err error) bool {
