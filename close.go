@@ -8,20 +8,28 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// DisconnectOption changes the DISCONNECT packet.
-type DisconnectOption func(*codec.Disconnect) error
+// DisconnectOption changes the DISCONNECT packet. [WithReason] and [WithReasonString]
+// are all there are; nil is refused with an [InvalidError].
+type DisconnectOption interface {
+	applyDisconnect(*codec.Disconnect) error
+}
+
+// disconnectFunc is a DisconnectOption made of a function.
+type disconnectFunc func(*codec.Disconnect) error
+
+func (f disconnectFunc) applyDisconnect(d *codec.Disconnect) error { return f(d) }
 
 // WithReason sets the reason code of the DISCONNECT, MQTT 5 only: one that a
 // client may send [MQTT-3.14.2-1], for example codec.DisconnectWithWill to have
 // the will published.
 func WithReason(code codec.ReasonCode) DisconnectOption {
-	return func(d *codec.Disconnect) error {
+	return disconnectFunc(func(d *codec.Disconnect) error {
 		if !slices.Contains(clientReasons, code) {
 			return invalid("reason code", code.String(), "a client cannot send it in DISCONNECT [MQTT-3.14.2-1]")
 		}
 		d.Code = code
 		return nil
-	}
+	})
 }
 
 // clientReasons are the codes that a client may put in a DISCONNECT.
@@ -29,7 +37,7 @@ var clientReasons = []codec.ReasonCode{0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90,
 
 // WithReasonString adds a text for the server's log, MQTT 5 only.
 func WithReasonString(s string) DisconnectOption {
-	return func(d *codec.Disconnect) error {
+	return disconnectFunc(func(d *codec.Disconnect) error {
 		if err := codec.CheckUTF8(s); err != nil {
 			return invalid("reason string", s, problemOf(err))
 		}
@@ -39,7 +47,7 @@ func WithReasonString(s string) DisconnectOption {
 		d.Props.ReasonString = s
 		d.Props.Present = d.Props.Present.With(codec.PropReasonString)
 		return nil
-	}
+	})
 }
 
 // Disconnect refuses new publishes, lets what is pending finish, sends DISCONNECT,
@@ -63,7 +71,10 @@ func WithReasonString(s string) DisconnectOption {
 func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	var d codec.Disconnect
 	for _, o := range opts {
-		if err := o(&d); err != nil {
+		if o == nil {
+			return nilOption()
+		}
+		if err := o.applyDisconnect(&d); err != nil {
 			return err
 		}
 	}

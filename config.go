@@ -120,7 +120,11 @@ func newConfig(server string, opts []ConnectOption) (*config, error) {
 	c.connectProps = &codec.Properties{}
 	c.addServer(server)
 	for _, o := range opts {
-		o(&c)
+		if o == nil {
+			c.errs = append(c.errs, nilOption())
+			continue
+		}
+		o.applyConnect(&c)
 	}
 	c.validate()
 	if len(c.errs) > 0 {

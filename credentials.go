@@ -29,12 +29,12 @@ func (Credentials) GoString() string { return "mqtt.Credentials{[redacted]}" }
 
 // WithCredentials sets user name and password, in place of those in the URL.
 func WithCredentials(username, password string) ConnectOption {
-	return func(c *config) { c.fixed = Credentials{Username: &username, Password: []byte(password)} }
+	return connectFunc(func(c *config) { c.fixed = Credentials{Username: &username, Password: []byte(password)} })
 }
 
 // WithUsername sets a user name without a password.
 func WithUsername(username string) ConnectOption {
-	return func(c *config) { c.fixed = Credentials{Username: &username} }
+	return connectFunc(func(c *config) { c.fixed = Credentials{Username: &username} })
 }
 
 // WithCredentialsFunc sets a function that is called before every attempt, with
@@ -43,5 +43,5 @@ func WithUsername(username string) ConnectOption {
 // client certificate. Its error counts as a failed attempt. The attempt waits for it
 // until that context ends and 250 ms more, so that it may itself end the Conn.
 func WithCredentialsFunc(f func(context.Context) (Credentials, error)) ConnectOption {
-	return func(c *config) { c.credentials = f }
+	return connectFunc(func(c *config) { c.credentials = f })
 }

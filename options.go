@@ -18,8 +18,19 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// ConnectOption changes how [Connect] makes and keeps the connection.
-type ConnectOption func(*config)
+// ConnectOption changes how [Connect] makes and keeps the connection. The functions
+// that return one are all there are; nil is refused with an [InvalidError].
+type ConnectOption interface {
+	applyConnect(*config)
+}
+
+// connectFunc is a ConnectOption made of a function.
+type connectFunc func(*config)
+
+func (f connectFunc) applyConnect(c *config) { f(c) }
+
+// nilOption is the error of an option that is nil.
+func nilOption() error { return invalid("option", "nil", "must not be nil; leave it out instead") }
 
 // FirstConnect says what Connect does about the first connection.
 type FirstConnect uint8
@@ -48,11 +59,11 @@ const (
 // WithServers adds servers to try, in order, after the one given to Connect.
 // They are one logical cluster: a session is expected to be found at any of them.
 func WithServers(urls ...string) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		for _, raw := range urls {
 			c.addServer(raw)
 		}
-	}
+	})
 }
 
 func (c *config) addServer(raw string) {
@@ -66,22 +77,26 @@ func (c *config) addServer(raw string) {
 
 // WithClientID sets the client identifier. Without it one is generated, of at
 // most 23 letters and digits.
-func WithClientID(id string) ConnectOption { return func(c *config) { c.clientID = id } }
+func WithClientID(id string) ConnectOption { return connectFunc(func(c *config) { c.clientID = id }) }
 
 // WithServerAssignedClientID sends an empty client identifier: an MQTT 5 server
 // assigns one, which is then kept for the life of the Conn (section 3.1.3.1).
-func WithServerAssignedClientID() ConnectOption { return func(c *config) { c.serverAssigns = true } }
+func WithServerAssignedClientID() ConnectOption {
+	return connectFunc(func(c *config) { c.serverAssigns = true })
+}
 
 // WithVersions sets the protocol versions to try, in order. The next one is
 // tried only when the server refuses a version. The default is 5.0, then 3.1.1.
 func WithVersions(v ...Version) ConnectOption {
-	return func(c *config) { c.versions = append([]Version(nil), v...) }
+	return connectFunc(func(c *config) { c.versions = append([]Version(nil), v...) })
 }
 
 // WithDowngradeOnClose also tries the next version when the server closes the
 // connection in place of an answer to CONNECT, as some old servers do. A server that
 // has sent a packet of 5.0 to this Conn did not do so for the version.
-func WithDowngradeOnClose() ConnectOption { return func(c *config) { c.downgradeOnCut = true } }
+func WithDowngradeOnClose() ConnectOption {
+	return connectFunc(func(c *config) { c.downgradeOnCut = true })
+}
 
 // WithSession asks the server to keep the session for d after a link ends
 // (whole seconds, rounded up; 3.x servers decide by themselves for how long). From
@@ -89,12 +104,12 @@ func WithDowngradeOnClose() ConnectOption { return func(c *config) { c.downgrade
 // 3.1.2.11.2). It sets Clean Start and Session Expiry Interval, or Clean Session,
 // right for each version. It needs a client identifier of your own.
 func WithSession(d time.Duration) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if d <= 0 {
 			c.errs = append(c.errs, invalid("session duration", d.String(), "must be above 0; leave the option out for a clean session"))
 		}
 		c.session = neverFrom(d)
-	}
+	})
 }
 
 // WithStore keeps the session in s, so that it outlives the process: messages
@@ -106,18 +121,18 @@ func WithSession(d time.Duration) ConnectOption {
 // It is then never sent before it is durable. The store's own limits, if it has
 // any, take the place of those of [WithQueue]. Acknowledgements of QoS 0 need no
 // store, so QoS 0 messages are not kept in it.
-func WithStore(s store.Store) ConnectOption { return func(c *config) { c.store = s } }
+func WithStore(s store.Store) ConnectOption { return connectFunc(func(c *config) { c.store = s }) }
 
 // WithStoreMemory sets how many bytes of payloads that wait in the queue stay in
 // memory besides being in the session store; beyond it they live in the store
 // alone. The default is 16 MiB; 0 keeps none.
 func WithStoreMemory(bytes int) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if bytes < 0 {
 			c.errs = append(c.errs, invalid("store memory", "", "must not be negative"))
 		}
 		c.storeMemory = bytes
-	}
+	})
 }
 
 // WithInbox keeps QoS 1 and 2 messages that arrive in the session store until the
@@ -164,7 +179,7 @@ func WithStoreMemory(bytes int) ConnectOption {
 // the batch is acknowledged and the link ends, so that the server sends it again; a
 // record that cannot be read for five seconds is left to the next Connect. QoS 0
 // messages do not wait, so they may overtake others.
-func WithInbox() ConnectOption { return func(c *config) { c.inbox = true } }
+func WithInbox() ConnectOption { return connectFunc(func(c *config) { c.inbox = true }) }
 
 // WithFreshStart makes the server discard an earlier session of this client
 // identifier on the first connect. On 3.x, where Clean Session never changes,
@@ -172,7 +187,7 @@ func WithInbox() ConnectOption { return func(c *config) { c.inbox = true } }
 // refused or cut, as services do that take one a second, it is sent again a second
 // later within the same attempt; so is the CONNECT of an older version behind one
 // whose version was refused.
-func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } }
+func WithFreshStart() ConnectOption { return connectFunc(func(c *config) { c.fresh = true }) }
 
 // WithKeepAlive sets the keep alive: a ping is sent when for this long, less a tenth
 // and at most 5 s, nothing was sent or nothing was received. A dead link is found
@@ -185,7 +200,7 @@ func WithFreshStart() ConnectOption { return func(c *config) { c.fresh = true } 
 // (section 3.1.2.10), and many do in the middle of one: on a slow line it must be
 // longer than the largest packet takes.
 func WithKeepAlive(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.keepAlive, d) }
+	return connectFunc(func(c *config) { setDuration(&c.keepAlive, d) })
 }
 
 // WithPingTimeout sets how long an answer to a ping may take, 10 s by default. On
@@ -197,7 +212,7 @@ func WithKeepAlive(d time.Duration) ConnectOption {
 // this for what the system's send buffer holds, up to some megabytes, looks dead.
 // What a proxy or tunnel took looks as if the server had.
 func WithPingTimeout(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.pingTimeout, d) }
+	return connectFunc(func(c *config) { setDuration(&c.pingTimeout, d) })
 }
 
 // WithConnectTimeout bounds one attempt to connect to one server, from name
@@ -213,14 +228,14 @@ func WithPingTimeout(d time.Duration) ConnectOption {
 // behind the address that had the largest share, or at the one that answered. The
 // server name of TLS and the Host header are those of the URL.
 func WithConnectTimeout(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.connectTimeout, d) }
+	return connectFunc(func(c *config) { setDuration(&c.connectTimeout, d) })
 }
 
 // WithCloseTimeout bounds how long [Conn.Close] takes, 5 s by default. Pending
 // publishes have all of it but the last quarter, 1 s at most, which is kept for
 // the DISCONNECT and for the server to close the connection.
 func WithCloseTimeout(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.closeTimeout, d) }
+	return connectFunc(func(c *config) { setDuration(&c.closeTimeout, d) })
 }
 
 // WithSubscribeTimeout bounds how long Subscribe may wait for its answers while a
@@ -228,7 +243,7 @@ func WithCloseTimeout(d time.Duration) ConnectOption {
 // link does not. The time that a slow line takes for what was published before counts.
 // A subscription that is asked for again ends the link when its answer takes so long.
 func WithSubscribeTimeout(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.subscribeWait, d) }
+	return connectFunc(func(c *config) { setDuration(&c.subscribeWait, d) })
 }
 
 // WithStableAfter sets how long a link must have been up for the backoff to
@@ -236,7 +251,7 @@ func WithSubscribeTimeout(d time.Duration) ConnectOption {
 // error of the server, three in a row, end the Conn with the *[ProtocolError]; see
 // [WithEndOnFaultyMessage] for errors in a message.
 func WithStableAfter(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.stableAfter, d) }
+	return connectFunc(func(c *config) { setDuration(&c.stableAfter, d) })
 }
 
 // WithAckTimeout ends a link on which a publish has waited for its
@@ -244,19 +259,19 @@ func WithStableAfter(d time.Duration) ConnectOption {
 // publish that is still on its way when half of d is over has d from when the
 // server's TCP has taken it, as far as that can be seen; see [WithPingTimeout].
 func WithAckTimeout(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.ackTimeout, d) }
+	return connectFunc(func(c *config) { setDuration(&c.ackTimeout, d) })
 }
 
 // WithAckOverdue sets after what time with the application an unacknowledged
 // message is told in an [AckOverdue] event, 10 s by default.
 func WithAckOverdue(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.ackOverdue, d) }
+	return connectFunc(func(c *config) { setDuration(&c.ackOverdue, d) })
 }
 
 // WithStuckAfter sets after what time without progress a subscription that
 // holds more than its limit is ended with [ErrSlowConsumer], 30 s by default.
 func WithStuckAfter(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.stuckAfter, d) }
+	return connectFunc(func(c *config) { setDuration(&c.stuckAfter, d) })
 }
 
 // WithBacklogGrace sets how long QoS 1 and 2 messages are held, unacknowledged,
@@ -271,7 +286,7 @@ func WithStuckAfter(d time.Duration) ConnectOption {
 // 64 MiB the link is not read until a Subscribe made room or the time is over.
 // A link that is lost meanwhile loses nothing: the time begins anew with the next.
 func WithBacklogGrace(d time.Duration) ConnectOption {
-	return func(c *config) { setDuration(&c.backlogGrace, d) }
+	return connectFunc(func(c *config) { setDuration(&c.backlogGrace, d) })
 }
 
 // setDuration keeps the default for zero.
@@ -283,7 +298,9 @@ func setDuration(to *time.Duration, d time.Duration) {
 
 // WithFirstConnect sets what Connect does about the first connection. The
 // default is [FirstConnectFail].
-func WithFirstConnect(f FirstConnect) ConnectOption { return func(c *config) { c.firstConnect = f } }
+func WithFirstConnect(f FirstConnect) ConnectOption {
+	return connectFunc(func(c *config) { c.firstConnect = f })
+}
 
 // WithBackoff sets the delays between attempts. The default doubles from 1 s to
 // 120 s with full jitter. The policy runs in a goroutine of its own, so that it may
@@ -291,11 +308,11 @@ func WithFirstConnect(f FirstConnect) ConnectOption { return func(c *config) { c
 // counts towards a delay; after a sleep of 10 s or more the next attempt is made at
 // once and the policy begins anew with attempt 1.
 func WithBackoff(p backoff.Policy) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if p != nil {
 			c.backoff = p
 		}
-	}
+	})
 }
 
 // WithErrorPolicy sets a function that decides about each failed attempt and
@@ -308,34 +325,36 @@ func WithBackoff(p backoff.Policy) ConnectOption {
 // The error of a round joins those of its servers and their addresses: errors.Is
 // then says that at least one of them failed so.
 func WithErrorPolicy(f func(error) Decision) ConnectOption {
-	return func(c *config) { c.onError = f }
+	return connectFunc(func(c *config) { c.onError = f })
 }
 
 // WithSurviveTakeover reconnects after another client took the session over,
 // in place of ending with [ErrTakenOver]. Two clients that do so fight. On 3.x a
 // takeover cannot be told from a lost network, so that a Conn always reconnects
 // there, and two clients with one client identifier fight.
-func WithSurviveTakeover() ConnectOption { return func(c *config) { c.survive = true } }
+func WithSurviveTakeover() ConnectOption { return connectFunc(func(c *config) { c.survive = true }) }
 
 // WithEndOnFaultyMessage ends the Conn when three links in a row, each up for less than
 // [WithStableAfter], have ended of the same message that breaks the protocol: one
 // with a wildcard or malformed UTF-8 in its topic, or properties that are not valid.
 // Without the option the message is acknowledged and dropped from then on, with a
 // [FaultyMessage] event, and the Conn goes on.
-func WithEndOnFaultyMessage() ConnectOption { return func(c *config) { c.faultyEnds = true } }
+func WithEndOnFaultyMessage() ConnectOption {
+	return connectFunc(func(c *config) { c.faultyEnds = true })
+}
 
 // WithQueue sets the limits of what is accepted and not yet resolved, and what
 // happens at the limit. 0 keeps a default (65,536 messages, 64 MiB); negative
 // means no limit.
 func WithQueue(messages, bytes int, policy QueuePolicy) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		setLimit(&c.queue.messages, messages)
 		setLimit(&c.queue.bytes, bytes)
 		if policy > QueueDropNewest {
 			c.errs = append(c.errs, invalid("queue policy", "", "unknown"))
 		}
 		c.queue.policy = policy
-	}
+	})
 }
 
 // setLimit keeps the default for zero, and takes negative for no limit.
@@ -350,7 +369,7 @@ func setLimit(to *int, n int) {
 
 // WithQueueQoS0 queues QoS 0 messages while there is no link, in place of
 // failing them with [ErrNotConnected].
-func WithQueueQoS0() ConnectOption { return func(c *config) { c.queue.keepQoS0 = true } }
+func WithQueueQoS0() ConnectOption { return connectFunc(func(c *config) { c.queue.keepQoS0 = true }) }
 
 // WithMaxInflight sets how many QoS 1 and 2 publishes may be in flight, 1 to
 // 65,535; never above the server's Receive Maximum (section 3.2.2.3.3). The default
@@ -358,13 +377,13 @@ func WithQueueQoS0() ConnectOption { return func(c *config) { c.queue.keepQoS0 =
 // takes 20 by default, and beyond that cuts the link, or acknowledges a message and
 // drops it. Set more there only for a server that is known to take it.
 func WithMaxInflight(n int) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if n < 1 || n > 65535 {
 			c.errs = append(c.errs, invalid("inflight window", "", "must be 1 to 65,535"))
 			return
 		}
 		c.queue.inflight3, c.queue.inflight5 = n, n
-	}
+	})
 }
 
 // WithReceiveMaximum sets how many QoS 1 and 2 messages the server may send
@@ -380,37 +399,37 @@ func WithMaxInflight(n int) ConnectOption {
 // brings an exchange further, and ends with the *[ProtocolError] after three in a
 // row that bring none.
 func WithReceiveMaximum(n int) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if n < 1 || n > 65535 {
 			c.errs = append(c.errs, invalid("receive maximum", "", "must be 1 to 65,535"))
 			return
 		}
 		c.receiveMax, c.receiveMaxSet = n, true
-	}
+	})
 }
 
 // WithMaxPacketSize sets the largest inbound packet in bytes, header included,
 // up to 268,435,460. The default is 64 MiB. It is announced on MQTT 5; on 3.x
 // a larger message is acknowledged and dropped, with an event.
 func WithMaxPacketSize(n int) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if n < 16 || n > maxPacket {
 			c.errs = append(c.errs, invalid("maximum packet size", "", "must be 16 to 268,435,460"))
 			return
 		}
 		c.inboundLimit = n
-	}
+	})
 }
 
 // WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were under
 // way when the server lost the session.
 func WithSessionLost(qos1, qos2 LostPolicy) ConnectOption {
-	return func(c *config) { c.queue.lost1, c.queue.lost2 = qos1, qos2 }
+	return connectFunc(func(c *config) { c.queue.lost1, c.queue.lost2 = qos1, qos2 })
 }
 
 // WithAlwaysResubscribe sends every SUBSCRIBE again on each new link, also when
 // the server resumed the session.
-func WithAlwaysResubscribe() ConnectOption { return func(c *config) { c.always = true } }
+func WithAlwaysResubscribe() ConnectOption { return connectFunc(func(c *config) { c.always = true }) }
 
 // Will is the message that the server publishes when the connection ends
 // without a DISCONNECT (section 3.1.2.5).
@@ -425,21 +444,21 @@ type Will struct {
 // WithWill sets the will.
 func WithWill(w Will) ConnectOption {
 	w.Payload = slices.Clone(w.Payload)
-	return func(c *config) { c.will = &w }
+	return connectFunc(func(c *config) { c.will = &w })
 }
 
 // WithConnectUserProperties adds user properties to CONNECT, MQTT 5 only.
 func WithConnectUserProperties(user ...UserProperty) ConnectOption {
-	return func(c *config) { c.connectProps.User = append(c.connectProps.User, user...) }
+	return connectFunc(func(c *config) { c.connectProps.User = append(c.connectProps.User, user...) })
 }
 
 // WithRequestResponseInformation asks an MQTT 5 server for Response Information
 // (section 3.1.2.11.6).
 func WithRequestResponseInformation() ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		c.connectProps.RequestResponseInfo = 1
 		c.connectProps.Present = c.connectProps.Present.With(codec.PropRequestResponseInformation)
-	}
+	})
 }
 
 // WithTLS sets the TLS configuration of mqtts and wss URLs, which is cloned for
@@ -447,31 +466,35 @@ func WithRequestResponseInformation() ConnectOption {
 // the system's roots, for the host of the URL. Its callbacks run as the function of
 // [WithDialer] does.
 func WithTLS(t *tls.Config) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if t != nil {
 			c.dialer.TLS = t.Clone()
 		}
-	}
+	})
 }
 
 // WithHeader adds headers to the WebSocket handshake.
-func WithHeader(h http.Header) ConnectOption { return func(c *config) { c.dialer.Header = h.Clone() } }
+func WithHeader(h http.Header) ConnectOption {
+	return connectFunc(func(c *config) { c.dialer.Header = h.Clone() })
+}
 
 // WithHeaderFunc sets a function that makes headers for each WebSocket attempt. It
 // runs as the function of [WithDialer] does.
 func WithHeaderFunc(f func(ctx context.Context, u *transport.URL) (http.Header, error)) ConnectOption {
-	return func(c *config) { c.dialer.HeaderFunc = f }
+	return connectFunc(func(c *config) { c.dialer.HeaderFunc = f })
 }
 
 // WithMissingSubprotocol accepts a WebSocket server that does not choose the
 // subprotocol.
 func WithMissingSubprotocol() ConnectOption {
-	return func(c *config) { c.dialer.AllowMissingSubprotocol = true }
+	return connectFunc(func(c *config) { c.dialer.AllowMissingSubprotocol = true })
 }
 
 // WithLocalAddr sets the local address of TCP connections. Of the addresses of a
 // server only those of its family are tried.
-func WithLocalAddr(a net.Addr) ConnectOption { return func(c *config) { c.dialer.LocalAddr = a } }
+func WithLocalAddr(a net.Addr) ConnectOption {
+	return connectFunc(func(c *config) { c.dialer.LocalAddr = a })
+}
 
 // WithDialer sets the function that opens sockets, for all transports. It may
 // wrap or watch the net.Conn, whose methods must return; one that has a method
@@ -483,14 +506,14 @@ func WithLocalAddr(a net.Addr) ConnectOption { return func(c *config) { c.dialer
 // more; then it is left behind, and a connection that it brings later is closed. So it
 // may itself end the Conn.
 func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, error)) ConnectOption {
-	return func(c *config) { c.dialer.DialFunc = f }
+	return connectFunc(func(c *config) { c.dialer.DialFunc = f })
 }
 
 // WithSRVLookup sets the function that looks up the SRV records of a mqtt+srv or
 // mqtts+srv URL, with the contract of [net.Resolver.LookupSRV]. It runs as the
 // function of [WithDialer] does.
 func WithSRVLookup(f func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)) ConnectOption {
-	return func(c *config) { c.dialer.LookupSRV = f }
+	return connectFunc(func(c *config) { c.dialer.LookupSRV = f })
 }
 
 // WithHostLookup sets the function that looks up the addresses of a server's host,
@@ -498,23 +521,23 @@ func WithSRVLookup(f func(ctx context.Context, service, proto, name string) (str
 // [WithDialer] the dialer then gets addresses instead of the name, and may be called
 // for several at the same time.
 func WithHostLookup(f func(ctx context.Context, host string) ([]netip.Addr, error)) ConnectOption {
-	return func(c *config) { c.dialer.LookupHost = f }
+	return connectFunc(func(c *config) { c.dialer.LookupHost = f })
 }
 
 // WithProxy sets a proxy: http, https (CONNECT), socks5 or socks5h.
 func WithProxy(u *url.URL) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if err := transport.CheckProxy(u); err != nil {
 			c.errs = append(c.errs, &InvalidError{What: "proxy", Problem: err.Error()})
 		}
 		c.dialer.Proxy = u
-	}
+	})
 }
 
 // WithProxyFromEnvironment takes the proxy from HTTPS_PROXY, HTTP_PROXY,
 // ALL_PROXY and NO_PROXY.
 func WithProxyFromEnvironment() ConnectOption {
-	return func(c *config) { c.dialer.ProxyFromEnvironment = true }
+	return connectFunc(func(c *config) { c.dialer.ProxyFromEnvironment = true })
 }
 
 // WithLogger sets the logger. Every record carries the client identifier and
@@ -526,11 +549,11 @@ func WithProxyFromEnvironment() ConnectOption {
 // 250 ms for each record, so that the handler may itself end the Conn. The handler gets
 // every record, of which the last is "mqtt: closed".
 func WithLogger(l *slog.Logger) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		if l != nil {
 			c.logger = l
 		}
-	}
+	})
 }
 
 // WithPacketHook sets a function that sees every packet as the goroutines of
@@ -541,28 +564,33 @@ func WithLogger(l *slog.Logger) ConnectOption {
 // of the link waits for it. When it does all the same, Close, Disconnect and Drain return
 // when their time is up with a *[CallbackError], Abort after 250 ms, and the Conn ends
 // when the hook returns.
-func WithPacketHook(f func(PacketInfo)) ConnectOption { return func(c *config) { c.hook = f } }
+func WithPacketHook(f func(PacketInfo)) ConnectOption {
+	return connectFunc(func(c *config) { c.hook = f })
+}
 
 // WithPacketPayload shows the packet hook the payload of every PUBLISH. It is the
 // buffer that is written or was read: the hook must neither change nor keep it.
 // Passwords and the will are never shown.
-func WithPacketPayload() ConnectOption { return func(c *config) { c.hookPayload = true } }
+func WithPacketPayload() ConnectOption { return connectFunc(func(c *config) { c.hookPayload = true }) }
 
 // WithSubscription declares a subscription before the first link, so that it
 // takes the messages of a resumed session from the first on, at every QoS. [Conn.Subscription] returns it
 // by its filter.
 func WithSubscription(filter string, opts ...SubscribeOption) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		o := newSubOptions(opts)
 		c.declared = append(c.declared, declaration{[]Filter{{Filter: filter, QoS: o.qos}}, o})
-	}
+	})
 }
 
 // WithCatchAll opens the catch-all subscription before the first link; see
 // [Conn.CatchAll].
 func WithCatchAll(opts ...SubscribeOption) ConnectOption {
-	return func(c *config) {
+	return connectFunc(func(c *config) {
 		o := newSubOptions(opts)
+		if o.err != nil {
+			c.errs = append(c.errs, o.err)
+		}
 		c.catchAll = &o
-	}
+	})
 }

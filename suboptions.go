@@ -6,7 +6,8 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// SubscribeOption changes a subscription. [QoS] is one.
+// SubscribeOption changes a subscription. [QoS] is one, and the functions that return
+// one are all others; nil is refused with an [InvalidError].
 type SubscribeOption interface {
 	applySubscribe(*subOptions)
 }
@@ -67,6 +68,7 @@ type subOptions struct {
 	async     bool
 	atEnd     endAction
 	start     consumerForm
+	err       error // a nil option
 }
 
 // endAction is what the end of the context does at the server.
@@ -90,6 +92,10 @@ func newSubOptions(opts []SubscribeOption) subOptions {
 		workers: 1,
 	}
 	for _, opt := range opts {
+		if opt == nil {
+			o.err = nilOption()
+			continue
+		}
 		opt.applySubscribe(&o)
 	}
 	return o
@@ -169,6 +175,9 @@ func WithDelivery() SubscribeOption {
 
 // check returns what is wrong with subscribing to f, before any I/O.
 func (o *subOptions) check(f Filter) error {
+	if o.err != nil {
+		return o.err
+	}
 	if err := codec.CheckTopicFilter(f.Filter); err != nil {
 		return invalid("filter", f.Filter, problemOf(err))
 	}

@@ -197,9 +197,16 @@ func (c *Conn) Subscription(filter string) *Subscription { return c.declared[fil
 
 // CatchAll returns the subscription to everything that comes and matches no
 // other: one for the Conn, the options count at the first call, and again once
-// it has ended. It asks the server for nothing.
+// it has ended. It asks the server for nothing. With a nil option it returns a
+// subscription that has ended with an [InvalidError].
 func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
-	s := c.routes.openCatchAll(newSubOptions(opts))
+	o := newSubOptions(opts)
+	if o.err != nil {
+		s := newCatchAll(c.up, o)
+		s.end(o.err, leaveAcked)
+		return s
+	}
+	s := c.routes.openCatchAll(o)
 	if c.isClosing() {
 		// finish may have missed it.
 		c.retire(s, ErrClosed, leaveServer)

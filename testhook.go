@@ -20,7 +20,7 @@ var _ = testhook.Set(testhook.Hooks{
 
 // withTestClock makes a Conn go by the clock of a test.
 func withTestClock(c testhook.Clock) any {
-	return ConnectOption(func(cfg *config) {
+	return connectFunc(func(cfg *config) {
 		cfg.clock = clock{uptime: c.Uptime, wall: c.Wall, boot: func() bootID { return c.Boot() }}
 	})
 }
@@ -88,6 +88,9 @@ func newTestSubscription(filters []string, opts any) testhook.Subscription {
 	clear(f.s.open)
 	f.s.unanswered = 0
 	c.routes.markReady(f.s)
+	if o.err != nil {
+		f.s.end(o.err, leaveAcked)
+	}
 	return testhook.Subscription{
 		Subscription: f.s,
 		Deliver:      func(msg any) bool { return f.deliver(msg.(Message)) },

@@ -91,10 +91,18 @@ var fedMessage = mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 1}
 
 // A Subscription fed by the test, in each form of consuming.
 func TestSubscriptionFedByTheTest(t *testing.T) {
+	t.Run("nil option", feedWithNilOption)
 	t.Run("channel", feedAChannel)
 	t.Run("iterator", feedAnIterator)
 	t.Run("manual", feedWithManualAck)
 	t.Run("unsubscribe", feedUntilUnsubscribe)
+}
+
+func feedWithNilOption(t *testing.T) {
+	sub, feed := mqtttest.NewSubscription("t", nil)
+	if !errors.Is(sub.Err(), mqtt.ErrInvalid) || feed.Send(fedMessage) {
+		t.Errorf("%v, or a message was taken", sub.Err())
+	}
 }
 
 func feedAChannel(t *testing.T) {

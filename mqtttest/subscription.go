@@ -11,7 +11,8 @@ type Feed struct{ hook testhook.Subscription }
 
 // NewSubscription returns a Subscription to filter, granted as the options ask,
 // that no Conn feeds but the test. It is consumed, paused, acknowledged and
-// unsubscribed like any other; there is no server that would hear of it.
+// unsubscribed like any other; there is no server that would hear of it. With a nil
+// option it has ended with an *[mqtt.InvalidError].
 func NewSubscription(filter string, opts ...mqtt.SubscribeOption) (*mqtt.Subscription, *Feed) {
 	h := testhook.NewSubscription([]string{filter}, opts)
 	return h.Subscription.(*mqtt.Subscription), &Feed{h}

@@ -14,22 +14,6 @@ import (
 // This file tests how long the end of a Conn takes, whatever it meets and however
 // many callers end it.
 
-// A DISCONNECT whose properties cannot be encoded is sent without them, so that the
-// end takes no longer for it.
-func TestDisconnectThatCannotBeEncodedIsSentWithoutText(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		notUTF8 := func(p *codec.Disconnect) error {
-			p.Props = &codec.Properties{ReasonString: "\xff"}
-			p.Props.Present = p.Props.Present.With(codec.PropReasonString)
-			return nil
-		}
-		go closeAfterDisconnect(w)
-		takes(t, 0, "Disconnect", func() { wantErr(t, "Disconnect", d.conn.Disconnect(t.Context(), notUTF8), nil) })
-	})
-}
-
 // A caller with more time than the first one had does not make the end later, also
 // when its context has ended and so leaves 1 s.
 func TestLaterCallerDoesNotExtendTheEnd(t *testing.T) {

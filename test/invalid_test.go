@@ -173,6 +173,14 @@ func TestInvalidSubscriptions(t *testing.T) {
 		invalid("retain handling 3", err)
 		_, err = s.conn.Subscribe(t.Context(), "$share/g/t", mqtt.WithNoLocal())
 		invalid("shared with No Local", err)
+		_, err = s.conn.Subscribe(t.Context(), "f", nil)
+		invalid("a nil option", err)
+		_, err = s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "f"}}, mqtt.QoS(1), nil)
+		invalid("a nil option among others", err)
+		_, err = mqtt.SubscribeAs(t.Context(), s.conn, "f", mqtt.UTF8(), nil)
+		invalid("a nil option of a typed subscription", err)
+		invalid("a nil option of CatchAll", s.conn.CatchAll(nil).Err())
+		invalid("a nil option of Disconnect", s.conn.Disconnect(t.Context(), nil))
 		s.ExpectNothing(time.Minute)
 		s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 		s.expectPublish(0x32, 1, "t", "")
@@ -191,6 +199,9 @@ func TestInvalidOptions(t *testing.T) {
 		"no host":                      {url: "mqtt://"},
 		"bad port":                     {url: "mqtt://server:99999"},
 		"bad further URL":              {opts: []mqtt.ConnectOption{mqtt.WithServers("ftp://x")}},
+		"nil option":                   {opts: []mqtt.ConnectOption{nil}},
+		"nil option, declared":         {opts: []mqtt.ConnectOption{mqtt.WithSubscription("f", nil)}},
+		"nil option of the catch-all":  {opts: []mqtt.ConnectOption{mqtt.WithCatchAll(nil)}},
 		"no version":                   {opts: []mqtt.ConnectOption{mqtt.WithVersions()}},
 		"unknown version":              {opts: []mqtt.ConnectOption{mqtt.WithVersions(7)}},
 		"bad client id":                {opts: []mqtt.ConnectOption{mqtt.WithClientID("a\x00")}},

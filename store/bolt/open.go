@@ -24,7 +24,10 @@ import (
 func Open(path string, opts ...Option) (*Store, error) {
 	c := defaults()
 	for _, o := range opts {
-		o(&c)
+		if o == nil {
+			return nil, errNilOption
+		}
+		o.applyOpen(&c)
 	}
 	if err := c.validate(); err != nil {
 		return nil, err

@@ -131,6 +131,9 @@ func TestOptionsChecked(t *testing.T) {
 			t.Errorf("Open: %v, want a word on %s", err, name)
 		}
 	}
+	if _, err := bolt.Open(path, nil); err == nil {
+		t.Error("Open took a nil option")
+	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file was made: %v", err)
 	}

@@ -17,8 +17,18 @@ const (
 	defaultLockWait = time.Second
 )
 
-// Option changes how Open opens a file.
-type Option func(*config)
+// Option changes how Open opens a file. The functions that return one are all there
+// are; Open refuses nil.
+type Option interface {
+	applyOpen(*config)
+}
+
+// optionFunc is an Option made of a function.
+type optionFunc func(*config)
+
+func (f optionFunc) applyOpen(c *config) { f(c) }
+
+var errNilOption = errors.New("bolt: an option is nil: leave it out instead")
 
 type config struct {
 	limits   store.Limits
@@ -53,7 +63,7 @@ func (c *config) validate() error {
 // of their records together. 0 sets no limit, which is the default. A Commit
 // beyond one returns [store.ErrFull].
 func WithLimits(messages int, bytes int64) Option {
-	return func(c *config) { c.limits = store.Limits{Messages: messages, Bytes: bytes} }
+	return optionFunc(func(c *config) { c.limits = store.Limits{Messages: messages, Bytes: bytes} })
 }
 
 // WithMaxFile bounds the size of the file in bytes, 1 MiB at least; 0, the
@@ -71,7 +81,7 @@ func WithLimits(messages int, bytes int64) Option {
 //
 // The rewriting of [WithCompaction] and [WithSalvage] needs room for a second file.
 func WithMaxFile(bytes int64) Option {
-	return func(c *config) { c.maxFile = bytes }
+	return optionFunc(func(c *config) { c.maxFile = bytes })
 }
 
 // WithFileMode sets the permission bits of a file that Open makes, less the
@@ -79,13 +89,13 @@ func WithMaxFile(bytes int64) Option {
 // where it is written anew, for which a process must be allowed to give it away;
 // access lists and the like it does not keep then.
 func WithFileMode(mode fs.FileMode) Option {
-	return func(c *config) { c.mode = mode }
+	return optionFunc(func(c *config) { c.mode = mode })
 }
 
 // WithLockTimeout says how long Open waits for another process to let go of the
 // file; 1 s is the default.
 func WithLockTimeout(d time.Duration) Option {
-	return func(c *config) { c.lockWait = d }
+	return optionFunc(func(c *config) { c.lockWait = d })
 }
 
 // WithSalvage lets Open put a damaged file aside, under its own name with
@@ -97,7 +107,7 @@ func WithLockTimeout(d time.Duration) Option {
 // version: that is a [FormatError]. One of which nothing
 // tells what it was is put aside.
 func WithSalvage() Option {
-	return func(c *config) { c.salvage = true }
+	return optionFunc(func(c *config) { c.salvage = true })
 }
 
 // WithCompaction lets Open write the file anew when it is larger than 1 MiB and
@@ -105,5 +115,5 @@ func WithSalvage() Option {
 // new one. Where there is no room for a new one, or no permission to make it, Open
 // goes on with the file as it is, and [Store.Uncompacted] tells why.
 func WithCompaction() Option {
-	return func(c *config) { c.compact = true }
+	return optionFunc(func(c *config) { c.compact = true })
 }
