@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/match"
 )
 
 // asking is a route in a SUBSCRIBE under way.
@@ -75,7 +76,7 @@ func (t *routes) overlapping(packet []*route, r *route) bool {
 	if t.limits.version != V5 || t.limits.noSubID {
 		return false
 	}
-	return slices.ContainsFunc(packet, func(o *route) bool { return overlaps(r.filter, o.filter) })
+	return slices.ContainsFunc(packet, func(o *route) bool { return match.Overlap(r.filter, o.filter) })
 }
 
 // subscribe makes the SUBSCRIBE for one packet of routes. mu is held.

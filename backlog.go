@@ -1,5 +1,7 @@
 package mqtt
 
+import "github.com/millrace/mqtt/internal/match"
+
 // backlog holds what a resumed session brings and no subscription takes yet: the
 // server sends it straight after CONNACK, the application subscribes a moment
 // later ("decided" 11). Its messages stand unacknowledged in a holder, as those of
@@ -81,7 +83,7 @@ func (b *backlog) wants(topic string) bool {
 		return false
 	}
 	for f := range b.unwanted {
-		if _, rest := splitShared(f); meet(rest, topic) {
+		if _, rest := match.SplitShared(f); match.Meet(rest, topic) {
 			return false
 		}
 	}

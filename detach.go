@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/millrace/mqtt/internal/match"
 )
 
 // A subscription that is detached leaves its filters at the server. Its place
@@ -137,8 +139,8 @@ func (h *heir) takes(m *Message) bool {
 	if h.filter == "" {
 		return true
 	}
-	_, rest := splitShared(h.filter)
-	return meet(rest, m.Topic)
+	_, rest := match.SplitShared(h.filter)
+	return match.Meet(rest, m.Topic)
 }
 
 // inherit moves estates to s, which is newer than those that leave them, in the

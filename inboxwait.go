@@ -1,6 +1,10 @@
 package mqtt
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/millrace/mqtt/internal/match"
+)
 
 // What waits in the inbox for somebody to come: for the next subscription of a
 // filter that a message is owed to, or for whoever matches. Who comes is compared
@@ -96,13 +100,13 @@ func (in *inbox) lookFor(s *Subscription) {
 	}
 	for _, f := range s.filters {
 		in.lookAt(waitKey{name: f.Filter})
-		_, filter := splitShared(f.Filter)
-		if !hasWildcard(filter) {
+		_, filter := match.SplitShared(f.Filter)
+		if !match.HasWildcard(filter) {
 			in.lookAt(waitKey{filter, true})
 			continue
 		}
 		for topic := range in.waits.loose {
-			if meet(filter, topic) {
+			if match.Meet(filter, topic) {
 				in.lookAt(waitKey{topic, true})
 			}
 		}

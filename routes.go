@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/match"
 )
 
 // routes are the filters that the Conn is subscribed to, or wants to be. It
@@ -33,7 +34,7 @@ type routes struct {
 	firstID uint32        // subscription identifiers of this Conn are above it; immutable
 
 	mu         sync.Mutex
-	trie       router[*route]
+	trie       match.Trie[*route]
 	filters    map[string]*route
 	removed    map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
 	shrunk     chan struct{}     // closed when removed may have shrunk, for Subscription.Drain; nil when none waits
@@ -155,7 +156,7 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var few [8]*route
-	all := t.trie.match(topic, few[:0])
+	all := t.trie.Match(topic, few[:0])
 	for _, r := range all {
 		for i := range r.members {
 			m := &r.members[i]
@@ -266,7 +267,7 @@ func (t *routes) admissible(s *Subscription) error {
 		if r == nil || !r.wanted() {
 			continue
 		}
-		if isShared(f.Filter) {
+		if match.IsShared(f.Filter) {
 			return invalid("filter", f.Filter, "is a shared subscription of this connection already; let both readers use its channel")
 		}
 		if r.noLocal != s.opts.noLocal || r.asPub != s.opts.asPub {
@@ -300,26 +301,17 @@ func (t *routes) carries(filter string, noLocal, asPub, retainSet bool) error {
 		}
 		return nil
 	}
-	_, rest := splitShared(filter)
+	_, rest := match.SplitShared(filter)
 	switch {
-	case a.noWildcard && hasWildcard(rest):
+	case a.noWildcard && match.HasWildcard(rest):
 		return &VersionError{Feature: "subscribing with wildcards", Version: a.version}
-	case a.noShared && isShared(filter):
+	case a.noShared && match.IsShared(filter):
 		return &VersionError{Feature: "a shared subscription", Version: a.version}
 	}
 	if size := t.packetSize(filterSize(filter)); size > a.maximumPacket {
 		return &PacketTooLargeError{Size: size, Max: a.maximumPacket}
 	}
 	return nil
-}
-
-func hasWildcard(filter string) bool {
-	for i := range len(filter) {
-		if filter[i] == '+' || filter[i] == '#' {
-			return true
-		}
-	}
-	return false
 }
 
 // join makes s a member of the route of f. mu is held.
@@ -331,7 +323,7 @@ func (t *routes) join(s *Subscription, f Filter) *route {
 		t.routed++
 		r = &route{filter: f.Filter, no: t.routed}
 		t.filters[f.Filter] = r
-		t.trie.insert(f.Filter, r)
+		t.trie.Insert(f.Filter, r)
 		delete(t.removed, f.Filter)
 		delete(t.leftBehind, f.Filter)
 		fallthrough
@@ -375,7 +367,7 @@ func (t *routes) leave(s *Subscription, r *route) (last bool) {
 
 func (t *routes) drop(r *route) {
 	delete(t.filters, r.filter)
-	t.trie.remove(r.filter, r)
+	t.trie.Remove(r.filter, r)
 }
 
 // hasRoute reports whether any filter of s is still routed. mu is held.

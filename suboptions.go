@@ -1,9 +1,8 @@
 package mqtt
 
 import (
-	"strings"
-
 	"github.com/millrace/mqtt/codec"
+	"github.com/millrace/mqtt/internal/match"
 )
 
 // SubscribeOption changes a subscription. [QoS] is one, and the functions that return
@@ -186,12 +185,10 @@ func (o *subOptions) check(f Filter) error {
 		return invalid("QoS", "", "must be 0, 1 or 2")
 	case o.retain > 2:
 		return invalid("retain handling", "", "must be 0, 1 or 2")
-	case o.noLocal && isShared(f.Filter):
+	case o.noLocal && match.IsShared(f.Filter):
 		return invalid("filter", f.Filter, "a shared subscription cannot have No Local [MQTT-3.8.3-4]")
 	case o.slow > SlowBlock:
 		return invalid("slow policy", "", "unknown")
 	}
 	return nil
 }
-
-func isShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }

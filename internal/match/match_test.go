@@ -1,4 +1,4 @@
-package mqtt
+package match
 
 import (
 	"slices"
@@ -150,14 +150,14 @@ func TestSplitShared(t *testing.T) {
 		{"$SYS/#", "", "$SYS/#"},
 		{"a/$share/g/b", "", "a/$share/g/b"},
 	} {
-		prefix, rest := splitShared(c.filter)
+		prefix, rest := SplitShared(c.filter)
 		if prefix != c.prefix || rest != c.rest {
 			t.Errorf("splitShared(%q) = %q, %q, want %q, %q", c.filter, prefix, rest, c.prefix, c.rest)
 		}
 	}
 }
 
-func TestOverlaps(t *testing.T) {
+func TestOverlap(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want bool
@@ -196,18 +196,18 @@ func TestOverlaps(t *testing.T) {
 		{"$queue/a", "$exclusive/+", true},
 		{"$share/g/#", "$SYS/x", false},
 	} {
-		if got := overlaps(c.a, c.b); got != c.want {
-			t.Errorf("overlaps(%q, %q) = %v, want %v", c.a, c.b, got, c.want)
+		if got := Overlap(c.a, c.b); got != c.want {
+			t.Errorf("Overlap(%q, %q) = %v, want %v", c.a, c.b, got, c.want)
 		}
-		if got := overlaps(c.b, c.a); got != c.want {
-			t.Errorf("overlaps(%q, %q) = %v, want %v", c.b, c.a, got, c.want)
+		if got := Overlap(c.b, c.a); got != c.want {
+			t.Errorf("Overlap(%q, %q) = %v, want %v", c.b, c.a, got, c.want)
 		}
 	}
 }
 
-// TestOverlapsExhaustive tries every pair of filters of up to three levels:
-// what FuzzOverlaps samples one level deeper.
-func TestOverlapsExhaustive(t *testing.T) {
+// TestOverlapExhaustive tries every pair of filters of up to three levels:
+// what FuzzOverlap samples one level deeper.
+func TestOverlapExhaustive(t *testing.T) {
 	topics := allTopics(4)
 	filters := allFilters(3)
 	takes := make([][]bool, len(filters))
@@ -226,8 +226,8 @@ func TestOverlapsExhaustive(t *testing.T) {
 			for j := 0; j < len(topics) && !want; j++ {
 				want = takes[i][j] && takes[k][j]
 			}
-			if got := overlaps(a, b); got != want {
-				t.Fatalf("overlaps(%q, %q) = %v, want %v", a, b, got, want)
+			if got := Overlap(a, b); got != want {
+				t.Fatalf("Overlap(%q, %q) = %v, want %v", a, b, got, want)
 			}
 		}
 	}
@@ -250,9 +250,9 @@ func allFilters(depth int) []string {
 	return slices.DeleteFunc(all, func(f string) bool { return f == "" || strings.Count(f, "/") >= depth })
 }
 
-// FuzzOverlaps holds overlaps, and Match with it, against every topic of up to
+// FuzzOverlap holds Overlap, and Match with it, against every topic of up to
 // five levels over the alphabet that its filters of up to four are made from.
-func FuzzOverlaps(f *testing.F) {
+func FuzzOverlap(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3}, []byte{1, 2, 3})
 	f.Add([]byte{6}, []byte{4, 6})
 	f.Add([]byte{5, 6}, []byte{1})
@@ -273,14 +273,14 @@ func FuzzOverlaps(f *testing.F) {
 			}
 			want = want || mx && my
 		}
-		if got := overlaps(x, y); got != want {
-			t.Fatalf("overlaps(%q, %q) = %v, want %v", x, y, got, want)
+		if got := Overlap(x, y); got != want {
+			t.Fatalf("Overlap(%q, %q) = %v, want %v", x, y, got, want)
 		}
-		if got := overlaps(y, x); got != want {
-			t.Fatalf("overlaps(%q, %q) = %v, want %v", y, x, got, want)
+		if got := Overlap(y, x); got != want {
+			t.Fatalf("Overlap(%q, %q) = %v, want %v", y, x, got, want)
 		}
-		if !overlaps(x, x) {
-			t.Fatalf("overlaps(%q, %[1]q) = false", x)
+		if !Overlap(x, x) {
+			t.Fatalf("Overlap(%q, %[1]q) = false", x)
 		}
 	})
 }

@@ -1,38 +1,36 @@
-// The filter trie: which registrations take a topic. It delivers nothing.
-
-package mqtt
+package match
 
 import (
 	"slices"
 	"strings"
 )
 
-// router maps topics to the values registered under the filters that match
+// Trie maps topics to the values registered under the filters that match
 // them. It is a trie with one node per filter level, so that a match costs by
 // the depth of the topic and not by the number of filters. The zero value is
 // empty and ready. It holds no lock; its user guards it.
 //
-// Filters are routed by what splitShared leaves of them. They are taken as
+// Filters are routed by what SplitShared leaves of them. They are taken as
 // valid: the caller has checked their syntax.
-type router[V comparable] struct {
-	root  trieNode[V]
+type Trie[V comparable] struct {
+	root  node[V]
 	count int
 	gen   uint64
 }
 
-// insert registers v under filter. Every insert is a registration of its own,
-// also of the same v under the same filter, and is undone by one remove.
-func (r *router[V]) insert(filter string, v V) {
-	_, rest := splitShared(filter)
+// Insert registers v under filter. Every Insert is a registration of its own,
+// also of the same v under the same filter, and is undone by one Remove.
+func (r *Trie[V]) Insert(filter string, v V) {
+	_, rest := SplitShared(filter)
 	r.root.insert(rest, v)
 	r.count++
 	r.gen++
 }
 
-// remove takes one registration of v under filter away and reports whether
+// Remove takes one registration of v under filter away and reports whether
 // there was one. Filters that differ in their prefix only are one here.
-func (r *router[V]) remove(filter string, v V) bool {
-	_, rest := splitShared(filter)
+func (r *Trie[V]) Remove(filter string, v V) bool {
+	_, rest := SplitShared(filter)
 	if !r.root.remove(rest, v) {
 		return false
 	}
@@ -41,9 +39,9 @@ func (r *router[V]) remove(filter string, v V) bool {
 	return true
 }
 
-// match appends to dst the value of every registration whose filter matches
+// Match appends to dst the value of every registration whose filter matches
 // topic: a value registered under two such filters comes twice.
-func (r *router[V]) match(topic string, dst []V) []V {
+func (r *Trie[V]) Match(topic string, dst []V) []V {
 	if leadsWithDollar(topic) {
 		// Wildcards of the first level are not for these [MQTT-4.7.2-1].
 		level, rest, more := cutLevel(topic)
@@ -52,38 +50,38 @@ func (r *router[V]) match(topic string, dst []V) []V {
 	return r.root.match(topic, dst)
 }
 
-// generation changes with every insert and remove: a match remembered together
+// generation changes with every Insert and Remove: a match remembered together
 // with it holds as long as it stays the same.
-func (r *router[V]) generation() uint64 { return r.gen }
+func (r *Trie[V]) generation() uint64 { return r.gen }
 
 // len returns the number of registrations.
-func (r *router[V]) len() int { return r.count }
+func (r *Trie[V]) len() int { return r.count }
 
 // nodes counts the nodes below the root.
-func (r *router[V]) nodes() int { return r.root.count() - 1 }
+func (r *Trie[V]) nodes() int { return r.root.count() - 1 }
 
 // fewChildren is the number of literal children up to which the scan of a slice
-// is no slower than a map (BenchmarkRouterFanout); it is a tenth of the memory.
+// is no slower than a map (BenchmarkTrieFanout); it is a tenth of the memory.
 const fewChildren = 4
 
-// trieNode stands for the levels that lead to it. Below the root a node has
+// node stands for the levels that lead to it. Below the root a node has
 // values or children; one that loses both is cut off by its parent.
-type trieNode[V comparable] struct {
-	values []V                     // of the filters that end here
-	few    []trieEdge[V]           // literal children, while many is nil
-	many   map[string]*trieNode[V] // literal children, once they outgrew few
-	plus   *trieNode[V]            // child "+"
-	hash   *trieNode[V]            // child "#", always a leaf
+type node[V comparable] struct {
+	values []V                 // of the filters that end here
+	few    []edge[V]           // literal children, while many is nil
+	many   map[string]*node[V] // literal children, once they outgrew few
+	plus   *node[V]            // child "+"
+	hash   *node[V]            // child "#", always a leaf
 }
 
-type trieEdge[V comparable] struct {
+type edge[V comparable] struct {
 	level string
-	node  *trieNode[V]
+	node  *node[V]
 }
 
 // match appends the values that n's children hold for topic, which is what is
 // left of the topic below n.
-func (n *trieNode[V]) match(topic string, dst []V) []V {
+func (n *node[V]) match(topic string, dst []V) []V {
 	for {
 		level, rest, more := cutLevel(topic)
 		if n.hash != nil {
@@ -101,7 +99,7 @@ func (n *trieNode[V]) match(topic string, dst []V) []V {
 }
 
 // descend goes on at n with what is left of the topic, if there is more.
-func (n *trieNode[V]) descend(rest string, more bool, dst []V) []V {
+func (n *node[V]) descend(rest string, more bool, dst []V) []V {
 	switch {
 	case n == nil:
 		return dst
@@ -115,7 +113,7 @@ func (n *trieNode[V]) descend(rest string, more bool, dst []V) []V {
 	return dst
 }
 
-func (n *trieNode[V]) child(level string) *trieNode[V] {
+func (n *node[V]) child(level string) *node[V] {
 	if n.many != nil {
 		return n.many[level]
 	}
@@ -127,7 +125,7 @@ func (n *trieNode[V]) child(level string) *trieNode[V] {
 	return nil
 }
 
-func (n *trieNode[V]) insert(filter string, v V) {
+func (n *node[V]) insert(filter string, v V) {
 	for more := true; more; {
 		var level string
 		level, filter, more = cutLevel(filter)
@@ -137,34 +135,34 @@ func (n *trieNode[V]) insert(filter string, v V) {
 }
 
 // grow returns the child for a level of a filter and makes it if need be.
-func (n *trieNode[V]) grow(level string) *trieNode[V] {
+func (n *node[V]) grow(level string) *node[V] {
 	switch level {
 	case "+":
 		if n.plus == nil {
-			n.plus = new(trieNode[V])
+			n.plus = new(node[V])
 		}
 		return n.plus
 	case "#":
 		if n.hash == nil {
-			n.hash = new(trieNode[V])
+			n.hash = new(node[V])
 		}
 		return n.hash
 	}
 	c := n.child(level)
 	if c == nil {
-		c = new(trieNode[V])
+		c = new(node[V])
 		n.attach(strings.Clone(level), c) // a piece would keep the whole filter
 	}
 	return c
 }
 
-func (n *trieNode[V]) attach(level string, c *trieNode[V]) {
+func (n *node[V]) attach(level string, c *node[V]) {
 	if n.many == nil && len(n.few) < fewChildren {
-		n.few = append(n.few, trieEdge[V]{level, c})
+		n.few = append(n.few, edge[V]{level, c})
 		return
 	}
 	if n.many == nil {
-		n.many = make(map[string]*trieNode[V])
+		n.many = make(map[string]*node[V])
 		for _, e := range n.few {
 			n.many[e.level] = e.node
 		}
@@ -175,7 +173,7 @@ func (n *trieNode[V]) attach(level string, c *trieNode[V]) {
 
 // remove takes v from the end of filter below n and cuts off what that leaves
 // empty.
-func (n *trieNode[V]) remove(filter string, v V) bool {
+func (n *node[V]) remove(filter string, v V) bool {
 	level, rest, more := cutLevel(filter)
 	c := n.lookup(level)
 	switch {
@@ -199,7 +197,7 @@ func (n *trieNode[V]) remove(filter string, v V) bool {
 }
 
 // lookup returns the child for a level of a filter, or nil.
-func (n *trieNode[V]) lookup(level string) *trieNode[V] {
+func (n *node[V]) lookup(level string) *node[V] {
 	switch level {
 	case "+":
 		return n.plus
@@ -209,7 +207,7 @@ func (n *trieNode[V]) lookup(level string) *trieNode[V] {
 	return n.child(level)
 }
 
-func (n *trieNode[V]) detach(level string) {
+func (n *node[V]) detach(level string) {
 	switch level {
 	case "+":
 		n.plus = nil
@@ -219,25 +217,25 @@ func (n *trieNode[V]) detach(level string) {
 		return
 	}
 	if n.many == nil {
-		n.few = slices.DeleteFunc(n.few, func(e trieEdge[V]) bool { return e.level == level })
+		n.few = slices.DeleteFunc(n.few, func(e edge[V]) bool { return e.level == level })
 		return
 	}
 	delete(n.many, level)
 	if len(n.many) <= fewChildren/2 { // a map never gives its memory back
-		few := make([]trieEdge[V], 0, fewChildren)
+		few := make([]edge[V], 0, fewChildren)
 		for l, c := range n.many {
-			few = append(few, trieEdge[V]{l, c})
+			few = append(few, edge[V]{l, c})
 		}
 		n.few, n.many = few, nil
 	}
 }
 
-func (n *trieNode[V]) empty() bool {
+func (n *node[V]) empty() bool {
 	return len(n.values) == 0 && len(n.few) == 0 && n.many == nil && n.plus == nil && n.hash == nil
 }
 
 // count returns the number of nodes from n down, n included.
-func (n *trieNode[V]) count() int {
+func (n *node[V]) count() int {
 	if n == nil {
 		return 0
 	}

@@ -1,7 +1,7 @@
-// Topic names and topic filters: what matches what. Their syntax is checked in
-// codec; the functions here take what passed those checks.
-
-package mqtt
+// Package match says which topic filters take which topics: one filter and one topic,
+// two filters that overlap, and a trie of many filters. The syntax of filters and topics
+// is checked in codec; all but Match take what passed those checks.
+package match
 
 import (
 	"strings"
@@ -9,32 +9,22 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// Match reports whether a subscription to filter takes messages published to
-// topic, by the rules of MQTT 5.0 section 4.7 (the same in 3.1 and 3.1.1):
-//
-//   - "+" stands for exactly one level, which may be empty;
-//   - "#" stands for any number of levels, none included: "sport/#" takes "sport";
-//   - a topic that begins with "$" is never taken by a filter that begins with
-//     a wildcard;
-//   - everything else is compared byte by byte: case counts, nothing is trimmed
-//     and "/finance" has two levels, the first of them empty.
-//
-// The prefixes "$share/group/" (section 4.8), "$queue/" and "$exclusive/" are no
-// part of what a filter takes and are left out first, as brokers do. A filter
-// or a topic that is not valid matches nothing.
+// Match reports whether a subscription to filter takes messages published to topic, by
+// the rules of MQTT 5.0 section 4.7, which the function of this name in package mqtt
+// tells. A filter or a topic that is not valid matches nothing.
 func Match(filter, topic string) bool {
 	if codec.CheckTopicFilter(filter) != nil || codec.CheckTopicName(topic) != nil {
 		return false
 	}
-	_, filter = splitShared(filter)
-	return meet(filter, topic)
+	_, filter = SplitShared(filter)
+	return Meet(filter, topic)
 }
 
-// splitShared cuts the prefix that asks the broker for a kind of delivery from
+// SplitShared cuts the prefix that asks the broker for a kind of delivery from
 // the filter proper, which is what the topics of messages are matched against:
 // messages arrive under their plain topic. On the wire a filter keeps its
 // prefix. Without a prefix, or with nothing behind it, rest is the whole filter.
-func splitShared(filter string) (prefix, rest string) {
+func SplitShared(filter string) (prefix, rest string) {
 	if filter == "" || filter[0] != '$' {
 		return "", filter
 	}
@@ -57,17 +47,17 @@ func splitShared(filter string) (prefix, rest string) {
 	return filter[:n], filter[n:]
 }
 
-// overlaps reports whether there is a topic that both filters match, so that
+// Overlap reports whether there is a topic that both filters match, so that
 // a broker may send one message once for each.
-func overlaps(a, b string) bool {
-	_, a = splitShared(a)
-	_, b = splitShared(b)
-	return meet(a, b)
+func Overlap(a, b string) bool {
+	_, a = SplitShared(a)
+	_, b = SplitShared(b)
+	return Meet(a, b)
 }
 
-// meet reports whether some topic is matched by both a and b, two filters
+// Meet reports whether some topic is matched by both a and b, two filters
 // without prefix. A topic name is a filter that matches only itself.
-func meet(a, b string) bool {
+func Meet(a, b string) bool {
 	if leadsWithWildcard(a) && leadsWithDollar(b) || leadsWithWildcard(b) && leadsWithDollar(a) {
 		return false // [MQTT-4.7.2-1]
 	}
@@ -93,6 +83,19 @@ func meet(a, b string) bool {
 		}
 	}
 }
+
+// HasWildcard reports whether filter has a "+" or a "#".
+func HasWildcard(filter string) bool {
+	for i := range len(filter) {
+		if filter[i] == '+' || filter[i] == '#' {
+			return true
+		}
+	}
+	return false
+}
+
+// IsShared reports whether filter is a shared subscription (section 4.8).
+func IsShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
 
 func leadsWithWildcard(filter string) bool {
 	return filter != "" && (filter[0] == '+' || filter[0] == '#')

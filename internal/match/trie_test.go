@@ -1,4 +1,4 @@
-package mqtt
+package match
 
 import (
 	"fmt"
@@ -9,67 +9,67 @@ import (
 	"github.com/millrace/mqtt/internal/chance"
 )
 
-func TestRouterMatches(t *testing.T) {
-	var all router[string]
+func TestTrieMatches(t *testing.T) {
+	var all Trie[string]
 	for _, c := range matchCases {
-		var one router[string]
-		one.insert(c.filter, "v")
-		if got := len(one.match(c.topic, nil)) == 1; got != c.want {
+		var one Trie[string]
+		one.Insert(c.filter, "v")
+		if got := len(one.Match(c.topic, nil)) == 1; got != c.want {
 			t.Errorf("%q takes %q: %v, want %v", c.filter, c.topic, got, c.want)
 		}
-		all.insert(c.filter, c.filter)
+		all.Insert(c.filter, c.filter)
 	}
 	for _, c := range matchCases {
-		if got := slices.Contains(all.match(c.topic, nil), c.filter); got != c.want {
+		if got := slices.Contains(all.Match(c.topic, nil), c.filter); got != c.want {
 			t.Errorf("among all: %q takes %q: %v, want %v", c.filter, c.topic, got, c.want)
 		}
 	}
 }
 
-func TestRouterShared(t *testing.T) {
-	var r router[string]
+func TestTrieShared(t *testing.T) {
+	var r Trie[string]
 	filters := []string{"$share/g/a/+/c", "$share/h/a/+/c", "a/b/c", "$queue/a/#", "$exclusive/a/b/c", "$share/g/#"}
 	for _, f := range filters {
-		r.insert(f, f)
+		r.Insert(f, f)
 	}
 	wantMatch(t, &r, "a/b/c", filters...)
 	wantMatch(t, &r, "$share/g/a/b/c")
 	wantMatch(t, &r, "$SYS/x")
-	if !r.remove("$share/g/a/+/c", "$share/g/a/+/c") {
+	if !r.Remove("$share/g/a/+/c", "$share/g/a/+/c") {
 		t.Error("a shared filter is not found under its full name")
 	}
 	wantMatch(t, &r, "a/b/c", filters[1:]...)
 	for _, f := range filters[1:] {
-		r.remove(f, f)
+		r.Remove(f, f)
 	}
 	wantEmpty(t, &r)
 }
 
 // Each copy a broker sends is matched against all: one value under several
 // filters is found once for each, and the caller decides what that means.
-func TestRouterMatchesOncePerFilter(t *testing.T) {
-	var r router[int]
+func TestTrieMatchesOncePerFilter(t *testing.T) {
+	var r Trie[int]
 	for _, f := range []string{"a/#", "a/+", "a/b"} {
-		r.insert(f, 1)
+		r.Insert(f, 1)
 	}
-	r.insert("a/b", 2)
+	r.Insert("a/b", 2)
 	wantMatch(t, &r, "a/b", 1, 1, 1, 2)
-	r.remove("a/+", 1)
+	r.Remove("a/+", 1)
 	wantMatch(t, &r, "a/b", 1, 1, 2)
 	wantMatch(t, &r, "a/c", 1)
 }
 
-func TestRouterRemove(t *testing.T) {
-	var r router[int]
-	r.insert("a/b", 1)
-	r.insert("a/b", 1)
-	r.insert("a/b/c", 2)
+func TestTrieRemove(t *testing.T) {
+	var r Trie[int]
+	r.Insert("a/b", 1)
+	r.Insert("a/b", 1)
+	r.Insert("a/b/c", 2)
 	for _, c := range []struct {
 		filter string
 		v      int
 	}{{"a/b", 2}, {"a", 1}, {"a/b/c", 1}, {"a/b/c/d", 2}, {"a/+", 1}, {"a/#", 1}, {"#", 1}, {"x/y", 1}, {"", 1}} {
 		gen := r.generation()
-		if r.remove(c.filter, c.v) || r.generation() != gen || r.len() != 3 {
+		if r.Remove(c.filter, c.v) || r.generation() != gen || r.len() != 3 {
 			t.Errorf("remove(%q, %d) took something away", c.filter, c.v)
 		}
 	}
@@ -79,92 +79,92 @@ func TestRouterRemove(t *testing.T) {
 			filter, v = "a/b/c", 2
 		}
 		gen := r.generation()
-		if !r.remove(filter, v) || r.generation() == gen || r.len() != left {
+		if !r.Remove(filter, v) || r.generation() == gen || r.len() != left {
 			t.Errorf("remove(%q, %d): %d registrations left, want %d", filter, v, r.len(), left)
 		}
 	}
 	wantEmpty(t, &r)
 }
 
-func TestRouterPrunes(t *testing.T) {
-	var r router[int]
-	r.insert("a/b/c/d", 1)
-	r.insert("a/b", 2)
-	r.insert("a/+/c/#", 3)
+func TestTriePrunes(t *testing.T) {
+	var r Trie[int]
+	r.Insert("a/b/c/d", 1)
+	r.Insert("a/b", 2)
+	r.Insert("a/+/c/#", 3)
 	if got := r.nodes(); got != 7 {
 		t.Errorf("%d nodes, want 7", got)
 	}
-	r.remove("a/b/c/d", 1)
+	r.Remove("a/b/c/d", 1)
 	if got := r.nodes(); got != 5 {
 		t.Errorf("%d nodes after the longest is gone, want 5", got)
 	}
-	r.remove("a/b", 2)
-	r.remove("a/+/c/#", 3)
+	r.Remove("a/b", 2)
+	r.Remove("a/+/c/#", 3)
 	wantEmpty(t, &r)
 }
 
 // A node changes from slice to map and back; no child may get lost on the way.
-func TestRouterFanout(t *testing.T) {
-	var r router[int]
+func TestTrieFanout(t *testing.T) {
+	var r Trie[int]
 	const children = 4 * fewChildren
 	name := func(i int) string { return fmt.Sprintf("a/%d/x", i) }
 	check := func(from, to int) {
 		t.Helper()
 		for i := range children {
-			if got := r.match(name(i), nil); (len(got) == 1) != (from <= i && i < to) {
+			if got := r.Match(name(i), nil); (len(got) == 1) != (from <= i && i < to) {
 				t.Fatalf("children %d to %d: %d gives %v", from, to, i, got)
 			}
 		}
 	}
 	for round := range 2 {
 		for i := range children {
-			r.insert(name(i), round)
+			r.Insert(name(i), round)
 			check(0, i+1)
 		}
 		for i := range children {
-			r.remove(name(i), round)
+			r.Remove(name(i), round)
 			check(i+1, children)
 		}
 		wantEmpty(t, &r)
 	}
 }
 
-func TestRouterDeep(t *testing.T) {
-	var r router[int]
+func TestTrieDeep(t *testing.T) {
+	var r Trie[int]
 	const depth = 32767 // of one byte each these levels fill the 65,535 bytes of a topic
 	topic := strings.Repeat("a/", depth) + "a"
-	r.insert(strings.Repeat("+/", depth)+"+", 1)
-	r.insert(topic, 2)
-	r.insert(strings.Repeat("/", 65535), 3)
+	r.Insert(strings.Repeat("+/", depth)+"+", 1)
+	r.Insert(topic, 2)
+	r.Insert(strings.Repeat("/", 65535), 3)
 	wantMatch(t, &r, topic, 1, 2)
 	wantMatch(t, &r, strings.Repeat("/", 65535), 3)
-	r.remove(strings.Repeat("+/", depth)+"+", 1)
-	r.remove(topic, 2)
-	r.remove(strings.Repeat("/", 65535), 3)
+	r.Remove(strings.Repeat("+/", depth)+"+", 1)
+	r.Remove(topic, 2)
+	r.Remove(strings.Repeat("/", 65535), 3)
 	wantEmpty(t, &r)
 }
 
-// TestRouterRandom and FuzzRouter drive the trie and a list of filters with
+// TestTrieRandom and FuzzTrie drive the trie and a list of filters with
 // the same steps.
-func TestRouterRandom(t *testing.T) {
+func TestTrieRandom(t *testing.T) {
 	rng := chance.Rand(t)
 	for range 200 {
 		data := make([]byte, 40+rng.IntN(400))
 		for i := range data {
 			data[i] = byte(rng.Uint32())
 		}
-		routerSteps(t, data)
+		trieSteps(t, data)
 	}
 }
 
-func FuzzRouter(f *testing.F) {
+func FuzzTrie(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06"))
 	f.Add([]byte("\x02\x01\x06\x00\x01\x01\x81\x00\x02\x03\x04\x40\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 2048 {
 			t.Skip()
 		}
-		routerSteps(t, data)
+		trieSteps(t, data)
 	})
 }
 
@@ -173,10 +173,10 @@ type registration struct {
 	v      int
 }
 
-// routerSteps reads steps from data: the two high bits of a byte say what
+// trieSteps reads steps from data: the two high bits of a byte say what
 // to do and the two low ones over how many levels, which follow a byte each.
-func routerSteps(t *testing.T, data []byte) {
-	var r router[int]
+func trieSteps(t *testing.T, data []byte) {
+	var r Trie[int]
 	var model []registration
 	gen := r.generation()
 	changed := func() {
@@ -198,14 +198,14 @@ func routerSteps(t *testing.T, data []byte) {
 			}
 			reg := registration{filter, int(head >> 2 & 3)}
 			model = append(model, reg)
-			r.insert([]string{"", "$share/g/", "$queue/", "$exclusive/"}[head>>4&3]+filter, reg.v)
+			r.Insert([]string{"", "$share/g/", "$queue/", "$exclusive/"}[head>>4&3]+filter, reg.v)
 			changed()
 		case 2:
 			if len(model) == 0 {
 				continue
 			}
 			i := int(head>>2&15) % len(model)
-			if !r.remove(model[i].filter, model[i].v) {
+			if !r.Remove(model[i].filter, model[i].v) {
 				t.Fatalf("remove(%q, %d) = false", model[i].filter, model[i].v)
 			}
 			model = slices.Delete(model, i, i+1)
@@ -213,7 +213,7 @@ func routerSteps(t *testing.T, data []byte) {
 		case 3:
 			reg := registration{filterFrom(body), int(head >> 2 & 3)}
 			i := slices.Index(model, reg)
-			if got := r.remove(reg.filter, reg.v); got != (i >= 0) {
+			if got := r.Remove(reg.filter, reg.v); got != (i >= 0) {
 				t.Fatalf("remove(%q, %d) = %v", reg.filter, reg.v, got)
 			}
 			if i >= 0 {
@@ -229,7 +229,7 @@ func routerSteps(t *testing.T, data []byte) {
 		sameAsModel(t, &r, model, topic)
 	}
 	for i, reg := range model {
-		r.remove(reg.filter, reg.v)
+		r.Remove(reg.filter, reg.v)
 		sameAsModel(t, &r, model[i+1:], fewTopics[i%len(fewTopics)])
 	}
 	wantEmpty(t, &r)
@@ -237,7 +237,7 @@ func routerSteps(t *testing.T, data []byte) {
 
 var fewTopics = allTopics(3)
 
-func sameAsModel(t *testing.T, r *router[int], model []registration, topic string) {
+func sameAsModel(t *testing.T, r *Trie[int], model []registration, topic string) {
 	t.Helper()
 	var want []int
 	nodes := map[string]bool{}
@@ -257,10 +257,10 @@ func sameAsModel(t *testing.T, r *router[int], model []registration, topic strin
 	}
 }
 
-// wantMatch compares without regard to order, which the router does not promise.
-func wantMatch[V ~int | ~string](t *testing.T, r *router[V], topic string, want ...V) {
+// wantMatch compares without regard to order, which the Trie does not promise.
+func wantMatch[V ~int | ~string](t *testing.T, r *Trie[V], topic string, want ...V) {
 	t.Helper()
-	got := r.match(topic, nil)
+	got := r.Match(topic, nil)
 	want = slices.Sorted(slices.Values(want))
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
@@ -268,41 +268,41 @@ func wantMatch[V ~int | ~string](t *testing.T, r *router[V], topic string, want 
 	}
 }
 
-func wantEmpty[V comparable](t *testing.T, r *router[V]) {
+func wantEmpty[V comparable](t *testing.T, r *Trie[V]) {
 	t.Helper()
 	if r.len() != 0 || r.nodes() != 0 || !r.root.empty() {
 		t.Fatalf("emptied, it holds %d registrations and %d nodes", r.len(), r.nodes())
 	}
 }
 
-func TestRouterMatchAppends(t *testing.T) {
-	var r router[int]
-	r.insert("a", 2)
-	if got := r.match("a", []int{1}); !slices.Equal(got, []int{1, 2}) {
+func TestTrieMatchAppends(t *testing.T) {
+	var r Trie[int]
+	r.Insert("a", 2)
+	if got := r.Match("a", []int{1}); !slices.Equal(got, []int{1, 2}) {
 		t.Errorf("match appended to [1]: %v", got)
 	}
-	if got := r.match("b", []int{1}); !slices.Equal(got, []int{1}) {
+	if got := r.Match("b", []int{1}); !slices.Equal(got, []int{1}) {
 		t.Errorf("no match appended to [1]: %v", got)
 	}
 }
 
-func TestRouterMatchAllocs(t *testing.T) {
+func TestTrieMatchAllocs(t *testing.T) {
 	r := fleet(10_000)
 	dst := make([]*int, 0, 16)
 	topics := []string{fleetTopic(77), "fleet/none", "$SYS/x", "fleet/site7/unit77/temp/deeper"}
 	if n := testing.AllocsPerRun(1000, func() {
 		for _, topic := range topics {
-			dst = r.match(topic, dst[:0])
+			dst = r.Match(topic, dst[:0])
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations a match, want 0", n)
 	}
 }
 
-// fleet returns a router of n filters, nine in ten of them one device's and the
+// fleet returns a Trie of n filters, nine in ten of them one device's and the
 // tenth with a wildcard. A topic of fleetTopic matches one or two.
-func fleet(n int) *router[*int] {
-	r := new(router[*int])
+func fleet(n int) *Trie[*int] {
+	r := new(Trie[*int])
 	for i := range n {
 		filter := fleetTopic(i)
 		switch i % 20 {
@@ -311,20 +311,20 @@ func fleet(n int) *router[*int] {
 		case 15:
 			filter = fmt.Sprintf("fleet/site%d/unit%d/#", i%100, i)
 		}
-		r.insert(filter, new(int))
+		r.Insert(filter, new(int))
 	}
 	return r
 }
 
 func fleetTopic(i int) string { return fmt.Sprintf("fleet/site%d/unit%d/temp", i%100, i) }
 
-var routerSizes = []int{1_000, 10_000, 100_000}
+var trieSizes = []int{1_000, 10_000, 100_000}
 
-// BenchmarkRouterMatch matches one topic of four levels (the bar: 120 ns, flat)
+// BenchmarkTrieMatch matches one topic of four levels (the bar: 120 ns, flat)
 // and a thousand in turn, where the caches of the machine count too.
-func BenchmarkRouterMatch(b *testing.B) {
+func BenchmarkTrieMatch(b *testing.B) {
 	for _, topics := range []int{1, 1000} {
-		for _, n := range routerSizes {
+		for _, n := range trieSizes {
 			b.Run(fmt.Sprintf("topics=%d/filters=%d", topics, n), func(b *testing.B) {
 				r := fleet(n)
 				names := make([]string, topics)
@@ -335,7 +335,7 @@ func BenchmarkRouterMatch(b *testing.B) {
 				i := 0
 				b.ReportAllocs()
 				for b.Loop() {
-					dst = r.match(names[i], dst[:0])
+					dst = r.Match(names[i], dst[:0])
 					if i++; i == len(names) {
 						i = 0
 					}
@@ -345,14 +345,14 @@ func BenchmarkRouterMatch(b *testing.B) {
 	}
 }
 
-// BenchmarkRouterFanout is where fewChildren comes from: one level's cost by
+// BenchmarkTrieFanout is where fewChildren comes from: one level's cost by
 // the number of children of the same length.
-func BenchmarkRouterFanout(b *testing.B) {
+func BenchmarkTrieFanout(b *testing.B) {
 	for _, children := range []int{1, 2, 3, 4, 5, 6, 8, 9, 16} {
 		b.Run(fmt.Sprint(children), func(b *testing.B) {
-			var r router[int]
+			var r Trie[int]
 			for i := range children {
-				r.insert(fmt.Sprintf("sensor%02d", i), i)
+				r.Insert(fmt.Sprintf("sensor%02d", i), i)
 			}
 			dst := make([]int, 0, 4)
 			i := 0
@@ -361,7 +361,7 @@ func BenchmarkRouterFanout(b *testing.B) {
 				names[i] = fmt.Sprintf("sensor%02d", i)
 			}
 			for b.Loop() {
-				dst = r.match(names[i], dst[:0])
+				dst = r.Match(names[i], dst[:0])
 				if i++; i == children {
 					i = 0
 				}
@@ -370,22 +370,22 @@ func BenchmarkRouterFanout(b *testing.B) {
 	}
 }
 
-func BenchmarkRouterInsertRemove(b *testing.B) {
-	for _, n := range routerSizes {
+func BenchmarkTrieInsertRemove(b *testing.B) {
+	for _, n := range trieSizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			r := fleet(n)
 			v := new(int)
 			b.ReportAllocs()
 			for b.Loop() {
-				r.insert("fleet/site7/unit/new", v)
-				r.remove("fleet/site7/unit/new", v)
+				r.Insert("fleet/site7/unit/new", v)
+				r.Remove("fleet/site7/unit/new", v)
 			}
 		})
 	}
 }
 
-// BenchmarkRouterMemory reports the bytes of heap a filter costs.
-func BenchmarkRouterMemory(b *testing.B) {
+// BenchmarkTrieMemory reports the bytes of heap a filter costs.
+func BenchmarkTrieMemory(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		fleet(10_000)
