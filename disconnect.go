@@ -200,7 +200,7 @@ func (l *link) discardRest() {
 	if !blamesServer(l.cause) || !l.reads.enter() {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, l.socket(), faultMaximum)
+	_, _ = io.CopyN(io.Discard, l.lowest(), faultMaximum)
 	l.reads.leave()
 }
 

@@ -21,14 +21,13 @@ func (deadConn) Close() error                     { return nil }
 // Maximum of quota.
 func newFakeLink(o *outbound, no uint32, v Version, quota int) *link {
 	l := &link{
-		session: &session{out: o}, nc: deadConn{},
+		session: &session{out: o},
 		sender: sender{
 			no: no, version: v, agreed: agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
 			sendQueue: sendQueue{out: new(outbuf)},
 			idle:      true,
 		},
-		piece: writePiece,
-		began: time.Now(),
+		socket: socket{nc: deadConn{}, piece: writePiece, began: time.Now()},
 	}
 	l.prepare(o)
 	return l

@@ -386,12 +386,12 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 // newLink makes the link that the CONNACK grants.
 func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
 	l := &link{
-		session: &a.c.session, nc: nc, server: a.server.String(), address: a.address(),
-		framer: f, connack: *ack, began: time.Now(),
+		session: &a.c.session, server: a.server.String(), address: a.address(),
+		framer: f, connack: *ack,
+		socket: socket{nc: nc, began: time.Now(), foreign: !ofSystem(nc)},
 		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &outbuf{}}},
 	}
 	l.prepare(a.c.out)
-	l.foreign = !ofSystem(nc)
 	return l
 }
 

@@ -1,13 +1,11 @@
 package mqtt
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
-	"github.com/millrace/mqtt/internal/sendqueue"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -18,21 +16,17 @@ import (
 type link struct {
 	// Immutable.
 	session *session
-	nc      net.Conn
 	server  string
 	address string // of the server's host, empty when that was not looked up
 	connack codec.Connack
-	began   time.Time
 	framer  *codec.Framer // the reader's, with what came behind the CONNACK
 
 	sender
+	socket
 
-	received atomic.Int64 // time of the last byte, as nanoseconds since began
-	sent     atomic.Int64 // time of the last write that went through
-	pinged   atomic.Int64 // when the last PINGREQ went through
-	ponged   int64        // the value of pinged that was answered last; the reader's
-	paused   atomic.Bool  // the reader waits for a consumer
-	resumed  atomic.Int64 // when it last ceased to
+	ponged  int64        // the value of pinged that was answered last; the reader's
+	paused  atomic.Bool  // the reader waits for a consumer
+	resumed atomic.Int64 // when it last ceased to
 
 	leaving        atomic.Bool   // what arrives is left to the server: the DISCONNECT is in the buffer, or comes next
 	handling       atomic.Bool   // the reader is at work on what it has read
@@ -47,19 +41,10 @@ type link struct {
 	end   sync.Once
 	cause error // why the link ended; set before dead is closed
 
-	reads, writes                 socketCalls
-	foreign                       bool          // the socket is of a dialer of the application: its calls may never return
 	readerEnd, writerEnd, keepEnd chan struct{} // closed by reader, writer and keepalive as their last act
 	overdue                       *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
-	shut                          sync.Once
-	shutting, shutDone            chan struct{} // closed when the socket's Close is called, and when it has returned
 
 	control controlFlusher // of a WebSocket, nil otherwise
-
-	queue   *sendqueue.Queue // of the socket, nil where it is not known
-	piece   int              // the most that one Write is given
-	pingEnd atomic.Uint64    // the position in queue behind the last PINGREQ
-	handed  atomic.Int64     // when the last PINGREQ was handed to the writer
 }
 
 // prepare ties the link to its sender, which out guards.
@@ -70,8 +55,6 @@ func (l *link) prepare(out *outbound) {
 		*c = make(chan struct{})
 	}
 }
-
-func (l *link) since() int64 { return int64(time.Since(l.began)) }
 
 // run runs the link until it ends and returns why.
 func (l *link) run() error {
@@ -126,47 +109,6 @@ func (l *link) kill(cause error) {
 		l.overdue = time.AfterFunc(grace, l.closeSocket)
 		close(l.dead)
 	})
-}
-
-// killTime is how long a write may still take when its link was killed, and how
-// long a call of the socket when that was closed.
-const killTime = 250 * time.Millisecond
-
-// at is a time that is kept as nanoseconds since began.
-func (l *link) at(a *atomic.Int64) time.Time { return l.began.Add(time.Duration(a.Load())) }
-
-// closeSocket begins to close the socket, once. Close may block, so it has a
-// goroutine of its own, which run waits for.
-func (l *link) closeSocket() {
-	l.shut.Do(func() {
-		close(l.shutting)
-		go func() {
-			defer close(l.shutDone)
-			if under, below := bottom(l.nc); below {
-				// TLS writes a last record, for which it takes up to 5 s.
-				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
-			}
-			l.nc.Close()
-		}()
-	})
-}
-
-// guard runs f, a call of the writer, and closes the socket if f has not returned
-// by the time by.
-func (l *link) guard(by time.Time, f func()) {
-	if !l.writes.enter() {
-		return
-	}
-	t := time.AfterFunc(time.Until(by), l.closeSocket)
-	f()
-	t.Stop()
-	l.writes.leave()
-}
-
-// socket returns the socket at the bottom of the link.
-func (l *link) socket() net.Conn {
-	nc, _ := bottom(l.nc)
-	return nc
 }
 
 // awaitGoroutines waits until the link's goroutines have ended, which ended tells,

@@ -15,7 +15,8 @@ import (
 // still on its way then, the time starts when the peer's TCP has taken it, as long
 // as the line moves. It belongs to the keepalive goroutine.
 type lateness struct {
-	l *link
+	out    *sender
+	socket *socket
 
 	noted time.Time // whatever was in the buffer then is meant; zero: nothing yet
 	swaps uint64    // which of the writer's swaps comes behind it
@@ -50,8 +51,8 @@ func (d *lateness) late(since, now time.Time, limit time.Duration) bool {
 
 // note begins with what is in the buffer now.
 func (d *lateness) note(now time.Time) {
-	_, swaps := d.l.swapsTo()
-	*d = lateness{l: d.l, noted: now, swaps: swaps}
+	_, swaps := d.out.swapsTo()
+	*d = lateness{out: d.out, socket: d.socket, noted: now, swaps: swaps}
 	d.look(now)
 	d.there, d.moved = time.Time{}, now // the line has yet to show whether it moves
 	if d.done {
@@ -61,23 +62,23 @@ func (d *lateness) note(now time.Time) {
 
 // look sees how far the packet is, and whether what stands before it moves.
 func (d *lateness) look(now time.Time) {
-	swap, _ := d.l.swapsTo()
+	swap, _ := d.out.swapsTo()
 	var taken uint64
 	known := false
-	if d.l.queue != nil {
-		taken, known = d.l.queue.Taken()
+	if d.socket.queue != nil {
+		taken, known = d.socket.queue.Taken()
 	}
 	if taken > d.taken {
 		d.taken, d.moved = taken, now
 	}
 	if swap < d.swaps { // not all of it is written
-		if sent := d.l.at(&d.l.sent); sent.After(d.moved) {
+		if sent := d.socket.at(&d.socket.sent); sent.After(d.moved) {
 			d.moved = sent
 		}
 		return
 	}
 	if known && !d.ended {
-		d.end, known = d.l.queue.End()
+		d.end, known = d.socket.queue.End()
 		d.ended = known
 	}
 	if !known || taken >= d.end {
@@ -88,16 +89,16 @@ func (d *lateness) look(now time.Time) {
 // taking follows a PINGREQ to the peer, for the keepalive goroutine. The system is
 // asked only while one is on its way there.
 type taking struct {
-	l     *link
-	bytes uint64    // that the peer's TCP has taken
-	at    time.Time // when it was first seen to have taken them
-	ping  time.Time // when it was seen to have taken the last PINGREQ
+	socket *socket
+	bytes  uint64    // that the peer's TCP has taken
+	at     time.Time // when it was first seen to have taken them
+	ping   time.Time // when it was seen to have taken the last PINGREQ
 }
 
 // add adds to f what the peer has taken; handed is when the last PINGREQ was handed
 // to the writer.
 func (t *taking) add(f *pulse.Facts, handed time.Time) {
-	if t.l.queue == nil {
+	if t.socket.queue == nil {
 		f.Taken, f.PingTaken = f.Sent, f.PingSent
 		return
 	}
@@ -111,11 +112,11 @@ func (t *taking) add(f *pulse.Facts, handed time.Time) {
 // before it.
 func (t *taking) look(f *pulse.Facts, handed time.Time) {
 	written := !f.PingSent.Before(handed)
-	bytes, ok := t.l.queue.Taken()
+	bytes, ok := t.socket.queue.Taken()
 	if bytes > t.bytes {
 		t.bytes, t.at = bytes, f.Now
 	}
-	if written && (!ok || bytes >= t.l.pingEnd.Load()) {
+	if written && (!ok || bytes >= t.socket.pingEnd.Load()) {
 		t.ping = f.Now
 	}
 }

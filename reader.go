@@ -60,7 +60,7 @@ func (l *link) read() error {
 // DISCONNECT the rest is thrown away, whatever it is.
 func (r *reader) unread(err error) error {
 	if r.l.disconnecting() && r.l.reads.enter() {
-		_, _ = io.Copy(io.Discard, r.l.socket())
+		_, _ = io.Copy(io.Discard, r.l.lowest())
 		r.l.reads.leave()
 	}
 	return err

@@ -31,7 +31,7 @@ func benchmarkReader(b *testing.B, qos byte) {
 		b.Fatal(err)
 	}
 	ch := s.C()
-	r := &reader{l: &link{session: &c.session, sender: sender{no: 1, version: V311}, began: time.Now(), framer: codec.NewFramer(V311, 0)}}
+	r := &reader{l: &link{session: &c.session, sender: sender{no: 1, version: V311}, socket: socket{began: time.Now()}, framer: codec.NewFramer(V311, 0)}}
 	r.topics.seed = c.seed
 	var packets, releases []byte
 	for i := range batch {

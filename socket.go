@@ -3,13 +3,109 @@ package mqtt
 import (
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/millrace/mqtt/internal/sendqueue"
 	"github.com/millrace/mqtt/transport"
 )
 
-// This file has what the project asks of a net.Conn.
+// This file has what a link asks of a net.Conn.
+
+// socket is the network connection of a link, and what is known of its progress.
+type socket struct {
+	// Immutable once the link runs.
+	nc      net.Conn
+	began   time.Time
+	foreign bool             // it is of a dialer of the application: its calls may never return
+	queue   *sendqueue.Queue // of the socket at the bottom, nil where it is not known
+	piece   int              // the most that one Write is given
+
+	reads, writes      socketCalls
+	shut               sync.Once
+	shutting, shutDone chan struct{} // closed when Close is called, and when it has returned
+
+	// Times are nanoseconds since began.
+	received atomic.Int64  // when the last byte came
+	sent     atomic.Int64  // when the last write went through
+	handed   atomic.Int64  // when the last PINGREQ was handed to the writer
+	pinged   atomic.Int64  // when it went through
+	pingEnd  atomic.Uint64 // the position in queue behind it
+}
+
+// since is the time now, as nanoseconds since began.
+func (s *socket) since() int64 { return int64(time.Since(s.began)) }
+
+// at is a time that is kept as nanoseconds since began.
+func (s *socket) at(a *atomic.Int64) time.Time { return s.began.Add(time.Duration(a.Load())) }
+
+// watchSocket finds the socket at the bottom, below TLS and WebSocket, if there is one that
+// says what the peer's TCP has taken.
+func (s *socket) watchSocket() {
+	s.queue, s.piece = sendqueue.Of(s.nc), writePiece
+	if b, ok := s.nc.(batchWriter); ok {
+		b.SetWriteProgress(s.progress) // which comes for pieces small enough
+	} else if _, local := s.lowest().(*net.UnixConn); s.queue == nil && !local {
+		s.piece = smallPiece
+	}
+}
+
+// closeSocket begins to close the socket, once. Close may block, so it has a
+// goroutine of its own, which run waits for.
+func (s *socket) closeSocket() {
+	s.shut.Do(func() {
+		close(s.shutting)
+		go func() {
+			defer close(s.shutDone)
+			if under, below := bottom(s.nc); below {
+				// TLS writes a last record, for which it takes up to 5 s.
+				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
+			}
+			s.nc.Close()
+		}()
+	})
+}
+
+// guard runs f, a call of the writer, and closes the socket if f has not returned
+// by the time by.
+func (s *socket) guard(by time.Time, f func()) {
+	if !s.writes.enter() {
+		return
+	}
+	t := time.AfterFunc(time.Until(by), s.closeSocket)
+	f()
+	t.Stop()
+	s.writes.leave()
+}
+
+// lowest returns the socket at the bottom, below TLS and WebSocket.
+func (s *socket) lowest() net.Conn {
+	nc, _ := bottom(s.nc)
+	return nc
+}
+
+// progress notes that a write went through. It is the writer's.
+func (s *socket) progress() { s.sent.Store(s.since()) }
+
+// pingWritten notes that a PINGREQ, and nothing behind it, was written, and where
+// the bytes of the socket are then. It is the writer's.
+func (s *socket) pingWritten() {
+	if s.queue != nil {
+		end, _ := s.queue.End() // 0 when it is not known: as if it were taken
+		s.pingEnd.Store(end)
+	}
+	s.pinged.Store(max(s.since(), 1))
+}
+
+// killTime is how long a write may still take when its link was killed, and how
+// long a call of the socket when that was closed.
+const killTime = 250 * time.Millisecond
+
+// smallPiece is the most that one Write is given where the system does not say
+// what the peer has taken: there only a Write that returns shows that the line moves.
+// A unix socket has no line that could be slow.
+const smallPiece = 32 << 10
 
 // socketCalls is whether one of a link's goroutines is in a call of the socket. A
 // call that never returns, as of a net.Conn that has no deadlines and whose Close

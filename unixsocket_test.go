@@ -18,7 +18,7 @@ func TestUnixSocketIsGivenLargePieces(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	l := &link{nc: nc}
+	l := &socket{nc: nc}
 	l.watchSocket()
 	if l.piece != writePiece {
 		t.Errorf("pieces of %d bytes", l.piece)

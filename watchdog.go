@@ -17,7 +17,7 @@ import (
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
 	p := pulse.New(l.agreed.keepAlive, l.session.cfg.pingTimeout)
-	taking := taking{l: l}
+	taking := taking{socket: &l.socket}
 	watch := l.newWatch()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -95,7 +95,7 @@ type watchdog struct {
 
 func (l *link) newWatch() *watchdog {
 	cfg := l.session.cfg
-	w := &watchdog{l: l, lateness: lateness{l: l}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
+	w := &watchdog{l: l, lateness: lateness{out: &l.sender, socket: &l.socket}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
 	if cfg.ackTimeout > 0 {
 		w.interval = min(w.interval, cfg.ackTimeout/4+time.Millisecond)
 	}

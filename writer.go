@@ -4,8 +4,6 @@ import (
 	"net"
 	"runtime"
 	"time"
-
-	"github.com/millrace/mqtt/internal/sendqueue"
 )
 
 const (
@@ -77,7 +75,7 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 	l.showSent(b) // before the answers can come
 	err := net.ErrClosed
 	if l.writes.enter() {
-		err = w.write(l, b)
+		err = w.write(&l.socket, b)
 		if !l.writes.leave() {
 			return false // writeLeft has b
 		}
@@ -131,29 +129,29 @@ type bulk struct {
 
 // write writes b, and notes when a PINGREQ in it has gone: what stands behind it
 // goes in calls of its own.
-func (w *bulk) write(l *link, b *outbuf) error {
+func (w *bulk) write(s *socket, b *outbuf) error {
 	if b.ping > 0 {
-		if err := w.section(l, b, 0, b.ping); err != nil {
+		if err := w.section(s, b, 0, b.ping); err != nil {
 			return err
 		}
-		l.pingWritten()
+		s.pingWritten()
 	}
-	return w.section(l, b, b.ping, len(b.buf))
+	return w.section(s, b, b.ping, len(b.buf))
 }
 
 // section writes a part of b. Each call that goes through counts as progress.
-func (w *bulk) section(l *link, b *outbuf, from, to int) error {
-	w.pieces = b.section(w.pieces[:0], from, to, l.piece)
+func (w *bulk) section(s *socket, b *outbuf, from, to int) error {
+	w.pieces = b.section(w.pieces[:0], from, to, s.piece)
 	defer clear(w.pieces)
-	if batch, ok := l.nc.(batchWriter); ok && !l.foreign && from < to {
+	if batch, ok := s.nc.(batchWriter); ok && !s.foreign && from < to {
 		return batch.WriteBatch(w.pieces)
 	}
 	for rest := w.pieces; len(rest) > 0; {
-		n := group(rest, l.piece)
-		if err := w.writeGroup(l, rest[:n]); err != nil {
+		n := group(rest, s.piece)
+		if err := w.writeGroup(s, rest[:n]); err != nil {
 			return err
 		}
-		l.progress()
+		s.progress()
 		rest = rest[n:]
 	}
 	return nil
@@ -170,60 +168,31 @@ func group(pieces [][]byte, most int) int {
 	return len(pieces)
 }
 
-func (w *bulk) writeGroup(l *link, pieces [][]byte) error {
-	if l.foreign {
-		return w.writeCopy(l, pieces)
+func (w *bulk) writeGroup(s *socket, pieces [][]byte) error {
+	if s.foreign {
+		return w.writeCopy(s, pieces)
 	}
 	if len(pieces) == 1 {
-		_, err := l.nc.Write(pieces[0])
+		_, err := s.nc.Write(pieces[0])
 		return err
 	}
 	w.vector = append(w.vector[:0], pieces...)
 	v := w.vector // WriteTo consumes its receiver
-	_, err := v.WriteTo(l.nc)
+	_, err := v.WriteTo(s.nc)
 	clear(w.vector)
 	return err
 }
 
 // writeCopy writes a copy of pieces, which a call that never returns may go on
 // reading when they are used again.
-func (w *bulk) writeCopy(l *link, pieces [][]byte) error {
+func (w *bulk) writeCopy(s *socket, pieces [][]byte) error {
 	w.copied = w.copied[:0]
 	for _, p := range pieces {
 		w.copied = append(w.copied, p...)
 	}
-	_, err := l.nc.Write(w.copied)
-	if !l.writes.in() {
+	_, err := s.nc.Write(w.copied)
+	if !s.writes.in() {
 		return net.ErrClosed // it was left behind, and the rest of pieces with it
 	}
 	return err
-}
-
-// smallPiece is the most that one Write is given where the system does not say
-// what the peer has taken: there only a Write that returns shows that the line moves.
-// A unix socket has no line that could be slow.
-const smallPiece = 32 << 10
-
-// watchSocket finds the socket at the bottom of the link, if there is one that
-// says what the peer's TCP has taken.
-func (l *link) watchSocket() {
-	l.queue, l.piece = sendqueue.Of(l.nc), writePiece
-	if b, ok := l.nc.(batchWriter); ok {
-		b.SetWriteProgress(l.progress) // which comes for pieces small enough
-	} else if _, local := l.socket().(*net.UnixConn); l.queue == nil && !local {
-		l.piece = smallPiece
-	}
-}
-
-// progress notes that a write went through. It is the writer's.
-func (l *link) progress() { l.sent.Store(l.since()) }
-
-// pingWritten notes that a PINGREQ, and nothing behind it, was written, and where
-// the bytes of the socket are then. It is the writer's.
-func (l *link) pingWritten() {
-	if l.queue != nil {
-		end, _ := l.queue.End() // 0 when it is not known: as if it were taken
-		l.pingEnd.Store(end)
-	}
-	l.pinged.Store(max(l.since(), 1))
 }
