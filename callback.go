@@ -71,3 +71,7 @@ func ask[T any](ctx context.Context, name string, f func() (T, error)) (T, error
 	}
 	return answer, err
 }
+
+// killTime is how long a write may still take when its link was killed, and how
+// long a call of the socket when that was closed.
+const killTime = 250 * time.Millisecond

@@ -98,10 +98,6 @@ func (s *socket) pingWritten() {
 	s.pinged.Store(max(s.since(), 1))
 }
 
-// killTime is how long a write may still take when its link was killed, and how
-// long a call of the socket when that was closed.
-const killTime = 250 * time.Millisecond
-
 // smallPiece is the most that one Write is given where the system does not say
 // what the peer has taken: there only a Write that returns shows that the line moves.
 // A unix socket has no line that could be slow.
