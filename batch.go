@@ -18,10 +18,6 @@ type batch struct {
 	owes   bool     // some message is of QoS 1 or 2
 }
 
-// maxBatch is the most messages of a batch: how many the ledger and a subscription
-// take under one lock.
-const maxBatch = 32
-
 // batchTo adds a message to the batch of s, or begins it.
 func (r *reader) batchTo(t *topicEntry, p *codec.PublishView, s *Subscription, flags uint32) error {
 	if s != r.current.sub || len(r.current.msgs) == maxBatch {

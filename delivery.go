@@ -372,3 +372,7 @@ func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
 	}
 	s.handedOver(msgs[given:]...)
 }
+
+// maxBatch is the most messages of a batch: how many the ledger and a subscription
+// take under one lock.
+const maxBatch = 32

@@ -190,3 +190,10 @@ func problemOf(err error) string {
 
 // errStoreHangs is why a Conn ended without closing its session's store.
 var errStoreHangs = errors.New("a commit does not return")
+
+// exceededMaximum reports whether a link ended because the server sent more than
+// our Receive Maximum allows [MQTT-3.3.4-9].
+func exceededMaximum(err error) bool {
+	p, ok := errors.AsType[*ProtocolError](err)
+	return ok && p.Code == codec.ReceiveMaximumExceeded
+}

@@ -107,13 +107,6 @@ func (s *supervisor) learnInbound(err error) {
 	}
 }
 
-// exceededMaximum reports whether a link ended because the server sent more than
-// our Receive Maximum allows [MQTT-3.3.4-9].
-func exceededMaximum(err error) bool {
-	p, ok := errors.AsType[*ProtocolError](err)
-	return ok && p.Code == codec.ReceiveMaximumExceeded
-}
-
 // overrun notes that l ended because its server went beyond our Receive Maximum.
 // The same would happen on the next link, and in a clean session the server begins
 // anew each time, so that it may never come to an end.

@@ -98,6 +98,10 @@ func (s *socket) pingWritten() {
 	s.pinged.Store(max(s.since(), 1))
 }
 
+// writePiece is the most that one Write is given: a write that went through
+// is progress to keepalive, besides what the peer's TCP takes.
+const writePiece = bufferMark + bufferMark/8
+
 // smallPiece is the most that one Write is given where the system does not say
 // what the peer has taken: there only a Write that returns shows that the line moves.
 // A unix socket has no line that could be slow.

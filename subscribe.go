@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -101,45 +100,6 @@ func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 			return err
 		}
 		timer.Reset(max(left, patienceStep)) // offline, what is left stays
-	}
-}
-
-// verdict returns why s as a whole failed, nil when it did not. A filter that
-// the application took from it meanwhile is missing, not refused.
-func (t *routes) verdict(s *Subscription) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	refused, missing := 0, 0
-	for _, r := range s.results {
-		switch {
-		case errors.Is(r.Err, ErrUnsubscribed):
-			missing++
-		case r.Err != nil:
-			refused++
-		}
-	}
-	if refused == 0 || s.opts.partial && refused+missing < len(s.results) {
-		return nil
-	}
-	return &SubscribeError{Results: slices.Clone(s.results)}
-}
-
-// refusals is the error of a subscription that lost a filter.
-func (t *routes) refusals(s *Subscription) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return &SubscribeError{Results: slices.Clone(s.results)}
-}
-
-// markReady lets Subscribe return.
-func (t *routes) markReady(s *Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s.settled = true
-	select {
-	case <-s.ready:
-	default:
-		close(s.ready)
 	}
 }
 

@@ -7,9 +7,6 @@ import (
 )
 
 const (
-	// writePiece is the most that one Write is given: a write that went through
-	// is progress to keepalive, besides what the peer's TCP takes.
-	writePiece = bufferMark + bufferMark/8
 	// drainTime is how long the reader may take in what the peer sent before a
 	// failed write is the end of the link.
 	drainTime = 500 * time.Millisecond
