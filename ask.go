@@ -42,10 +42,10 @@ func (t *routes) packetSize(filters int) int {
 	if t.limits.version == V5 {
 		n++ // property length
 		if !t.limits.noSubID {
-			n += 1 + varintSize(int(t.lastID)+1)
+			n += 1 + codec.VarintSize(int(t.lastID)+1)
 		}
 	}
-	return 1 + varintSize(n) + n
+	return 1 + codec.VarintSize(n) + n
 }
 
 // packets divides rs into SUBSCRIBE packets, of one filter each when alone is set. mu
@@ -222,17 +222,6 @@ func (t *routes) note(s *Subscription, filter string, code codec.ReasonCode, err
 	return false
 }
 
-// awaits reports whether the server has not answered for filter. The routes' mu
-// is held.
-func (s *Subscription) awaits(filter string) bool {
-	for i := range s.results {
-		if s.results[i].Filter == filter {
-			return s.open[i]
-		}
-	}
-	return false
-}
-
 // lostRoute is a filter that a subscription was refused and nobody waits for.
 type lostRoute struct {
 	sub    *Subscription
@@ -367,25 +356,6 @@ func (t *routes) unansweredFor(r *route, now time.Time) time.Duration {
 	return now.Sub(sent)
 }
 
-// markReady lets Subscribe return.
-func (t *routes) markReady(s *Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s.settled = true
-	select {
-	case <-s.ready:
-	default:
-		close(s.ready)
-	}
-}
-
-// refusals is the error of a subscription that lost a filter.
-func (t *routes) refusals(s *Subscription) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return &SubscribeError{Results: slices.Clone(s.results)}
-}
-
 // verdict returns why s as a whole failed, nil when it did not. A filter that
 // the application took from it meanwhile is missing, not refused.
 func (t *routes) verdict(s *Subscription) error {
@@ -404,4 +374,35 @@ func (t *routes) verdict(s *Subscription) error {
 		return nil
 	}
 	return &SubscribeError{Results: slices.Clone(s.results)}
+}
+
+// refusals is the error of a subscription that lost a filter.
+func (t *routes) refusals(s *Subscription) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &SubscribeError{Results: slices.Clone(s.results)}
+}
+
+// markReady lets Subscribe return.
+func (t *routes) markReady(s *Subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.settled = true
+	select {
+	case <-s.ready:
+	default:
+		close(s.ready)
+	}
+}
+
+// patience returns how much longer Subscribe may wait for s while a link is up, after
+// what it has waited on this one and those before.
+func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := limit - s.waited
+	if !s.waiting.IsZero() {
+		left -= time.Since(s.waiting)
+	}
+	return left
 }

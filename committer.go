@@ -276,3 +276,20 @@ func (k *keeper) pause() bool {
 
 // storePause is how long a failed commit rests.
 const storePause = 500 * time.Millisecond
+
+// runCommitter is commit. A session store that ends its goroutine fails for good, with
+// what it had in hand.
+func (o *outbound) runCommitter() {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			panic(p)
+		}
+		o.keep.failed(&CallbackError{Function: sessionStore, Exited: true}, true)
+	}()
+	o.commit()
+	returned = true
+}

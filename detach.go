@@ -33,83 +33,6 @@ func newHolder(up *upstream, filters []Filter, o subOptions) *Subscription {
 	return h
 }
 
-// hold puts a holder in the place of s, and returns it; nil when there is nothing
-// to hold. A filter that another subscription has needs none: what is pending for
-// it the other had too, or came before the other did, which must not get it behind
-// newer ones.
-func (t *routes) hold(s *Subscription) *Subscription {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !s.routed {
-		return nil
-	}
-	s.routed, s.left = false, t.joins
-	t.changed()
-	var alone []Filter
-	var names []string
-	for _, f := range s.filters {
-		r := t.filters[f.Filter]
-		switch {
-		case r == nil || !r.has(s):
-		case len(r.members) > 1:
-			t.leave(s, r)
-		default:
-			alone, names = append(alone, f), append(names, f.Filter)
-		}
-	}
-	if len(alone) == 0 {
-		return nil
-	}
-	h := newHolder(t.upstream, alone, s.opts)
-	h.routed = true
-	for _, f := range names {
-		t.filters[f].members[0].sub = h
-	}
-	h.inherit(estate{s, names})
-	return h
-}
-
-// outlived returns the subscriptions of filters whose context has ended.
-func (t *routes) outlived(filters []Filter) (all []*Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, f := range filters {
-		if r := t.filters[f.Filter]; r != nil {
-			for _, m := range r.members {
-				if m.sub.ctx != nil && m.sub.ctx.Err() != nil {
-					all = append(all, m.sub)
-				}
-			}
-		}
-	}
-	return all
-}
-
-// claim gives s what is held for its filters: by holders of the same filters, in
-// their place, and in the backlog. mu is held.
-func (t *routes) claim(s *Subscription) {
-	var held []estate
-	var all []string
-	for _, f := range s.filters {
-		all = append(all, f.Filter)
-		delete(t.backlog.unwanted, f.Filter)
-		r := t.filters[f.Filter]
-		if r == nil {
-			continue
-		}
-		r.members = slices.DeleteFunc(r.members, func(m member) bool {
-			if m.sub.holder {
-				held = addEstate(held, m.sub, f.Filter)
-			}
-			return m.sub.holder
-		})
-	}
-	if b := t.backlog.sub; b != nil {
-		held = append(held, estate{b, all})
-	}
-	s.inherit(held...)
-}
-
 // estate is what a subscription leaves to another: what matches the filters.
 type estate struct {
 	from    *Subscription
@@ -246,11 +169,6 @@ func inOrder(a, b []Message) []Message {
 		*from = (*from)[1:]
 	}
 	return append(append(all, a...), b...)
-}
-
-// older reports whether the ledger met m before o.
-func older(m, o *Message) bool {
-	return (o.ref>>refShift-m.ref>>refShift)&genMask <= genMask/2
 }
 
 // pass makes m one of to. s.mu is held.

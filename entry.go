@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -36,91 +35,6 @@ type entry struct {
 	awaited bool             // the end of the link waits for its PUBREL
 	counted bool             // counts towards our Receive Maximum on this link
 	dead    bool             // replaced by a new message with its id; skipped in the order
-}
-
-// owners are the subscriptions that have to finish with a message, nearly always
-// one.
-type owners struct {
-	first *owner // nil when there is none
-	more  []*owner
-}
-
-func (o *owners) none() bool { return o.first == nil }
-
-func (o *owners) set(subs []*owner) {
-	if len(subs) == 0 {
-		return
-	}
-	o.first = subs[0]
-	o.more = append(o.more, subs[1:]...)
-}
-
-// add puts s among them, unless it is there.
-func (o *owners) add(s *owner) {
-	switch {
-	case o.none():
-		o.first = s
-	case !o.has(s):
-		o.more = append(o.more, s)
-	}
-}
-
-func (o *owners) has(s *owner) bool { return o.first == s || slices.Contains(o.more, s) }
-
-// any reports whether f picks one of them.
-func (o *owners) any(f func(*owner) bool) bool {
-	return o.first != nil && f(o.first) || slices.ContainsFunc(o.more, f)
-}
-
-// all returns them.
-func (o *owners) all() []*owner {
-	if o.none() {
-		return nil
-	}
-	return append([]*owner{o.first}, o.more...)
-}
-
-// application returns the first that is a subscription of the application, nil
-// when there is none.
-func (o *owners) application() *owner {
-	if o.first == nil || !o.first.holder {
-		return o.first
-	}
-	for _, s := range o.more {
-		if !s.holder {
-			return s
-		}
-	}
-	return nil
-}
-
-// remove takes s out, and reports whether it was there.
-func (o *owners) remove(s *owner) bool {
-	if o.first == s {
-		o.first = nil
-		if n := len(o.more) - 1; n >= 0 {
-			o.first = o.more[n]
-			o.more = slices.Delete(o.more, n, n+1)
-		}
-		return true
-	}
-	at := slices.Index(o.more, s)
-	if at >= 0 {
-		o.more = slices.Delete(o.more, at, at+1)
-	}
-	return at >= 0
-}
-
-// replace puts to in the place of s, if that is there; to has to finish with the
-// message once, whoever leaves it.
-func (o *owners) replace(s, to *owner) {
-	if o.has(to) {
-		o.remove(s)
-	} else if o.first == s {
-		o.first = to
-	} else if at := slices.Index(o.more, s); at >= 0 {
-		o.more[at] = to
-	}
 }
 
 func (g *ledger) newEntry() *entry {

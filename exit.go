@@ -76,20 +76,3 @@ func (s *Subscription) busy() string {
 	}
 	return s.function()
 }
-
-// runCommitter is commit. A session store that ends its goroutine fails for good, with
-// what it had in hand.
-func (o *outbound) runCommitter() {
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if p := recover(); p != nil {
-			panic(p)
-		}
-		o.keep.failed(&CallbackError{Function: sessionStore, Exited: true}, true)
-	}()
-	o.commit()
-	returned = true
-}

@@ -167,11 +167,6 @@ func (o *outbound) aged(r *record) *codec.Properties {
 	return &p
 }
 
-// onlyExpiry reports whether p says nothing but when the message expires.
-func onlyExpiry(p *codec.Properties) bool {
-	return p.Present == codec.PropertySet(0).With(codec.PropMessageExpiryInterval) && len(p.User)+len(p.SubscriptionIDs) == 0
-}
-
 // tellTimeToLive tells, once in the life of the Conn, that the server is not told
 // of expiry on 3.x: it counts until the message is sent. o.mu is held.
 func (o *outbound) tellTimeToLive(v Version, p *codec.Properties) {

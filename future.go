@@ -280,3 +280,12 @@ func (f *Future) answered(code codec.ReasonCode, a *answer) {
 func failed(topic string, err error) *Future {
 	return &Future{stage: StageDone, err: &PublishError{Topic: topic, Err: err}}
 }
+
+// resolution is a Future to resolve once the lock is released.
+type resolution struct {
+	fut      *Future
+	err      error
+	answer   *answer // with the code of the acknowledgement, when answered
+	code     codec.ReasonCode
+	answered bool
+}

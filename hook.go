@@ -7,18 +7,6 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// PacketInfo describes one packet that was sent or received, without its contents
-// but for what [WithPacketPayload] asks for.
-type PacketInfo struct {
-	Sent     bool // false: received
-	Type     codec.Type
-	PacketID uint16
-	QoS      QoS
-	Size     int    // of the whole packet in bytes
-	Link     uint32 // number of the link, or of the one that an attempt would make
-	Payload  []byte // of a PUBLISH, by WithPacketPayload; only until the hook returns
-}
-
 // packetHooks shows the packet hook of the application what a link sends and receives.
 // The hook runs on the goroutines of the link, which the Conn waits for: the marks tell
 // whether a call has not returned.

@@ -32,48 +32,6 @@ type inboxBook struct {
 	underWay int    // messages on their way to the disk, or not handed out since
 }
 
-// inboxItem is one message in the inbox. It is with the subscriptions that have
-// not finished with it, and waits for those that are to have it: of the filters
-// that it is owed to, or, when it is loose, for whoever matches. With the last of
-// these its record goes.
-type inboxItem struct {
-	gen   uint32
-	reads uint8    // how often it could not be read
-	fresh bool     // of this process: it counts for its owners
-	key   uint64   // of its record
-	topic string   // of the message
-	names []string // the filters that it came for, none when nobody had asked for it, and those that got it then
-	size  int      // what it counts for
-
-	left    owners    // subscriptions that have not finished with it
-	hands   owners    // of these, those to whose application it was handed over
-	had     owners    // those that had it, and did not leave it
-	owed    []debt    // filters whose next subscription is to have it
-	loose   bool      // whoever matches may have it
-	claimed bool      // somebody came for it
-	lapsing bool      // somebody has it in whose place whoever matches might have had it
-	parking *owner    // counts it while it waits, when it came for nobody
-	routes  uint64    // generation of the routes by which its owners were chosen
-	msgs    []Message // a copy for each owner, until it is durable; then in the store alone
-
-	listed []waitKey // under what it waits; the committer's
-}
-
-// debt is a filter whose next subscription is to have a message.
-type debt struct {
-	filter string
-	after  uint64 // it joins after so many, since one of them left the message; 0 when none had it
-}
-
-// debts are those of filters that nobody had a message for.
-func debts(filters []string) []debt {
-	var all []debt
-	for _, f := range filters {
-		all = append(all, debt{filter: f})
-	}
-	return all
-}
-
 // claim is who a message came for, as the reader found.
 type claim struct {
 	names  []string // every filter
@@ -116,35 +74,6 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 	return arrivedNew, nil
 }
 
-// give makes s one that has to finish with it.
-func (it *inboxItem) give(s *owner) {
-	s.share.all.Add(1)
-	it.count(&s.share.coming, 1)
-	it.had.add(s)
-	it.left.add(s)
-}
-
-// take makes s no longer one that has it, and reports whether it was.
-func (it *inboxItem) take(s *owner) bool {
-	if !it.left.remove(s) {
-		return false
-	}
-	s.share.all.Add(-1)
-	if it.hands.remove(s) {
-		it.count(&s.share.inHand, -1)
-	} else {
-		it.count(&s.share.coming, -1)
-	}
-	return true
-}
-
-// count adds it to l n times, if it is of this process.
-func (it *inboxItem) count(l *load, n int) {
-	if it.fresh {
-		l.add(n, n*it.size)
-	}
-}
-
 // handed notes that the applications of msgs have them, and are to acknowledge them.
 func (g *ledger) handed(msgs []Message) {
 	g.mu.Lock()
@@ -159,9 +88,6 @@ func (g *ledger) handed(msgs []Message) {
 	}
 }
 
-// waits reports whether somebody is still to have it.
-func (it *inboxItem) waits() bool { return it.loose || len(it.owed) > 0 }
-
 // waitKeys returns what it waits for, nil for nothing.
 func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
 	g.mu.Lock()
@@ -174,35 +100,6 @@ func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
 	}
 	return keys
 }
-
-// owes returns from when on the next subscription of a filter is to have it.
-func (it *inboxItem) owes(filter string) (after uint64) {
-	for _, d := range it.owed {
-		if d.filter == filter {
-			after = d.after
-		}
-	}
-	return after
-}
-
-// satisfy notes that s has it now.
-func (it *inboxItem) satisfy(s *owner) {
-	it.lapsing = it.lapsing || it.loose
-	it.loose = false
-	it.settle(func(d debt) bool { return s.hasFilter(d.filter) })
-}
-
-// settle ends those of the debts that paid picks.
-func (it *inboxItem) settle(paid func(debt) bool) {
-	it.owed = slices.DeleteFunc(it.owed, paid)
-	if it.parking != nil && !it.waits() {
-		it.count(&it.parking.share.coming, -1)
-		it.parking = nil
-	}
-}
-
-// unclaimedDebt picks the debts to filters that nobody had the message for.
-func unclaimedDebt(d debt) bool { return d.after == 0 }
 
 // keyOf returns the key of the message with generation gen, which is not more
 // than a round of generations old.
@@ -287,15 +184,6 @@ func (g *ledger) forsake(it *inboxItem) []*owner {
 	it.forget()
 	delete(g.inbox.items, it.gen)
 	return owners
-}
-
-// forget takes it from everybody.
-func (it *inboxItem) forget() {
-	for !it.left.none() {
-		it.take(it.left.first)
-	}
-	it.loose = false
-	it.settle(func(debt) bool { return true })
 }
 
 // underWay reports whether messages are on their way to the disk, or not looked at

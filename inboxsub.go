@@ -1,29 +1,6 @@
 package mqtt
 
-import "sync/atomic"
-
 // What a subscription has of the durable inbox, and when it takes more.
-
-// inboxShare counts it. It is written under ledger.mu; who reads it without sees
-// what was true a moment ago.
-type inboxShare struct {
-	all    atomic.Int64 // messages that it has not finished with
-	coming load         // of these, those that this process entered and that are not handed over
-	inHand load         // and those that were, under WithManualAck
-}
-
-// load is a number of messages, and what they count for.
-type load struct{ n, bytes atomic.Int64 }
-
-func (l *load) add(n, bytes int) {
-	l.n.Add(int64(n))
-	l.bytes.Add(int64(bytes))
-}
-
-// within reports whether l is no more than that.
-func (l *load) within(messages, bytes int) bool {
-	return l.n.Load() <= int64(messages) && l.bytes.Load() <= int64(bytes)
-}
 
 // stuffed reports whether no more may be entered for s. What an earlier process left
 // does not count: it must not keep a link from being read that has come now.

@@ -11,13 +11,6 @@ import (
 // with what waits once, and what begins to wait with who is there once, so that
 // neither costs by what both have nothing to do with.
 
-// waitKey is what messages wait for together: the filter that is to have them, or
-// else their topic.
-type waitKey struct {
-	name    string // the empty filter is the catch-all's
-	anybody bool   // it is a topic: whoever matches may have them
-}
-
 // waiting are the messages that wait, by what they wait for.
 type waiting struct {
 	owed  map[string]itemSet // by filter

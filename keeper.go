@@ -39,16 +39,6 @@ type keeper struct {
 	gaps     []gap         // in the order of their batches
 }
 
-// durability is how much of an outgoing message the store holds.
-type durability uint8
-
-const (
-	durNone     durability = iota
-	durMessage             // the message: it survives this process
-	durSent                // and its packet identifier: the PUBLISH may be written
-	durReleased            // and that the server owns it: the PUBREL may be written
-)
-
 // storeBatch is what is written, or fetched, at once.
 type storeBatch struct {
 	ops     []store.Op
@@ -253,5 +243,28 @@ func (o *outbound) commitSoon() {
 	case !k.running:
 		k.running = true
 		go o.runCommitter()
+	}
+}
+
+// keepClock stores the clocks with the batch that is gathered. o.mu is held.
+func (o *outbound) keepClock() {
+	k := o.keep
+	if k.clock.fixed || k.next.clock {
+		return
+	}
+	if k.clock.uptime == nil {
+		k.clock.begin(systemClock, nil)
+	}
+	k.next.clock = true
+	m := storedMeta{epoch: k.epoch, clock: k.clock.reading()}
+	k.next.put(store.Meta, 0, nil, m.append)
+}
+
+// followWallClock stores the clocks anew when the wall clock was set: what the next
+// process finds must not count that as time that passed. o.mu is held.
+func (o *outbound) followWallClock() {
+	if k := o.keep; !k.closed && k.clock.wasSet() {
+		o.keepClock()
+		o.commitSoon()
 	}
 }

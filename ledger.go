@@ -58,8 +58,6 @@ const (
 	arrivedOver                 // more than our Receive Maximum [MQTT-3.3.4-9]
 )
 
-const genMask = 1<<(32-refShift) - 1
-
 // up begins a link. When the server has no session, everything owed is void.
 func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 	g.mu.Lock()

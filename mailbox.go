@@ -132,9 +132,6 @@ func (b *mailbox) replace(m Message, now time.Time) (Message, bool) {
 	return Message{}, false
 }
 
-// mailSize is what a pending message counts for.
-func mailSize(m *Message) int { return len(m.Topic) + len(m.Payload) + 64 }
-
 // mailRing is a ring buffer that grows on use and is let go of when it is empty.
 type mailRing struct {
 	ring []mail

@@ -8,15 +8,6 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// QoS is a quality of service: 0 at most once, 1 at least once, 2 exactly once
-// (section 4.3). As a [SubscribeOption] it is the maximum at which the server
-// may send to that subscription.
-type QoS byte
-
-// UserProperty is a name and a value that travel with an MQTT 5 packet. Names
-// may repeat and the order is kept (section 3.3.2.3.7).
-type UserProperty = codec.UserProperty
-
 // Message is an application message, to publish or received.
 //
 // To publish, set Topic, Payload, QoS, Retain and, on MQTT 5, Properties. A
@@ -241,7 +232,7 @@ func wholeSeconds(d time.Duration) uint32 {
 // says no more than their absence.
 func messageProperties(p *codec.PublishView) *Properties {
 	raw := p.Props
-	if len(raw) == 0 || p.SubIDs == 1 && len(raw) == 1+varintSize(int(p.SubID)) {
+	if len(raw) == 0 || p.SubIDs == 1 && len(raw) == 1+codec.VarintSize(int(p.SubID)) {
 		return nil
 	}
 	var w codec.Properties
@@ -259,3 +250,13 @@ func messageProperties(p *codec.PublishView) *Properties {
 		User:            w.User,
 	}
 }
+
+// mailSize is what a pending message counts for.
+func mailSize(m *Message) int { return len(m.Topic) + len(m.Payload) + 64 }
+
+// older reports whether the ledger met m before o.
+func older(m, o *Message) bool {
+	return (o.ref>>refShift-m.ref>>refShift)&genMask <= genMask/2
+}
+
+const genMask = 1<<(32-refShift) - 1

@@ -58,31 +58,9 @@ type outbound struct {
 	keyed map[string]*record // by the application's key
 	ahead int                // bytes of payload in numbered
 
-	free  *record
-	nfree int
-	futs  []Future
-	slab  []byte
+	arena arena
 
 	stats outStats
-}
-
-// queueConfig is the immutable part.
-type queueConfig struct {
-	messages, bytes int
-	policy          QueuePolicy
-	keepQoS0        bool // queue QoS 0 while offline
-	inflight3       int  // window on 3.x
-	inflight5       int  // window on 5.0
-	lost1, lost2    LostPolicy
-}
-
-// resolution is a Future to resolve once the lock is released.
-type resolution struct {
-	fut      *Future
-	err      error
-	answer   *answer // with the code of the acknowledgement, when answered
-	code     codec.ReasonCode
-	answered bool
 }
 
 // flusher waits until everything accepted up to seq is resolved.
@@ -91,13 +69,8 @@ type flusher struct {
 	done chan struct{}
 }
 
-// outStats are counters of outbound, guarded by its lock.
-type outStats struct {
-	published, resent, dropped, ignoredAcks uint64
-}
-
 func newOutbound(cfg queueConfig, log func(Event)) *outbound {
-	return &outbound{
+	o := &outbound{
 		cfg: cfg, log: log,
 		kick:  make(chan struct{}, 1),
 		ended: make(chan struct{}),
@@ -106,21 +79,8 @@ func newOutbound(cfg queueConfig, log func(Event)) *outbound {
 
 		uptime: systemClock.uptime,
 	}
-}
-
-// outgoing is one checked message on its way in.
-type outgoing struct {
-	topic   string
-	payload []byte
-	props   *codec.Properties
-	expiry  time.Duration
-	key     string // the application's
-	size    int
-	cost    int // what it counts for in the queue's limit
-	qos     QoS
-	retain  bool
-	keep    bool // payload may be kept without a copy
-	given   bool // it is the caller's own
+	o.arena.queue = o
+	return o
 }
 
 // publish accepts m, or returns a Future that says why not. Without wait it
@@ -247,7 +207,7 @@ func (o *outbound) send0(g *outgoing) *Future {
 		b.first0 = o.seq
 	}
 	if b.fut == nil {
-		b.fut = o.newFuture()
+		b.fut = o.arena.future()
 		b.fut.stage = StageSent
 	}
 	o.link.wakeIdleLocked()
@@ -281,13 +241,6 @@ func (o *outbound) encode(r *record, dup bool) {
 	}
 	l.wakeIdleLocked()
 }
-
-const (
-	maxFreeRecords = 4096
-	futureSlab     = 32
-	payloadSlab    = 8 << 10
-	slabPayload    = 512 // larger payloads get memory of their own, before the lock
-)
 
 // pump sends what waits, as far as window and buffer allow: first what is to be
 // sent again, then the queue.

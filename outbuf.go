@@ -11,9 +11,6 @@ const (
 	windowMark = 2 * bufferMark
 	// spareBuffers is how many buffers a link keeps for reuse.
 	spareBuffers = 8
-	// refSize is the payload size above which a payload stands beside the
-	// buffer by reference instead of being copied into it.
-	refSize = 16 << 10
 	// outbufKeep is the largest buffer that is kept for reuse.
 	outbufKeep = 2 * bufferMark
 )

@@ -1,6 +1,9 @@
 package mqtt
 
-import "slices"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // owner is what the ledger and a message know of the subscription that has to
 // finish with the message. It is part of the Subscription.
@@ -55,4 +58,116 @@ func (o *owner) name() string {
 		return "(catch-all)"
 	}
 	return o.filters[0].Filter
+}
+
+// inboxShare counts it. It is written under ledger.mu; who reads it without sees
+// what was true a moment ago.
+type inboxShare struct {
+	all    atomic.Int64 // messages that it has not finished with
+	coming load         // of these, those that this process entered and that are not handed over
+	inHand load         // and those that were, under WithManualAck
+}
+
+// load is a number of messages, and what they count for.
+type load struct{ n, bytes atomic.Int64 }
+
+func (l *load) add(n, bytes int) {
+	l.n.Add(int64(n))
+	l.bytes.Add(int64(bytes))
+}
+
+// within reports whether l is no more than that.
+func (l *load) within(messages, bytes int) bool {
+	return l.n.Load() <= int64(messages) && l.bytes.Load() <= int64(bytes)
+}
+
+// isBacklog reports whether s is the holder of the backlog.
+func (o *owner) isBacklog() bool { return o.holder && len(o.filters) == 0 }
+
+// backlogName is the filter that events name for it.
+const backlogName = "(backlog)"
+
+// owners are the subscriptions that have to finish with a message, nearly always
+// one.
+type owners struct {
+	first *owner // nil when there is none
+	more  []*owner
+}
+
+func (o *owners) none() bool { return o.first == nil }
+
+func (o *owners) set(subs []*owner) {
+	if len(subs) == 0 {
+		return
+	}
+	o.first = subs[0]
+	o.more = append(o.more, subs[1:]...)
+}
+
+// add puts s among them, unless it is there.
+func (o *owners) add(s *owner) {
+	switch {
+	case o.none():
+		o.first = s
+	case !o.has(s):
+		o.more = append(o.more, s)
+	}
+}
+
+func (o *owners) has(s *owner) bool { return o.first == s || slices.Contains(o.more, s) }
+
+// any reports whether f picks one of them.
+func (o *owners) any(f func(*owner) bool) bool {
+	return o.first != nil && f(o.first) || slices.ContainsFunc(o.more, f)
+}
+
+// all returns them.
+func (o *owners) all() []*owner {
+	if o.none() {
+		return nil
+	}
+	return append([]*owner{o.first}, o.more...)
+}
+
+// application returns the first that is a subscription of the application, nil
+// when there is none.
+func (o *owners) application() *owner {
+	if o.first == nil || !o.first.holder {
+		return o.first
+	}
+	for _, s := range o.more {
+		if !s.holder {
+			return s
+		}
+	}
+	return nil
+}
+
+// remove takes s out, and reports whether it was there.
+func (o *owners) remove(s *owner) bool {
+	if o.first == s {
+		o.first = nil
+		if n := len(o.more) - 1; n >= 0 {
+			o.first = o.more[n]
+			o.more = slices.Delete(o.more, n, n+1)
+		}
+		return true
+	}
+	at := slices.Index(o.more, s)
+	if at >= 0 {
+		o.more = slices.Delete(o.more, at, at+1)
+	}
+	return at >= 0
+}
+
+// replace puts to in the place of s, if that is there; to has to finish with the
+// message once, whoever leaves it.
+func (o *owners) replace(s, to *owner) {
+	if o.has(to) {
+		o.remove(s)
+	} else if o.first == s {
+		o.first = to
+	} else if at := slices.Index(o.more, s); at >= 0 {
+		o.more[at] = to
+	}
 }

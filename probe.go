@@ -29,14 +29,6 @@ const (
 // that the death of the link accuses neither.
 const probeWait = 5 * time.Second
 
-// probedPacket names the packet that alone was unanswered when a link died within probeTime
-// of it. The zero value is none.
-type probedPacket struct {
-	packet codec.Type // PUBLISH, SUBSCRIBE or UNSUBSCRIBE
-	seq    uint64     // acceptance number of the PUBLISH
-	filter string     // of the SUBSCRIBE or UNSUBSCRIBE
-}
-
 // probesLink reports whether the current link probes, so that a SUBSCRIBE or
 // UNSUBSCRIBE may have one filter only.
 func (o *outbound) probesLink() bool {

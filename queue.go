@@ -2,110 +2,7 @@ package mqtt
 
 import (
 	"context"
-	"slices"
-	"unicode/utf8"
-
-	"github.com/millrace/mqtt/codec"
 )
-
-// QueuePolicy says what Publish does when the outbound queue is at its limit.
-type QueuePolicy uint8
-
-const (
-	// QueueWait waits for room until the context of Publish ends. TryPublish
-	// fails with [ErrQueueFull].
-	QueueWait QueuePolicy = iota
-	// QueueFail fails at once with [ErrQueueFull].
-	QueueFail
-	// QueueDropOldest drops the oldest messages not yet sent, whose Futures
-	// fail with [ErrDropped].
-	QueueDropOldest
-	// QueueDropNewest drops the message being published; its Future fails with
-	// [ErrDropped].
-	QueueDropNewest
-)
-
-// String names the policy.
-func (p QueuePolicy) String() string {
-	return [...]string{"wait", "fail", "drop oldest", "drop newest"}[min(p, QueueDropNewest)]
-}
-
-// checkOutgoing checks m before any I/O, and copies what must be copied before
-// the lock is taken.
-func checkOutgoing(m *Message) (outgoing, error) {
-	g := outgoing{topic: m.Topic, payload: m.Payload, qos: m.QoS, retain: m.Retain}
-	if err := codec.CheckTopicName(m.Topic); err != nil {
-		return g, invalid("topic", m.Topic, problemOf(err))
-	}
-	if m.QoS > 2 {
-		return g, invalid("QoS", "", "must be 0, 1 or 2")
-	}
-	g.size = len(m.Topic) + len(m.Payload)
-	if m.Properties != nil {
-		if err := checkProperties(m.Properties); err != nil {
-			return g, err
-		}
-		if m.Properties.UTF8 && !utf8.Valid(m.Payload) {
-			return g, invalid("payload", "", "is not UTF-8, and its properties say that it is")
-		}
-		if len(m.Properties.Key) > maxKey {
-			return g, invalid("key", m.Properties.Key, "longer than 1,024 bytes")
-		}
-		g.key = m.Properties.Key
-		g.props = wireProperties(m.Properties)
-		if m.Properties.Expiry <= maxExpiry {
-			g.expiry = m.Properties.Expiry
-		}
-		g.size += codec.PropertiesSize(g.props)
-	}
-	if g.size > maxPacket-16 {
-		return g, &PacketTooLargeError{Size: g.size + 16, Max: maxPacket}
-	}
-	g.cost = g.size
-	g.given = m.ref&flagGivenAway != 0
-	g.keep = g.given
-	if !g.keep && (len(m.Payload) > refSize || m.QoS > 0 && len(m.Payload) > slabPayload) {
-		g.payload, g.keep = slices.Clone(m.Payload), true
-	}
-	return g, nil
-}
-
-// maxKey is the longest key of a message, in bytes.
-const maxKey = 1024
-
-// maxPacket is the largest packet of the protocol (section 2.1.4), fixed header included.
-const maxPacket = 268_435_455 + 5
-
-// checkProperties checks what the user gave for the wire.
-func checkProperties(p *Properties) error {
-	if err := codec.CheckUTF8(p.ContentType); err != nil {
-		return invalid("content type", p.ContentType, problemOf(err))
-	}
-	if p.ResponseTopic != "" {
-		if err := codec.CheckTopicName(p.ResponseTopic); err != nil {
-			return invalid("response topic", p.ResponseTopic, problemOf(err))
-		}
-	}
-	if len(p.CorrelationData) > 65535 {
-		return invalid("correlation data", "", "longer than 65,535 bytes")
-	}
-	if p.Expiry < 0 {
-		return invalid("message expiry", p.Expiry.String(), "is negative")
-	}
-	return checkUser(p.User)
-}
-
-func checkUser(user []UserProperty) error {
-	for _, u := range user {
-		if err := codec.CheckUTF8(u.Key); err != nil {
-			return invalid("user property name", u.Key, problemOf(err))
-		}
-		if err := codec.CheckUTF8(u.Value); err != nil {
-			return invalid("user property value", u.Value, problemOf(err))
-		}
-	}
-	return nil
-}
 
 // enqueue accepts g into the queue, or makes it wait, or refuses it.
 func (o *outbound) enqueue(g *outgoing, wait bool) (*record, error) {
@@ -333,4 +230,31 @@ func (o *outbound) cancel(r *record, f *Future) bool {
 	o.finish(r, ErrCanceled)
 	o.admitWaiters()
 	return true
+}
+
+// newRecord makes the record of g, with a Future and a payload of its own.
+func (o *outbound) newRecord(g *outgoing) *record {
+	r := o.arena.record()
+	r.exchange = exchange{
+		fut: o.arena.future(), topic: g.topic, payload: g.payload, props: g.props,
+		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size, cost: g.cost,
+		seq: o.seq, since: o.tick, appKey: g.key,
+	}
+	if g.key != "" {
+		o.key(r)
+	}
+	if !g.keep {
+		r.payload = o.arena.payload(g.payload)
+	}
+	if g.expiry > 0 {
+		r.expires = o.uptime() + g.expiry
+	}
+	r.fut.message = r
+	return r
+}
+
+// recycle lets go of r.
+func (o *outbound) recycle(r *record) {
+	o.expiring.remove(r)
+	o.arena.recycle(r)
 }

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"slices"
 	"time"
 
 	"github.com/millrace/mqtt/codec"
@@ -142,70 +141,12 @@ func (l *recordList) remove(r *record) {
 	l.n--
 }
 
-// newRecord makes the record of g, with a Future and a payload of its own.
-func (o *outbound) newRecord(g *outgoing) *record {
-	r := o.blank()
-	r.exchange = exchange{
-		fut: o.newFuture(), topic: g.topic, payload: g.payload, props: g.props,
-		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size, cost: g.cost,
-		seq: o.seq, since: o.tick, appKey: g.key,
-	}
-	if g.key != "" {
-		o.key(r)
-	}
-	if !g.keep {
-		r.payload = o.cut(g.payload)
-	}
-	if g.expiry > 0 {
-		r.expires = o.uptime() + g.expiry
-	}
-	r.fut.message = r
-	return r
-}
+// durability is how much of an outgoing message the store holds.
+type durability uint8
 
-// blank returns a record to fill in.
-func (o *outbound) blank() *record {
-	r := o.free
-	if r == nil {
-		return &record{queue: o}
-	}
-	o.free = r.next
-	o.nfree--
-	return r
-}
-
-// recycle lets go of r and keeps it for reuse.
-func (o *outbound) recycle(r *record) {
-	o.expiring.remove(r)
-	r.exchange = exchange{}
-	if o.nfree < maxFreeRecords {
-		r.next, o.free = o.free, r
-		o.nfree++
-	}
-}
-
-// newFuture cuts a Future from a slab; a Future is never used again.
-func (o *outbound) newFuture() *Future {
-	if len(o.futs) == 0 {
-		o.futs = make([]Future, futureSlab)
-	}
-	f := &o.futs[0]
-	o.futs = o.futs[1:]
-	return f
-}
-
-// cut copies a small payload into a slab that is shared by many.
-func (o *outbound) cut(p []byte) []byte {
-	if len(p) == 0 {
-		return nil
-	}
-	if len(p) > slabPayload {
-		return slices.Clone(p)
-	}
-	if len(o.slab)+len(p) > cap(o.slab) {
-		o.slab = make([]byte, 0, payloadSlab)
-	}
-	at := len(o.slab)
-	o.slab = append(o.slab, p...)
-	return o.slab[at:len(o.slab):len(o.slab)]
-}
+const (
+	durNone     durability = iota
+	durMessage             // the message: it survives this process
+	durSent                // and its packet identifier: the PUBLISH may be written
+	durReleased            // and that the server owns it: the PUBREL may be written
+)

@@ -6,46 +6,6 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// ackFact is one acknowledgement as the reader saw it.
-type ackFact struct {
-	answer *answer // reason string and user properties, rarely there
-	codes  []codec.ReasonCode
-	id     uint16
-	typ    codec.Type
-	code   codec.ReasonCode
-}
-
-// ofControl reports whether f answers a SUBSCRIBE or UNSUBSCRIBE.
-func (f *ackFact) ofControl() bool { return f.typ == codec.SUBACK || f.typ == codec.UNSUBACK }
-
-// control is a SUBSCRIBE or UNSUBSCRIBE under way. encode and dropped are
-// called under outbound's lock; answered without it, by the window's goroutine.
-type control struct {
-	packet   codec.Type
-	encode   func(dst []byte, v Version, id uint16) []byte
-	answered func(link uint32, codes []codec.ReasonCode, a *answer) error // an error ends the link
-	wrong    func(error)                                                  // answered by another kind of packet: the link ends; may be nil
-	dropped  func()                                                       // the link ended first; may be nil
-	filter   string                                                       // when it has one only
-
-	// Guarded by outbound.mu.
-	sent         time.Time // zero while it waits
-	answeredLast bool      // its answer came just before the link ended
-}
-
-func (c *control) drop() {
-	if c.dropped != nil {
-		c.dropped()
-	}
-}
-
-// controlAnswer is a control exchange whose answer came.
-type controlAnswer struct {
-	ctl   *control
-	fact  ackFact
-	wrong bool // it is of another kind
-}
-
 // acks hands the acknowledgements of one read to the window's goroutine.
 func (o *outbound) acks(l *sender, facts []ackFact) {
 	o.mu.Lock()
@@ -424,4 +384,31 @@ func (o *outbound) oldest() uint64 {
 		lower(o.link.writing0)
 	}
 	return oldest
+}
+
+func (o *outbound) addStats(s *Stats) {
+	o.mu.Lock()
+	defer o.unlock()
+	s.Published, s.Resent = o.stats.published, o.stats.resent
+	s.DroppedOut, s.IgnoredAcks = o.stats.dropped, o.stats.ignoredAcks
+	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.inflight()
+	for _, l := range []*recordList{&o.win.order, &o.win.released} {
+		for r := l.head; r != nil; r = r.next {
+			s.OldestUnacked = max(s.OldestUnacked, time.Since(r.since))
+		}
+	}
+}
+
+// oldestSent returns since when the oldest publish sent on this link waits.
+func (o *outbound) oldestSent() (time.Time, bool) {
+	o.mu.Lock()
+	defer o.unlock()
+	o.tick = time.Now()
+	var since time.Time
+	for _, r := range []*record{o.win.order.head, o.win.released.head} {
+		if r != nil && r.wire == o.win.link && (since.IsZero() || r.sentAt.Before(since)) {
+			since = r.sentAt
+		}
+	}
+	return since, !since.IsZero()
 }

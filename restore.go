@@ -385,7 +385,7 @@ func (o *outbound) restore(r *restored) {
 // adopt takes in one record; the released ones go to their list afterwards.
 func (o *outbound) adopt(rec *record) {
 	w := &o.win
-	rec.queue = o
+	rec.queue = o.arena.queue
 	if rec.id != 0 {
 		w.ids.Set(rec.id, rec)
 		w.lastID = rec.id // the newest last
@@ -398,7 +398,7 @@ func (o *outbound) adopt(rec *record) {
 	rec.seq = o.seq
 	o.accepted++
 	o.bytes += rec.cost
-	rec.fut = o.newFuture()
+	rec.fut = o.arena.future()
 	rec.fut.message = rec
 	rec.fut.stage, rec.fut.kept, rec.fut.id = StageStored, true, rec.id
 	if rec.appKey != "" {

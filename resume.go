@@ -2,22 +2,6 @@ package mqtt
 
 import (
 	"time"
-
-	"github.com/millrace/mqtt/codec"
-)
-
-// LostPolicy says what becomes of a message that was under way when the server
-// lost the session.
-type LostPolicy uint8
-
-const (
-	// LostDefault publishes QoS 1 anew and fails QoS 2.
-	LostDefault LostPolicy = iota
-	// LostPublish publishes the message anew, as a new message: it may double. A
-	// QoS 2 message that the server owned, since its PUBREC came, fails all the same.
-	LostPublish
-	// LostFail fails the Future with [ErrSessionLost]: the message may be lost.
-	LostFail
 )
 
 // up makes l the current link: subscribe appends the SUBSCRIBE and UNSUBSCRIBE
@@ -256,7 +240,7 @@ func (o *outbound) waitingControls() {
 // putControl appends c to the buffer of the current link.
 func (o *outbound) putControl(c *control) {
 	l := o.link
-	r := o.blank()
+	r := o.arena.record()
 	r.exchange = exchange{ctl: c, qos: 1, sentAt: time.Now()}
 	c.sent, l.newestCtl = r.sentAt, c
 	o.win.take(r)
@@ -271,72 +255,21 @@ func (o *outbound) sentAt(c *control) time.Time {
 	return c.sent
 }
 
-// agreed is what client and server may send each other on one link.
-type agreed struct {
-	version        Version
-	receiveMaximum int
-	maximumPacket  int
-	maximumQoS     QoS
-	noRetain       bool
-	noWildcard     bool
-	noShared       bool
-	noSubID        bool
-	keepAlive      time.Duration
-	sessionExpiry  time.Duration
-	sessionPresent bool
-	assignedID     string
-
-	ourReceiveMaximum int // what our CONNECT announced, on 5.0
-}
-
-// carries returns why the link cannot carry g, or nil.
-func (a *agreed) carries(g *outgoing) error {
-	return a.check(g.qos, g.retain, g.props, g.size)
-}
-
-// carriesRecord is carries for a message that was accepted before.
-func (a *agreed) carriesRecord(r *record) error {
-	return a.check(r.qos, r.retain, r.props, r.size)
-}
-
-func (a *agreed) check(qos QoS, retain bool, props *codec.Properties, size int) error {
-	if a.version != V5 {
-		if props != nil && !onlyExpiry(props) {
-			return &VersionError{Feature: "a message with properties", Version: a.version}
+// countMisanswers counts the link that ends for the publishes that were answered
+// wrongly on it. What is given up keeps its packet identifier, since the server may
+// hold a part of the exchange.
+func (o *outbound) countMisanswers() {
+	for _, l := range []*recordList{&o.win.order, &o.win.released} {
+		for r := l.head; r != nil; {
+			next := r.next
+			if r.misanswered {
+				r.misanswered = false
+				if r.misanswers++; r.misanswers >= misanswerLimit {
+					o.win.setAside(r)
+					o.settle(r, misanswered(""))
+				}
+			}
+			r = next
 		}
-		return nil
 	}
-	if qos > a.maximumQoS {
-		return &VersionError{Feature: "publishing at this QoS", Version: a.version}
-	}
-	if retain && a.noRetain {
-		return &VersionError{Feature: "retaining messages", Version: a.version}
-	}
-	if n := publishSize(size, qos, codec.PropertiesSize(props)); n > a.maximumPacket {
-		return &PacketTooLargeError{Size: n, Max: a.maximumPacket}
-	}
-	return nil
-}
-
-// publishSize is the size of a whole MQTT 5 PUBLISH; content is what topic,
-// payload and properties take together, props the properties alone.
-func publishSize(content int, qos QoS, props int) int {
-	n := 2 + content + varintSize(props)
-	if qos > 0 {
-		n += 2
-	}
-	return 1 + varintSize(n) + n
-}
-
-// varintSize is the size of a variable byte integer (section 1.5.5).
-func varintSize(n int) int {
-	switch {
-	case n < 1<<7:
-		return 1
-	case n < 1<<14:
-		return 2
-	case n < 1<<21:
-		return 3
-	}
-	return 4
 }

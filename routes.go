@@ -400,3 +400,24 @@ func (t *routes) subscriptions() []*Subscription {
 	}
 	return all
 }
+
+func (t *routes) openCatchAll(o subOptions) *Subscription {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.catch == nil {
+		t.catch = newCatchAll(t.upstream, o)
+		t.number(t.catch)
+		if b := t.backlog.sub; b != nil {
+			t.catch.inherit(estate{b, everything})
+		}
+		t.changed()
+	}
+	return t.catch
+}
+
+func newCatchAll(up *upstream, o subOptions) *Subscription {
+	s := newSubscription(up, nil, o)
+	s.settled = true
+	close(s.ready)
+	return s
+}

@@ -157,3 +157,11 @@ func (s *sender) claimDisconnect() bool {
 	s.closing = true
 	return !said
 }
+
+// probedPacket names the packet that alone was unanswered when a link died within probeTime
+// of it. The zero value is none.
+type probedPacket struct {
+	packet codec.Type // PUBLISH, SUBSCRIBE or UNSUBSCRIBE
+	seq    uint64     // acceptance number of the PUBLISH
+	filter string     // of the SUBSCRIBE or UNSUBSCRIBE
+}

@@ -2,7 +2,9 @@ package mqtt
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -180,4 +182,67 @@ func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 		}
 		s.routes.markReady(sub)
 	}
+}
+
+// drain ends sub without losing what the server has for it, see [Subscription.Drain].
+func (s *session) drain(ctx context.Context, sub *Subscription) error {
+	if ended, _ := sub.ending(); ended {
+		return nil
+	}
+	refused, err := s.drainRounds(ctx, sub)
+	if err == nil {
+		err = refused
+	} else if name := sub.busy(); name != "" {
+		err = &CallbackError{Function: name, Err: err}
+	}
+	if ended, _ := sub.ending(); err == nil && !ended {
+		sub.drainDone.Store(true)
+	}
+	s.routes.endDrain(sub)
+	if err != nil && sub.isChannel() {
+		sub.withdraw() // so that what a pump has in hand counts
+	}
+	before := sub.dropped.Load()
+	if !s.retire(sub, ErrUnsubscribed, leaveAcked) && err == nil && !sub.drainDone.Load() {
+		return sub.Err()
+	}
+	if n := sub.dropped.Load() - before; n > 0 && err != nil {
+		return fmt.Errorf("mqtt: drain of %q: %d messages were not handed over and are acknowledged: %w", sub.name(), n, err)
+	}
+	return err
+}
+
+// drainRounds unsubscribes and waits until everything is handed over, in rounds: one
+// that brought nothing, and before which everything was acknowledged, is the last. At
+// QoS 2 a second such follows, since the server may send the next message only when
+// PUBCOMP answers the PUBREL that came with the first. It returns the server's refusal
+// to unsubscribe, and the cause of ctx when that ended first.
+func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, err error) {
+	last := 1
+	if slices.ContainsFunc(sub.filters, func(f Filter) bool { return f.QoS == 2 }) {
+		last = 2
+	}
+	for empty := 0; empty < last && refused == nil; {
+		arrived, quiet := sub.tally()
+		refused, err = s.routes.askDrain(ctx, sub)
+		if err != nil || !sub.awaitQuiet(ctx) {
+			return refused, context.Cause(ctx)
+		}
+		if ended, _ := sub.ending(); ended || !s.routes.drains(sub) {
+			return refused, nil
+		}
+		if now, _ := sub.tally(); quiet && now == arrived {
+			empty++
+		} else {
+			empty = 0
+		}
+	}
+	return refused, nil
+}
+
+// unsubscribe ends sub at once and removes it from the server.
+func (s *session) unsubscribe(ctx context.Context, sub *Subscription) error {
+	p := s.routes.remove(sub)
+	s.retire(sub, ErrUnsubscribed, leaveAcked)
+	return p.wait(ctx)
 }

@@ -28,19 +28,6 @@ type Stats struct {
 	RTT           time.Duration // from the last PINGREQ to its answer; 0 before the first
 }
 
-func (o *outbound) addStats(s *Stats) {
-	o.mu.Lock()
-	defer o.unlock()
-	s.Published, s.Resent = o.stats.published, o.stats.resent
-	s.DroppedOut, s.IgnoredAcks = o.stats.dropped, o.stats.ignoredAcks
-	s.Queued, s.QueuedBytes, s.Inflight = o.accepted, o.bytes, o.win.inflight()
-	for _, l := range []*recordList{&o.win.order, &o.win.released} {
-		for r := l.head; r != nil; r = r.next {
-			s.OldestUnacked = max(s.OldestUnacked, time.Since(r.since))
-		}
-	}
-}
-
 // connStats are counters.
 type connStats struct {
 	received, unmatched, oversize, faulty, duplicates, suspected, links, leftBehind atomic.Uint64
@@ -48,16 +35,7 @@ type connStats struct {
 	rtt atomic.Int64 // of the last ping
 }
 
-// oldestSent returns since when the oldest publish sent on this link waits.
-func (o *outbound) oldestSent() (time.Time, bool) {
-	o.mu.Lock()
-	defer o.unlock()
-	o.tick = time.Now()
-	var since time.Time
-	for _, r := range []*record{o.win.order.head, o.win.released.head} {
-		if r != nil && r.wire == o.win.link && (since.IsZero() || r.sentAt.Before(since)) {
-			since = r.sentAt
-		}
-	}
-	return since, !since.IsZero()
+// outStats are counters of outbound, guarded by its lock.
+type outStats struct {
+	published, resent, dropped, ignoredAcks uint64
 }

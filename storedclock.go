@@ -3,8 +3,6 @@ package mqtt
 import (
 	"encoding/binary"
 	"time"
-
-	"github.com/millrace/mqtt/store"
 )
 
 // The expiry of stored messages counts on a clock of the session. It begins as the
@@ -101,27 +99,4 @@ func (s *sessionClock) wasSet() bool {
 	}
 	r := storedClock{uptime: s.uptime(), wall: s.wall().Round(0)}
 	return (r.wallOffset() - s.offset).Abs() >= time.Second
-}
-
-// keepClock stores the clocks with the batch that is gathered. o.mu is held.
-func (o *outbound) keepClock() {
-	k := o.keep
-	if k.clock.fixed || k.next.clock {
-		return
-	}
-	if k.clock.uptime == nil {
-		k.clock.begin(systemClock, nil)
-	}
-	k.next.clock = true
-	m := storedMeta{epoch: k.epoch, clock: k.clock.reading()}
-	k.next.put(store.Meta, 0, nil, m.append)
-}
-
-// followWallClock stores the clocks anew when the wall clock was set: what the next
-// process finds must not count that as time that passed. o.mu is held.
-func (o *outbound) followWallClock() {
-	if k := o.keep; !k.closed && k.clock.wasSet() {
-		o.keepClock()
-		o.commitSoon()
-	}
 }

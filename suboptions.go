@@ -18,38 +18,6 @@ func (f subscribeFunc) applySubscribe(o *subOptions) { f(o) }
 
 func (q QoS) applySubscribe(o *subOptions) { o.qos = q }
 
-// Filter is one topic filter of a subscription to several.
-type Filter struct {
-	// Filter is a topic filter, with wildcards and "$share/group/" as the
-	// standard has them (sections 4.7 and 4.8.2).
-	Filter string
-	// QoS is the maximum QoS at which the server may send.
-	QoS QoS
-}
-
-// SlowPolicy says what a subscription does with messages that its consumer
-// does not take in time.
-type SlowPolicy uint8
-
-const (
-	// SlowHold holds QoS 1 and 2 without acknowledging them, so that the
-	// server's window fills, and drops the oldest QoS 0 beyond the limit. A
-	// subscription whose held QoS 1 and 2 pass the limit pauses the link, and is
-	// ended when it makes no progress (see WithStuckAfter).
-	SlowHold SlowPolicy = iota
-	// SlowDropNewest is SlowHold, but drops the QoS 0 message that arrives.
-	SlowDropNewest
-	// SlowLatest keeps only the latest message of each topic; the replaced ones
-	// are acknowledged and counted.
-	SlowLatest
-	// SlowEvict ends the subscription with [ErrSlowConsumer] at its limit, in
-	// place of pausing the link or dropping messages.
-	SlowEvict
-	// SlowBlock drops nothing and ends nothing: at the limit the link is not
-	// read until the consumer goes on.
-	SlowBlock
-)
-
 // subOptions is what the options of Subscribe come to.
 type subOptions struct {
 	qos       QoS
@@ -192,3 +160,14 @@ func (o *subOptions) check(f Filter) error {
 	}
 	return nil
 }
+
+// consumerForm is how a subscription is consumed.
+type consumerForm uint8
+
+const (
+	formNone     consumerForm = iota // messages are pending, unacknowledged
+	formChannel                      // C
+	formTyped                        // C of a TypedSubscription
+	formHandler                      // Handle
+	formIterator                     // All
+)

@@ -114,18 +114,6 @@ func (s *Subscription) scope(stop func() bool) {
 	}
 }
 
-// patience returns how much longer Subscribe may wait for s while a link is up, after
-// what it has waited on this one and those before.
-func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	left := limit - s.waited
-	if !s.waiting.IsZero() {
-		left -= time.Since(s.waiting)
-	}
-	return left
-}
-
 // subscriptionScopeEnded ends s because the context given to Subscribe ended.
 // When the Conn ends too, or its session is kept, the server keeps the filters.
 func (c *Conn) subscriptionScopeEnded(ctx context.Context, s *Subscription) {
@@ -240,25 +228,4 @@ func (c *Conn) endScopes(filters []Filter) {
 	for _, s := range c.routes.outlived(filters) {
 		c.subscriptionScopeEnded(s.ctx, s)
 	}
-}
-
-func (t *routes) openCatchAll(o subOptions) *Subscription {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.catch == nil {
-		t.catch = newCatchAll(t.upstream, o)
-		t.number(t.catch)
-		if b := t.backlog.sub; b != nil {
-			t.catch.inherit(estate{b, everything})
-		}
-		t.changed()
-	}
-	return t.catch
-}
-
-func newCatchAll(up *upstream, o subOptions) *Subscription {
-	s := newSubscription(up, nil, o)
-	s.settled = true
-	close(s.ready)
-	return s
 }

@@ -8,17 +8,6 @@ import (
 	"time"
 )
 
-// consumerForm is how a subscription is consumed.
-type consumerForm uint8
-
-const (
-	formNone     consumerForm = iota // messages are pending, unacknowledged
-	formChannel                      // C
-	formTyped                        // C of a TypedSubscription
-	formHandler                      // Handle
-	formIterator                     // All
-)
-
 // Subscription is one or several filters and the messages that match them. It
 // outlives links. Delivery starts when its form is chosen, by the first C, All
 // or Handle; until then messages are pending and unacknowledged.
@@ -475,3 +464,14 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home
 // subscription ends for another reason meanwhile, Drain returns that, and nil when it
 // had ended before. While it lasts a new Subscribe of a filter takes the filter over.
 func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain(ctx, s) }
+
+// awaits reports whether the server has not answered for filter. The routes' mu
+// is held.
+func (s *Subscription) awaits(filter string) bool {
+	for i := range s.results {
+		if s.results[i].Filter == filter {
+			return s.open[i]
+		}
+	}
+	return false
+}

@@ -9,13 +9,6 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// unsubscribe ends sub at once and removes it from the server.
-func (s *session) unsubscribe(ctx context.Context, sub *Subscription) error {
-	p := s.routes.remove(sub)
-	s.retire(sub, ErrUnsubscribed, leaveAcked)
-	return p.wait(ctx)
-}
-
 // unsubscribable returns a *PacketTooLargeError when the server of the current
 // link cannot take the UNSUBSCRIBE of one of filters [MQTT-3.2.2-15].
 func (t *routes) unsubscribable(filters []string) error {
@@ -39,7 +32,7 @@ func (t *routes) tooLarge(filter string) error {
 	if t.limits.version == V5 {
 		n++ // property length
 	}
-	if n += 1 + varintSize(n); n > t.limits.maximumPacket {
+	if n += 1 + codec.VarintSize(n); n > t.limits.maximumPacket {
 		return &PacketTooLargeError{Size: n, Max: t.limits.maximumPacket}
 	}
 	return nil

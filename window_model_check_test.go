@@ -212,10 +212,10 @@ func (m *outModel) checkEmpty() {
 		m.failf("%d dropped, %d told", o.stats.dropped, m.dropped)
 	}
 	n := 0
-	for r := o.free; r != nil && n <= o.nfree; r = r.next {
+	for r := o.arena.free; r != nil && n <= o.arena.nfree; r = r.next {
 		n++
 	}
-	if n != o.nfree {
-		m.failf("free list of %d records, %d counted", n, o.nfree)
+	if n != o.arena.nfree {
+		m.failf("free list of %d records, %d counted", n, o.arena.nfree)
 	}
 }

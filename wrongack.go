@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"fmt"
-
 	"github.com/millrace/mqtt/codec"
 )
 
@@ -10,53 +8,6 @@ import (
 // link ends (section 4.8 of 3.1.1, 4.13 of 5.0), and what was sent is sent again on
 // the next. What got misanswerLimit links closed so is given up alone, so that the
 // Conn goes on.
-
-// misanswerLimit is how many links may end for wrong answers to one exchange.
-const misanswerLimit = 3
-
-// misanswered is why an exchange is given up.
-func misanswered(detail string) error {
-	return fmt.Errorf("%w on %d links%s", ErrWrongAck, misanswerLimit, detail)
-}
-
-// countMisanswers counts the link that ends for the publishes that were answered
-// wrongly on it. What is given up keeps its packet identifier, since the server may
-// hold a part of the exchange.
-func (o *outbound) countMisanswers() {
-	for _, l := range []*recordList{&o.win.order, &o.win.released} {
-		for r := l.head; r != nil; {
-			next := r.next
-			if r.misanswered {
-				r.misanswered = false
-				if r.misanswers++; r.misanswers >= misanswerLimit {
-					o.win.setAside(r)
-					o.settle(r, misanswered(""))
-				}
-			}
-			r = next
-		}
-	}
-}
-
-// answer is the type of packet that answers c.
-func (c *control) answer() codec.Type {
-	if c.packet == codec.SUBSCRIBE {
-		return codec.SUBACK
-	}
-	return codec.UNSUBACK
-}
-
-// take hands the answer to its owner; an error ends the link.
-func (a *controlAnswer) take(link uint32) error {
-	if !a.wrong {
-		return a.ctl.answered(link, a.fact.codes, a.fact.answer)
-	}
-	err := wrongAck(a.fact.typ)
-	if a.ctl.wrong != nil {
-		a.ctl.wrong(err)
-	}
-	return err
-}
 
 // misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are
 // asked for in packets of their own next; those that had their share are given up.
