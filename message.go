@@ -198,35 +198,6 @@ func (p *Properties) onlyHere() bool {
 // One beyond is none.
 const maxExpiry = math.MaxUint32 * time.Second
 
-// forever stands for a session that does not expire.
-const forever time.Duration = math.MaxInt64
-
-// neverFrom makes a session expiry that the wire cannot tell from one that never
-// comes, 0xFFFFFFFF (section 3.1.2.11.2), forever.
-func neverFrom(d time.Duration) time.Duration {
-	if wholeSeconds(d) == math.MaxUint32 {
-		return forever
-	}
-	return d
-}
-
-// lifetime is a session expiry in words.
-func lifetime(d time.Duration) string {
-	if d == forever {
-		return "no end"
-	}
-	return d.String()
-}
-
-// wholeSeconds rounds up, within the four bytes of the wire.
-func wholeSeconds(d time.Duration) uint32 {
-	s := int64(d / time.Second)
-	if d%time.Second > 0 {
-		s++ // added before the division it could overflow
-	}
-	return uint32(min(max(s, 0), math.MaxUint32))
-}
-
 // messageProperties makes the properties of a received message, nil when it has
 // none but the subscription identifiers, which are this package's own, or what
 // says no more than their absence.

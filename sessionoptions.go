@@ -1,0 +1,142 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/millrace/mqtt/store"
+)
+
+// This file has the options of the session: how long the server keeps it, what a store
+// keeps of it here, and which subscriptions it has from the beginning.
+
+// WithSession asks the server to keep the session for d after a link ends
+// (whole seconds, rounded up; 3.x servers decide by themselves for how long). From
+// 4,294,967,295 s on, 136 years, as math.MaxInt64 is, it does not expire (section
+// 3.1.2.11.2). It sets Clean Start and Session Expiry Interval, or Clean Session,
+// right for each version. It needs a client identifier of your own.
+func WithSession(d time.Duration) ConnectOption {
+	return connectFunc(func(c *config) {
+		if d <= 0 {
+			c.errs = append(c.errs, invalid("session duration", d.String(), "must be above 0; leave the option out for a clean session"))
+		}
+		c.session = neverFrom(d)
+	})
+}
+
+// WithStore keeps the session in s, so that it outlives the process: messages
+// accepted and not through, and open inbound QoS 2 exchanges (section 4.1). It
+// needs [WithSession] and [WithClientID]. Connect opens the session, and fails
+// before dialling when that is not possible; the end of the Conn closes it.
+//
+// A QoS 1 or 2 message is safe from a crash when its Future shows [StageStored].
+// It is then never sent before it is durable. The store's own limits, if it has
+// any, take the place of those of [WithQueue]. Acknowledgements of QoS 0 need no
+// store, so QoS 0 messages are not kept in it.
+func WithStore(s store.Store) ConnectOption { return connectFunc(func(c *config) { c.store = s }) }
+
+// WithStoreMemory sets how many bytes of payloads that wait in the queue stay in
+// memory besides being in the session store; beyond it they live in the store
+// alone. The default is 16 MiB; 0 keeps none.
+func WithStoreMemory(bytes int) ConnectOption {
+	return connectFunc(func(c *config) {
+		if bytes < 0 {
+			c.errs = append(c.errs, invalid("store memory", "", "must not be negative"))
+		}
+		c.storeMemory = bytes
+	})
+}
+
+// WithInbox keeps QoS 1 and 2 messages that arrive in the session store until the
+// application has acknowledged them; it needs [WithStore]. A message is entered
+// once, and acknowledged to the server and handed out when its record is durable:
+// the server no longer waits for the application, and a session that it loses
+// takes nothing with it. What [Message.Ack] does, or the end of a handler's body,
+// then is to delete the record. Delivery into a channel without [WithManualAck]
+// counts as acknowledged as always.
+//
+// After a crash the next Connect hands the messages out again, in the order of
+// arrival and before newer ones, also while no link is up. They have the
+// [Message.InboxKey] they had, and [Message.Redelivered] says so; an application
+// that remembers the keys of its work does each exactly once at QoS 2. QoS 1
+// messages that the server sends again after a crash are entered again. The same
+// goes for the end of the Conn: what was not handed out stays for the next one.
+// A Connect without WithInbox leaves it there. Nothing is handed out before Connect,
+// or Subscribe, has returned.
+//
+// A message goes to the subscriptions of the filters that it came for. When there
+// is none within [WithBacklogGrace] of Connect, it goes to whoever matches then, who
+// may have newer ones by that time, else to the catch-all, else it stays in the
+// store until a Subscribe takes it. So does what the backlog of a resumed session
+// brings and nobody takes.
+//
+// A subscription that ends because its context does, is refused or evicted leaves
+// what it has not handed over to the next one of its filters, however much later,
+// in this process or another. To give it up, unsubscribe:
+// [Subscription.Unsubscribe] gives up what waits for the subscription, and so does
+// [WithUnsubscribeAtEnd], the option for filters that are not subscribed again;
+// [Conn.Unsubscribe] gives up what waits for its filters. What the application was
+// handed stays its own until it acknowledges it, also after the subscription has
+// ended, and is handed out again by the next process if it never does.
+//
+// The limits of a subscription ([WithPendingLimit]) bound what it has in memory, and
+// besides what this process has entered for it and not handed over: above them the
+// link is not read, as always, and a subscription that is stuck is evicted. So it is
+// when the application has 65,536 messages or 64 MiB in hand, or as much as the
+// limits if they are higher, that it has not acknowledged. What earlier processes
+// left does not count. Under [SlowEvict] the inbox fills half of what may be pending,
+// and evicts for what the consumer leaves there, not for what the disk brought at
+// once. The memory that a message in the store
+// takes is that of its topic and key. When the store fails or is full, nothing of
+// the batch is acknowledged and the link ends, so that the server sends it again; a
+// record that cannot be read for five seconds is left to the next Connect. QoS 0
+// messages do not wait, so they may overtake others.
+func WithInbox() ConnectOption { return connectFunc(func(c *config) { c.inbox = true }) }
+
+// WithFreshStart makes the server discard an earlier session of this client
+// identifier on the first connect. On 3.x, where Clean Session never changes,
+// that takes a connection of its own before it. When the CONNECT behind it is
+// refused or cut, as services do that take one a second, it is sent again a second
+// later within the same attempt; so is the CONNECT of an older version behind one
+// whose version was refused.
+func WithFreshStart() ConnectOption { return connectFunc(func(c *config) { c.fresh = true }) }
+
+// WithBacklogGrace sets how long QoS 1 and 2 messages are held, unacknowledged,
+// for a Subscribe that may come: what a resumed session brings and no
+// subscription nor catch-all takes, from CONNACK on, and what is pending and
+// arrives for a filter whose subscription was detached from a kept session. A
+// Subscribe gets what matches it, in order, before anything newer; the rest is
+// acknowledged when the time is over, and told in [MessageUnmatched] or
+// [MessageDropped] events. The default is 10 s, negative holds nothing.
+//
+// The Receive Maximum bounds what is held on MQTT 5. At 65,536 messages (3.x) or
+// 64 MiB the link is not read until a Subscribe made room or the time is over.
+// A link that is lost meanwhile loses nothing: the time begins anew with the next.
+func WithBacklogGrace(d time.Duration) ConnectOption {
+	return connectFunc(func(c *config) { setDuration(&c.backlogGrace, d) })
+}
+
+// WithAlwaysResubscribe sends every SUBSCRIBE again on each new link, also when
+// the server resumed the session.
+func WithAlwaysResubscribe() ConnectOption { return connectFunc(func(c *config) { c.always = true }) }
+
+// WithSubscription declares a subscription before the first link, so that it
+// takes the messages of a resumed session from the first on, at every QoS. [Conn.Subscription] returns it
+// by its filter.
+func WithSubscription(filter string, opts ...SubscribeOption) ConnectOption {
+	return connectFunc(func(c *config) {
+		o := newSubOptions(opts)
+		c.declared = append(c.declared, declaration{[]Filter{{Filter: filter, QoS: o.qos}}, o})
+	})
+}
+
+// WithCatchAll opens the catch-all subscription before the first link; see
+// [Conn.CatchAll].
+func WithCatchAll(opts ...SubscribeOption) ConnectOption {
+	return connectFunc(func(c *config) {
+		o := newSubOptions(opts)
+		if o.err != nil {
+			c.errs = append(c.errs, o.err)
+		}
+		c.catchAll = &o
+	})
+}
