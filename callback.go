@@ -32,7 +32,7 @@ func apart[T any](stop <-chan struct{}, name string, f func() (T, error)) (T, er
 		err   error
 	}
 	answer, left := make(chan result), make(chan struct{})
-	// Owned by the caller, which waits for it as said above; it ends when f does.
+	// Owned by the caller, which waits for it as the comment of apart says; it ends when f does.
 	go func() {
 		r := result{err: &CallbackError{Function: name, Exited: true}}
 		defer func() {
@@ -72,6 +72,6 @@ func ask[T any](ctx context.Context, name string, f func() (T, error)) (T, error
 	return answer, err
 }
 
-// killTime is how long a write may still take when its link was killed, and how
-// long a call of the socket when that was closed.
+// killTime is how long a function of the application, or a call of the socket, may still
+// take when it is time to go on without it.
 const killTime = 250 * time.Millisecond

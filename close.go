@@ -292,12 +292,12 @@ func (c *Conn) flushThenEnd(ctx, wait context.Context, l *link, d codec.Disconne
 		d = codec.Disconnect{}
 	}
 	if !c.endInOrder(l, &d, c.limitEnd(disconnectBy(ctx))) && err == nil && d.Code != codec.Success {
-		err = ErrNotConnected // the link was ending already: the server was not told the reason
+		err = ErrNotConnected // the link was ending already: the server did not get the reason
 	}
 	return err
 }
 
-// endInOrder ends l, the last link, by the time by: it stops the hand-over of
+// endInOrder ends l, the last link, by the time by: it stops the delivery of
 // messages, sends the acknowledgements that are due for those handed over, and
 // sends DISCONNECT. It reports whether that is d.
 func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {

@@ -8,7 +8,7 @@ import (
 )
 
 // Conn is a client of one server, or one cluster of servers. It outlives the
-// links that it makes: publishes under way, subscriptions and their channels
+// links that it makes: publishes in flight, subscriptions and their channels
 // carry on over reconnects. All methods may be called from any goroutine.
 type Conn struct {
 	session
@@ -104,7 +104,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 	c.wire()
 	for _, d := range cfg.declared {
 		s := newSubscription(c.up, d.filters, d.opts)
-		s.opts.async = true // nobody waits for its answer
+		s.opts.async = true // no call waits for its answer
 		if err := c.routes.add(s); err != nil {
 			c.cfg.errs = append(c.cfg.errs, err)
 		}
@@ -166,7 +166,7 @@ func (c *Conn) TryPublish(m Message) *Future {
 	return c.out.publish(context.Background(), &m, false)
 }
 
-// Lookup returns the Future of the message under way that was published with key
+// Lookup returns the Future of the message in flight that was published with key
 // (see [Properties]), by this process or, with a session store, by an earlier
 // one; nil when there is none: it was delivered, or failed, or never stored.
 func (c *Conn) Lookup(key string) *Future { return c.out.lookup(key) }

@@ -55,7 +55,7 @@ func (c *Conn) storedInbound(facts []inFact, err error) {
 	}
 }
 
-// storeFailed tells of a failed commit, and ends the Conn when it was one too many.
+// storeFailed reports a failed commit, and ends the Conn when it was one too many.
 func (c *Conn) storeFailed(err error, final bool) {
 	err = &StoreError{Op: "write", Err: err}
 	c.emit(StoreFailed{Err: err, Final: final})

@@ -33,7 +33,7 @@ var (
 	// it is taken for the reason and is not sent again. It is how the Future of a
 	// message fails, see [PublishSetAside], and behind every [SetAsideError] of a filter.
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
-	// ErrKeyInUse says that a message with that key is still under way.
+	// ErrKeyInUse says that a message with that key is still in flight.
 	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")
 	// ErrWrongAck says that the server answered by a packet that is no answer to
 	// what it was sent: an acknowledgement of another kind, or a SUBACK or UNSUBACK

@@ -25,7 +25,7 @@ type EventInfo struct {
 	Time time.Time
 	// Link is the number of the link, 1 for the first; 0 when there was none.
 	Link uint32
-	// Missed is how many events were given up, because nobody read the channel,
+	// Missed is how many events were given up, because the channel was not read,
 	// since the event before this one was put there. They were the oldest in it.
 	Missed int
 }
@@ -62,7 +62,7 @@ type Connected struct {
 	// SessionExpiry is how long the server keeps the session after the link
 	// ends, math.MaxInt64 when it does not expire; MQTT 5 only.
 	SessionExpiry time.Duration
-	// ReceiveMaximum is how many QoS 1 and 2 publishes may be under way.
+	// ReceiveMaximum is how many QoS 1 and 2 publishes may be in flight.
 	ReceiveMaximum int
 	// MaximumPacketSize is the largest packet the server takes, in bytes, at most
 	// 268,435,460.
@@ -164,7 +164,7 @@ type MessageUnmatched struct {
 // and is not sent again in this session: three links in a row, each of which had
 // been well for a second without any publish, ended within a second of being sent
 // this one alone. Its Future fails with [ErrSetAside]. A message of an earlier
-// process, whose Future nobody may hold, is told in a [MessageDropped] as well.
+// process, whose Future the application may not have, is reported by a [MessageDropped] as well.
 type PublishSetAside struct {
 	EventInfo
 	Topic    string // of the message
@@ -230,7 +230,7 @@ type StoreFailed struct {
 
 // StoreDamaged says that a record of the session store could not be used: it was
 // damaged, and put aside, or a later version of this package wrote it. A message that
-// is not sent since the rest of what it needs was damaged is told in a
+// is not sent since the rest of what it needs was damaged is reported by a
 // [MessageDropped] as well.
 type StoreDamaged struct {
 	EventInfo

@@ -37,7 +37,7 @@ func (s *supervisor) learn(l *link, err error) {
 	}
 }
 
-// setAside carries out that the packet of v is not sent any more, and tells of it.
+// setAside carries out that the packet of v is not sent any more, and reports it.
 func (s *supervisor) setAside(v *probeVerdict, err error) {
 	c := s.c
 	if v.packet != codec.PUBLISH {
@@ -144,7 +144,7 @@ func (s *supervisor) learnFault(key faultKey) {
 const maxFaults = 64
 
 // setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
-// tells of it. No link is up.
+// reports it. No link is up.
 func (s *supervisor) setFilterAside(p probedPacket, cause error) {
 	c := s.c
 	err := &SetAsideError{Packet: p.packet, Filter: p.filter, Err: cause}

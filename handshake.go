@@ -238,7 +238,7 @@ func (a *attempt) connect() ([]byte, error) {
 	cfg := a.c.cfg
 	p := &codec.Connect{
 		Version: a.version, ClientID: a.c.ClientID(), CleanStart: a.clean,
-		// Rounded up: the server must not be told less than what we keep to.
+		// Rounded up: CONNECT must not announce less than what we keep to.
 		KeepAlive: uint16(wholeSeconds(cfg.keepAliveFor(a.server))),
 	}
 	if err := a.identify(p); err != nil {
@@ -316,7 +316,7 @@ func (a *attempt) properties() *codec.Properties {
 		p.Present = p.Present.With(codec.PropSessionExpiryInterval)
 	}
 	if a.receiveMax < maxReceive || cfg.receiveMax < maxReceive {
-		// After an overrun 65,535 is said and not left out, which means the same:
+		// After an overrun 65,535 is written and not left out, which means the same:
 		// Mosquitto keeps to 20 for a client that leaves it out, and drops from its queue.
 		p.ReceiveMaximum = uint16(a.receiveMax)
 		p.Present = p.Present.With(codec.PropReceiveMaximum)

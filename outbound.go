@@ -261,7 +261,7 @@ func (o *outbound) pump() {
 		}
 		o.resend(r)
 	}
-	if l.probe && !o.win.hold && o.probePassed() {
+	if l.probe && !o.win.hold && o.probePassedLocked() {
 		l.probe, l.silent = false, false
 		o.win.widen(l.window)
 	}

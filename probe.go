@@ -94,9 +94,9 @@ func (o *outbound) endSilence(l *sender) {
 	o.pump()
 }
 
-// probePassed reports whether every publish that was there when the link
+// probePassedLocked reports whether every publish that was there when the link
 // began is through.
-func (o *outbound) probePassed() bool {
+func (o *outbound) probePassedLocked() bool {
 	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
 		if r != nil && r.seq <= o.link.probeUntil {
 			return false

@@ -80,7 +80,7 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	}
 	s.routes.markReady(sub)
 	if n := sub.dropped.Load(); sub.holder && n > 0 && leave != leaveServer {
-		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // nobody else can tell
+		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // a holder has no reader that could notice
 	}
 	if leave == leaveServer || s.inbox != nil || !s.ledger.owes(&sub.owner) {
 		return true
@@ -127,8 +127,8 @@ func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) 
 	}
 }
 
-// unclaimed counts messages that nobody subscribed to, tells of them by topic,
-// and acknowledges them.
+// unclaimed counts messages that no Subscribe claimed, reports them by topic, and
+// acknowledges them.
 func (s *session) unclaimed(msgs []Message) {
 	if len(msgs) == 0 {
 		return
@@ -152,7 +152,7 @@ func (s *session) unclaimed(msgs []Message) {
 // they leave room for other events.
 const maxTold = 16
 
-// endBacklog gives up what nobody claimed in the grace that link began.
+// endBacklog gives up what no Subscribe claimed in the grace that link began.
 func (s *session) endBacklog(link uint32) {
 	if s.draining.Load() {
 		return // the server sends it again

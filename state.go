@@ -10,7 +10,7 @@ type State uint8
 
 // The states of a Conn.
 const (
-	// StateConnecting: an attempt is under way, or the first is about to begin.
+	// StateConnecting: an attempt is being made, or the first is about to begin.
 	StateConnecting State = iota
 	// StateConnected: the server has accepted the connection.
 	StateConnected

@@ -20,8 +20,8 @@ type Stats struct {
 	IgnoredAcks   uint64        // acknowledgements of nothing
 	Queued        int           // messages accepted and not resolved
 	QueuedBytes   int           // and what they count for
-	Inflight      int           // QoS 1 and 2 publishes under way
-	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message under way
+	Inflight      int           // QoS 1 and 2 publishes in flight
+	OldestUnacked time.Duration // age of the oldest QoS 1 or 2 message in flight
 	AcksOwed      int           // inbound messages not acknowledged yet
 	Held          int           // messages held for a Subscribe, see WithBacklogGrace, QoS 1 and 2 as part of AcksOwed; or in the store alone, see WithInbox
 	LeftBehind    uint64        // calls of a net.Conn of a dialer that had not returned 250 ms after it was closed

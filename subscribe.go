@@ -169,7 +169,7 @@ func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
 // this Conn loses these filters, and ends with [ErrUnsubscribed] when it has no
 // other; a filter that the server has not answered for has that error as its
 // result. It returns one result for each filter, when a link is up; without one
-// the server is told on the next.
+// UNSUBSCRIBE is sent on the next.
 func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeResult, error) {
 	if len(filters) == 0 {
 		return nil, invalid("filter list", "", "is empty [MQTT-3.10.3-2]")
@@ -199,7 +199,7 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 }
 
 // detach ends s and leaves its filters at the server. When the Conn lives on
-// and nobody subscribes to a filter within a grace, it is unsubscribed.
+// and no Subscribe of a filter comes within a grace, it is unsubscribed.
 func (c *Conn) detach(s *Subscription, err error) {
 	if c.cfg.backlogGrace <= 0 {
 		c.lose(s, err)
@@ -223,7 +223,7 @@ func (c *Conn) detach(s *Subscription, err error) {
 }
 
 // endScopes ends the subscriptions of filters whose context has ended, which may
-// not have been told yet, so that a new one takes over from them.
+// not have been noticed yet, so that a new one takes over from them.
 func (c *Conn) endScopes(filters []Filter) {
 	for _, s := range c.routes.outlived(filters) {
 		c.subscriptionScopeEnded(s.ctx, s)

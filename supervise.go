@@ -31,7 +31,7 @@ type supervisor struct {
 	lastFault   string           // protocol error of the last link, which died young
 	sameFaults  int              // how many links in a row died of it
 	lastUp      time.Duration    // how long the last link was up
-	first       chan<- error     // told once how the first connect went; nil afterwards
+	first       chan<- error     // gets once how the first connect went; nil afterwards
 	ended       bool
 }
 
@@ -107,7 +107,7 @@ func (s *supervisor) stops(err error) bool {
 	if errors.Is(err, ErrTakenOver) {
 		return !cfg.survive
 	}
-	// A round joins what its servers said: one that refuses the version is no
+	// A round joins the errors of its servers: one that refuses the version is no
 	// reason to give up those that are only away.
 	return s.refused > 0 && s.refused == s.asked && s.links > 0
 }

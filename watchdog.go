@@ -88,7 +88,7 @@ func (l *link) pong() {
 // watchdog looks after what is late on a link.
 type watchdog struct {
 	l        *link
-	told     uint32 // generation of the message that AckOverdue named last
+	named    uint32 // generation of the message that AckOverdue named last
 	lateness lateness
 	interval time.Duration
 }
@@ -109,8 +109,8 @@ func (w *watchdog) look(now time.Time) time.Duration {
 	if w.l.disconnecting() {
 		return w.interval // closeTimer ends the link
 	}
-	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.told && now.Sub(old.since) >= s.cfg.ackOverdue {
-		w.told = old.gen
+	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.named && now.Sub(old.since) >= s.cfg.ackOverdue {
+		w.named = old.gen
 		s.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
 	if s.cfg.ackTimeout > 0 && !w.l.pausedWithin(now, s.cfg.ackTimeout) {
