@@ -108,9 +108,7 @@ func TestWrongAckOn5(t *testing.T) {
 				if c.qos == 1 {
 					s.sendAck(0x40, 1)
 				} else {
-					s.sendAck(0x50, 1)
-					s.ExpectBytes(rawAck(0x62, 1))
-					s.sendAck(0x70, 1)
+					s.finishPublish(2, 1)
 				}
 				succeeded(t, f)
 			})

@@ -303,9 +303,7 @@ func TestCodecMayEndTheConn(t *testing.T) {
 func TestDrainInAHandlerSaysWhatItWaitedFor(t *testing.T) {
 	for _, form := range []string{"handler", "body of All"} {
 		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w := d.up(server.Connack)
-			sub := grantedSub(t, d, w, mqtt.V5, "t", 1)
+			d, w, sub := dialGranted(t, "t", 1)
 			result := make(chan error, 1)
 			body := func(mqtt.Message) {
 				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
@@ -335,9 +333,7 @@ func TestDrainInAHandlerSaysWhatItWaitedFor(t *testing.T) {
 // Drain that ends before everything was handed over says so.
 func TestDrainCutShortByItsContextSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, "t", 1, mqtt.WithBuffer(0))
+		d, w, sub := dialGranted(t, "t", 1, mqtt.WithBuffer(0))
 		sub.C() // and nothing reads
 		w.SendBytes(rawPublish(mqtt.V5, 0x32, 1, "t", "1"))
 		synctest.Wait()

@@ -53,9 +53,7 @@ func TestCanceledAfterAcceptance(t *testing.T) {
 			t.Errorf("WaitAll: %v", err)
 		}
 		pending(t, f)
-		s.sendAck(0x50, 1)
-		s.ExpectBytes(rawAck(0x62, 1))
-		s.sendAck(0x70, 1)
+		s.finishPublish(2, 1)
 		succeeded(t, f)
 		if err := f.Wait(ctx); err != nil {
 			t.Errorf("Wait on a resolved Future with a context that has ended: %v", err)

@@ -11,7 +11,6 @@ import (
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/internal/chance"
 	"github.com/millrace/mqtt/mqtttest/server"
-	"github.com/millrace/mqtt/store"
 )
 
 // Whatever moment a process dies at, what it had stored reaches the server after the
@@ -90,22 +89,6 @@ func randomCrashes(t *testing.T, v mqtt.Version, rng *rand.Rand) {
 	for _, v := range srv.Violations() {
 		t.Error(v)
 	}
-}
-
-// checkEmpty checks that nothing stayed in the store once everything was resolved.
-func checkEmpty(t *testing.T, d *disk) {
-	t.Helper()
-	s, err := d.mem.Session("c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	s.Load(func(e store.Entry) error {
-		if e.Key.Kind != store.Meta {
-			t.Errorf("left in the store: %v", e.Key)
-		}
-		return nil
-	})
 }
 
 // checkArrived compares what was published with what the server got.

@@ -31,9 +31,7 @@ func again(head byte, id uint16) func(*storedScript) {
 			s.sendAck(0x40, id)
 			return
 		}
-		s.sendAck(0x50, id)
-		s.ExpectBytes(rawAck(0x62, id))
-		s.sendAck(0x70, id)
+		s.finishPublish(2, id)
 	}
 }
 
@@ -107,9 +105,7 @@ func TestCrashAtEachState(t *testing.T) {
 				name = c.name + ", session lost"
 			}
 			t.Run(name, func(t *testing.T) {
-				storedVersions(t, func(t *testing.T, v mqtt.Version) {
-					d := newDisk()
-					s := d.script(t, v, false)
+				onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 					c.before(s)
 					s.crash()
 					s = d.script(t, v, present)
@@ -123,8 +119,7 @@ func TestCrashAtEachState(t *testing.T) {
 					if s.conn.Lookup("x") != nil {
 						t.Error("the message is still under way")
 					}
-					s.conn.Close()
-					checkEmpty(t, d)
+					s.closeEmpty(d)
 				})
 			})
 		}
@@ -134,9 +129,7 @@ func TestCrashAtEachState(t *testing.T) {
 // WithSessionLost decides over a crash as well. What the server owned fails
 // all the same.
 func TestWithSessionLostOverACrash(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		for i, qos := range []mqtt.QoS{1, 2, 2} {
 			s.conn.Publish(t.Context(), keyed(string(rune('a'+i)), qos))
 			s.expectPublish(0x30|byte(qos)<<1, uint16(i+1), "t", string(rune('a'+i)))
@@ -189,9 +182,7 @@ func TestNeverWrittenStaysQueuedOverAClose(t *testing.T) {
 
 // [MQTT-4.6.0-4]: PUBRELs leave in the order of the PUBRECs, whichever process saw them.
 func TestPubrelsKeepTheirOrderOverProcesses(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		for id := range uint16(4) {
 			s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 2})
 			s.expectPublish(0x34, id+1, "t", "")
@@ -222,9 +213,7 @@ func TestPubrelsKeepTheirOrderOverProcesses(t *testing.T) {
 // not after the server lost the session.
 func TestInboundIdentifierOutlivesACrash(t *testing.T) {
 	for _, present := range []bool{true, false} {
-		storedVersions(t, func(t *testing.T, v mqtt.Version) {
-			d := newDisk()
-			s := d.script(t, v, false)
+		onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 			c := s.subscribed("t", 2).C()
 			s.message(0x34, 9, "t", "x")
 			expect(t, c, "x")
@@ -240,15 +229,12 @@ func TestInboundIdentifierOutlivesACrash(t *testing.T) {
 			}
 			s.ExpectBytes(rawAck(0x50, 9))
 			idle(t, c)
-			s.sendAck(0x62, 9)
-			s.ExpectBytes(rawAck(0x70, 9))
+			s.release(9)
 			s.message(0x34, 9, "t", "y")
 			expect(t, c, "y")
 			s.ExpectBytes(rawAck(0x50, 9))
-			s.sendAck(0x62, 9)
-			s.ExpectBytes(rawAck(0x70, 9))
-			s.conn.Close()
-			checkEmpty(t, d)
+			s.release(9)
+			s.closeEmpty(d)
 		})
 	}
 }
@@ -256,9 +242,7 @@ func TestInboundIdentifierOutlivesACrash(t *testing.T) {
 // A message whose PUBREC was not released before the crash was not acknowledged: it
 // is delivered to the next process.
 func TestInboundNotRecordedIsDelivered(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		c := s.subscribed("t", 2).C()
 		s.hold()
 		s.message(0x34, 9, "t", "x")
@@ -309,9 +293,7 @@ func TestStoredMessageIsWhole(t *testing.T) {
 
 // The record of a lost session says nothing of a new message with its identifier.
 func TestInboundRecordOfALostSession(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		c := s.subscribed("t", 2).C()
 		s.hold()
 		s.message(0x34, 9, "t", "x")
@@ -324,26 +306,21 @@ func TestInboundRecordOfALostSession(t *testing.T) {
 		s.letGo()
 		s.ExpectBytes(rawAck(0x50, 9))
 		s.open()
-		s.sendAck(0x62, 9)
-		s.ExpectBytes(rawAck(0x70, 9))
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.release(9)
+		s.closeEmpty(d)
 	})
 }
 
 // When the server gives an identifier to another message before it released the
 // first, the record of the first goes: a later process would take a third for it.
 func TestInboundRecordOfAReplacedMessage(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		c := s.subscribed("t", 2).C()
 		s.message(0x34, 9, "t", "x")
 		s.ExpectBytes(rawAck(0x50, 9))
 		s.message(0x32, 9, "t", "y")
 		s.ExpectBytes(rawAck(0x40, 9))
 		expect(t, c, "x", "y")
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }

@@ -74,9 +74,7 @@ func TestSubscriptionDrainWhenTheSessionIsLost(t *testing.T) {
 // waits for the link.
 func TestSubscriptionDrainOffline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, shared, 1, mqtt.WithBuffer(0))
+		d, w, sub := dialGranted(t, shared, 1, mqtt.WithBuffer(0))
 		ch := sub.C()
 		sendPublishes(w, mqtt.V5, "t", 1)
 		d.net.RefuseDials(1_000_000, nil)
@@ -103,9 +101,7 @@ func TestSubscriptionDrainOffline(t *testing.T) {
 // The server refuses: what is here is handed over, and the refusal is the result.
 func TestSubscriptionDrainRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, shared, 1, mqtt.WithBuffer(0))
+		_, w, sub := dialGranted(t, shared, 1, mqtt.WithBuffer(0))
 		ch := sub.C()
 		sendPublishes(w, mqtt.V5, "t", 1)
 		done := draining(t, sub)

@@ -121,9 +121,7 @@ func TestSubscriptionDrainLosesNothing(t *testing.T) {
 func TestSubscriptionDrainOfAnIdleOne(t *testing.T) {
 	for qos, times := range []int{1, 1, 2} {
 		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w := d.up(server.Connack)
-			sub := grantedSub(t, d, w, mqtt.V5, shared, mqtt.QoS(qos))
+			_, w, sub := dialGranted(t, shared, mqtt.QoS(qos))
 			ch := sub.C()
 			done := draining(t, sub)
 			for range times {
@@ -229,9 +227,7 @@ func readIn(t *testing.T, form string, sub *mqtt.Subscription, body func(mqtt.Me
 func TestSubscriptionDrainCutShort(t *testing.T) {
 	for _, why := range []string{"unread", "paused", "slow"} {
 		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w := d.up(server.Connack)
-			sub := grantedSub(t, d, w, mqtt.V5, shared, 1, mqtt.WithBuffer(0))
+			_, w, sub := dialGranted(t, shared, 1, mqtt.WithBuffer(0))
 			switch why {
 			case "paused":
 				sub.Pause()
@@ -259,9 +255,7 @@ func TestSubscriptionDrainCutShort(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) { // no answer from the server
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, shared, 1)
+		_, w, sub := dialGranted(t, shared, 1)
 		sub.C()
 		done := drainingFor(t, sub, time.Second)
 		finished(t, done, context.DeadlineExceeded)
@@ -273,9 +267,7 @@ func TestSubscriptionDrainCutShort(t *testing.T) {
 // A subscription that nothing read is handed over once something does.
 func TestSubscriptionDrainOfAnUnreadOneWaitsForAReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, shared, 1)
+		_, w, sub := dialGranted(t, shared, 1)
 		sendPublishes(w, mqtt.V5, "t", 1)
 		done := draining(t, sub)
 		unsuback(t, w, mqtt.V5, []byte{0}, shared)
@@ -290,9 +282,7 @@ func TestSubscriptionDrainOfAnUnreadOneWaitsForAReader(t *testing.T) {
 // its message is acknowledged when it returns.
 func TestSubscriptionDrainInItsOwnHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, shared, 1)
+		_, w, sub := dialGranted(t, shared, 1)
 		sub.Handle(func(mqtt.Message) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
@@ -313,9 +303,7 @@ func TestSubscriptionDrainInItsOwnHandler(t *testing.T) {
 // one only gets nothing more.
 func TestSubscriptionDrainBesideAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		a := grantedSub(t, d, w, mqtt.V5, "t", 1, mqtt.WithBuffer(0))
+		d, w, a := dialGranted(t, "t", 1, mqtt.WithBuffer(0))
 		b := grantedSub(t, d, w, mqtt.V5, "t", 1)
 		ca, cb := a.C(), b.C()
 		sendPublishes(w, mqtt.V5, "t", 1)
@@ -338,9 +326,7 @@ func TestSubscriptionDrainBesideAnother(t *testing.T) {
 // UNSUBSCRIBE, and the old subscription hands over what it has.
 func TestSubscribeDuringADrainTakesTheFilterOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		old := grantedSub(t, d, w, mqtt.V5, shared, 1, mqtt.WithBuffer(0))
+		d, w, old := dialGranted(t, shared, 1, mqtt.WithBuffer(0))
 		ch := old.C()
 		sendPublishes(w, mqtt.V5, "t", 1)
 		done := draining(t, old)

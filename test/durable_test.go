@@ -39,9 +39,7 @@ func TestDurableBeforeWritten(t *testing.T) {
 
 // PUBREC waits for the identifier's record, PUBCOMP for its deletion.
 func TestInboundDurableBeforeAnswered(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		c := s.subscribed("t", 2).C()
 		s.hold()
 		s.message(0x34, 9, "t", "x")
@@ -57,10 +55,8 @@ func TestInboundDurableBeforeAnswered(t *testing.T) {
 		s.letGo()
 		s.ExpectBytes(rawAck(0x70, 9))
 		s.open()
-		s.sendAck(0x62, 10)
-		s.ExpectBytes(rawAck(0x70, 10))
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.release(10)
+		s.closeEmpty(d)
 	})
 }
 

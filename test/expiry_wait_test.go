@@ -102,8 +102,7 @@ func TestStoredMessagesExpireInTime(t *testing.T) {
 		}
 		s.sendAck(0x40, uint16(p[6]))
 		s.ExpectNothing(time.Minute)
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 

@@ -41,9 +41,7 @@ func newMessages(ops []store.Op) bool { return puts(ops, store.Outgoing) }
 
 // A full disk fails the messages that it has no room for, and nothing else.
 func TestFullDiskFailsOnlyNewMessages(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		s.offline()
 		early := s.conn.Publish(t.Context(), keyed("early", 1))
 		if err := early.WaitStored(t.Context()); err != nil {
@@ -79,17 +77,14 @@ func TestFullDiskFailsOnlyNewMessages(t *testing.T) {
 		if !failed {
 			t.Error("no note failed")
 		}
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
 // What must be noted of stored messages is tried again, with a rest; it
 // goes on alone, so that new messages that find no room do not hold it up.
 func TestStateOfStoredMessagesIsWrittenAgain(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		f := s.conn.Publish(t.Context(), keyed("x", 2))
 		s.expectPublish(0x34, 1, "t", "x")
 		s.p.failing(everything)
@@ -115,16 +110,13 @@ func TestStateOfStoredMessagesIsWrittenAgain(t *testing.T) {
 		if s.conn.Err() != nil {
 			t.Errorf("the Conn ended: %v", s.conn.Err())
 		}
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
 // A store that fails for good ends the Conn with its error; what it holds stays.
 func TestStoreThatFailsForGoodEndsTheConn(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		f := s.conn.Publish(t.Context(), keyed("x", 2))
 		s.expectPublish(0x34, 1, "t", "x")
 		s.p.failing(everything)
@@ -154,9 +146,7 @@ func TestStoreThatFailsForGoodEndsTheConn(t *testing.T) {
 // [MQTT-4.8.0-2]: an inbound QoS 2 message whose identifier cannot be
 // recorded is not answered; the link ends, and it is recorded when it comes again.
 func TestInboundRecordFails(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		c := s.subscribed("t", 2).C()
 		innocent := s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 		s.expectPublish(0x32, 2, "t", "")
@@ -181,8 +171,7 @@ func TestInboundRecordFails(t *testing.T) {
 		succeeded(t, innocent)
 		expect(t, c, "x")
 		idle(t, c)
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 

@@ -130,9 +130,7 @@ func TestCommitHangsBeyondClose(t *testing.T) {
 
 // Of a commit whose outcome is uncertain each message may be in the store.
 func TestUncertainCommitMayKeep(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		s.p.mu.Lock()
 		s.p.fail = func([]store.Op) error { return store.ErrUncertain }
 		s.p.mu.Unlock()

@@ -158,9 +158,7 @@ func TestMessageExpiry(t *testing.T) {
 		s.Cut()
 		s.next("20 03 01 00 00")
 		s.Expect("3C 0B 0001 61 0001 05 02 00000001")
-		s.sendAck(0x50, 1)
-		s.ExpectBytes(rawAck(0x62, 1))
-		s.sendAck(0x70, 1)
+		s.finishPublish(2, 1)
 		succeeded(t, first)
 		if err := outcome(t, late); !errors.Is(err, mqtt.ErrExpired) {
 			t.Errorf("%v", err)

@@ -69,9 +69,7 @@ func TestHandlerThatEndsItsGoroutineGoesOn(t *testing.T) {
 func TestHandlerThatAlwaysEndsItsGoroutineGivesUpTheMessage(t *testing.T) {
 	for _, workers := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
-			d := dial(t)
-			w := d.up(server.Connack)
-			sub := grantedSub(t, d, w, mqtt.V5, "t", 1, mqtt.WithWorkers(workers))
+			d, w, sub := dialGranted(t, "t", 1, mqtt.WithWorkers(workers))
 			var calls atomic.Int64
 			if err := sub.Handle(func(mqtt.Message) { calls.Add(1); runtime.Goexit() }); err != nil {
 				t.Fatal(err)
@@ -97,26 +95,6 @@ func TestHandlerThatAlwaysEndsItsGoroutineGivesUpTheMessage(t *testing.T) {
 	}
 }
 
-// grantedSub subscribes, and has the server grant it.
-func grantedSub(t *testing.T, d *dialed, w *server.Wire, v mqtt.Version, filter string, qos mqtt.QoS, opts ...mqtt.SubscribeOption) *mqtt.Subscription {
-	t.Helper()
-	got := make(chan *mqtt.Subscription, 1)
-	go func() {
-		sub, err := d.conn.Subscribe(t.Context(), filter, append(opts, qos)...)
-		if err != nil {
-			t.Error(err)
-		}
-		got <- sub
-	}()
-	id := w.ExpectPacket()[2:4]
-	suback := []byte{0x90, 3, id[0], id[1], byte(qos)}
-	if v == mqtt.V5 {
-		suback = []byte{0x90, 4, id[0], id[1], 0, byte(qos)}
-	}
-	w.SendBytes(suback)
-	return <-got
-}
-
 // drained checks that Drain has nothing to wait for.
 func drained(t *testing.T, conn *mqtt.Conn) {
 	t.Helper()
@@ -129,9 +107,7 @@ func drained(t *testing.T, conn *mqtt.Conn) {
 // handler ended its goroutine counts as handed over.
 func TestHandlerThatEndsItsGoroutineWithManualAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, "t", 1, mqtt.WithManualAck())
+		d, w, sub := dialGranted(t, "t", 1, mqtt.WithManualAck())
 		var got []mqtt.Message
 		if err := sub.Handle(func(m mqtt.Message) { got = append(got, m); runtime.Goexit() }); err != nil {
 			t.Fatal(err)
@@ -156,9 +132,7 @@ func TestHandlerThatEndsItsGoroutineWithManualAck(t *testing.T) {
 // ended, is not called again.
 func TestHandlerThatEndsItsGoroutineAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, "t", 1)
+		_, w, sub := dialGranted(t, "t", 1)
 		var calls atomic.Int64
 		if err := sub.Handle(func(mqtt.Message) {
 			if calls.Add(1) == 1 {
@@ -180,9 +154,7 @@ func TestHandlerThatEndsItsGoroutineAfterTheEnd(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, "t", 1)
+		d, w, sub := dialGranted(t, "t", 1)
 		var calls atomic.Int64
 		if err := sub.Handle(func(mqtt.Message) { calls.Add(1); d.conn.Close(); runtime.Goexit() }); err != nil {
 			t.Fatal(err)
@@ -231,9 +203,7 @@ func TestCodecThatEndsItsGoroutineGoesOn(t *testing.T) {
 // A body of All that ends its goroutine leaves its message pending, for the next loop.
 func TestLoopBodyThatEndsItsGoroutineLeavesTheMessagePending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t)
-		w := d.up(server.Connack)
-		sub := grantedSub(t, d, w, mqtt.V5, "t", 1)
+		_, w, sub := dialGranted(t, "t", 1)
 		over := make(chan struct{})
 		go func() {
 			defer close(over)

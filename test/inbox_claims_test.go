@@ -165,9 +165,7 @@ func TestInboxGraceBeginsWithConnect(t *testing.T) {
 func TestUnsubscribeGivesUpMessagesInACommit(t *testing.T) {
 	for name, first := range map[string]func(*storedScript){"in the next commit": (*storedScript).busy, "in this commit": (*storedScript).hold} {
 		t.Run(name, func(t *testing.T) {
-			storedVersions(t, func(t *testing.T, v mqtt.Version) {
-				d := newDisk()
-				s := d.inbox(t, v, false)
+			onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 				_, cancel := s.scoped("t", 1)
 				cancel()
 				synctest.Wait()
@@ -225,9 +223,7 @@ func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
 		})
 	})
 	t.Run("beside a reader", func(t *testing.T) {
-		storedVersions(t, func(t *testing.T, v mqtt.Version) {
-			d := newDisk()
-			s := d.inbox(t, v, false)
+		onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 			sub := s.subscribed("t", 1)
 			failed := s.subscribeInVain("t")
 			s.message(0x32, 1, "t", "a")
@@ -239,9 +235,7 @@ func TestFailedSubscribeClaimsNothingOfTheInbox(t *testing.T) {
 		})
 	})
 	t.Run("unsubscribed meanwhile", func(t *testing.T) {
-		storedVersions(t, func(t *testing.T, v mqtt.Version) {
-			d := newDisk()
-			s := d.inbox(t, v, false)
+		onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 			failed := s.subscribeInVain("t")
 			s.message(0x32, 1, "t", "a")
 			s.ExpectBytes(rawAck(0x40, 1))

@@ -83,9 +83,7 @@ func TestDrainCutShortLeavesTheInbox(t *testing.T) {
 
 // A Drain that waits for what a failing store then does not take in ends.
 func TestDrainEndsWhenTheInboxStoreFails(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		s.subscribed("t", 2).C()
 		s.p.mu.Lock()
 		s.p.fail = func(ops []store.Op) error {

@@ -18,9 +18,7 @@ import (
 // The record stays until everybody who got the message is done with it, also
 // across the subscriptions that take over, and is dropped with the last.
 func TestInboxKeepsTheRecordUntilEverySubscriptionIsDone(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		ctx, cancel := context.WithCancel(t.Context())
 		one := s.subscribed("t", 2, mqtt.WithManualAck())
 		if _, err := s.conn.Subscribe(ctx, "+", mqtt.WithManualAck(), mqtt.WithoutWaiting()); err != nil {
@@ -48,8 +46,7 @@ func TestInboxKeepsTheRecordUntilEverySubscriptionIsDone(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(11 * time.Second) // until then the other filter may come back for it
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
@@ -106,8 +103,7 @@ func TestEndOfASubscriptionGivesUpItsInbox(t *testing.T) {
 		if n := sub.Stats().Dropped; n != 10 || s.conn.Stats().Held > 0 {
 			t.Errorf("%d dropped, %d held", n, s.conn.Stats().Held)
 		}
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
@@ -138,8 +134,7 @@ func TestInboxOfADetachedSubscriptionComesToTheNext(t *testing.T) {
 		for i := range 11 {
 			took(t, sub, string('a'+rune(i)), 0, i < 10)
 		}
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
@@ -158,8 +153,7 @@ func TestUnsubscribeGivesUpTheInbox(t *testing.T) {
 			t.Errorf("%d held", n)
 		}
 		idle(t, s.subscribed("t", 2).C())
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
@@ -261,9 +255,7 @@ func TestFailedSubscribeLeavesTheInboxToTheNext(t *testing.T) {
 
 // An evicted subscription leaves to the next one what it did not take.
 func TestEvictedSubscriptionLeavesItsInboxToTheNext(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		sub := s.subscribed("t", 2, mqtt.WithPendingLimit(2, 0), mqtt.WithBuffer(0))
 		messages := sub.C()
 		for i := range 4 {
@@ -307,9 +299,7 @@ func TestMessageInACommitComesToTheSubscriptionThatTakesOver(t *testing.T) {
 // What the application has in hand when its subscription ends stays its own until
 // it acknowledges it; a process that dies before leaves it to the next one.
 func TestMessageInHandAtTheEndStaysTheApplications(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		ctx, cancel := context.WithCancel(t.Context())
 		sub, err := s.conn.Subscribe(ctx, "t", mqtt.WithoutWaiting(), mqtt.QoS(2), mqtt.WithManualAck())
 		if err != nil {
@@ -362,9 +352,7 @@ func TestInboxOfADetachedSubscriptionDoesNotComeToAnother(t *testing.T) {
 // What several filters of an earlier process brought comes to each of them, in
 // whatever order they are subscribed.
 func TestInboxComesToEachFilterInAnyOrder(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		s.subscribed("a/b", 1, mqtt.WithManualAck())
 		s.subscribed("a/+", 1, mqtt.WithManualAck())
 		s.message(0x32, 1, "a/b", "x")
@@ -373,17 +361,14 @@ func TestInboxComesToEachFilterInAnyOrder(t *testing.T) {
 		took(t, s.subscribed("a/+", 1), "x", 0, true)
 		time.Sleep(time.Second)
 		took(t, s.subscribed("a/b", 1), "x", 0, true)
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
 // What a commit brings after the subscriptions have ended with the Conn is kept, and
 // not counted as dropped.
 func TestInboxCommittedAfterTheEndIsKept(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		sub := s.subscribed("t", 2)
 		s.hold()
 		s.message(0x32, 1, "t", "a")

@@ -55,8 +55,7 @@ func TestInboxReadFailsForAWhile(t *testing.T) {
 		if evs := told[mqtt.StoreFailed](s.conn); len(evs) != 1 || !errors.Is(evs[0].Err, syscall.EIO) || evs[0].Final {
 			t.Errorf("%+v", evs)
 		}
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
@@ -71,8 +70,7 @@ func TestDamagedInboxRecordCostsItsOwnMessageAlone(t *testing.T) {
 			if evs := told[mqtt.StoreDamaged](s.conn); len(evs) != 1 || evs[0].Left {
 				t.Errorf("%+v", evs)
 			}
-			s.conn.Close()
-			checkEmpty(t, d)
+			s.closeEmpty(d)
 		})
 	})
 	t.Run("found at Connect", func(t *testing.T) {
@@ -85,8 +83,7 @@ func TestDamagedInboxRecordCostsItsOwnMessageAlone(t *testing.T) {
 				t.Errorf("%+v", evs)
 			}
 			expect(t, s.subscribed("t", 2).C(), "a", "c")
-			s.conn.Close()
-			checkEmpty(t, d)
+			s.closeEmpty(d)
 		})
 	})
 	t.Run("of a later version", func(t *testing.T) {
@@ -145,16 +142,13 @@ func TestInboxReadFailsForGood(t *testing.T) {
 		}
 		s = d.inbox(t, v, true)
 		took(t, s.subscribed("t", 2), "a", 0, true)
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
 // Reads that fail are tried again twice a second, however many subscriptions wait.
 func TestFailingInboxReadsRest(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		filters := []string{"a", "b", "c", "d"}
 		for i, f := range filters {
 			s.subscribed(f, 2, mqtt.WithManualAck())

@@ -43,9 +43,7 @@ func took(t *testing.T, sub *mqtt.Subscription, payload string, key uint64, rede
 // is durable, not before; Ack deletes the record.
 func TestInboxStoresBeforeItAnswers(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
-		storedVersions(t, func(t *testing.T, v mqtt.Version) {
-			d := newDisk()
-			s := d.inbox(t, v, false)
+		onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 			sub := s.subscribed("t", 2, mqtt.WithManualAck())
 			s.hold()
 			s.message(0x30|qos<<1, 7, "t", "a")
@@ -56,8 +54,7 @@ func TestInboxStoresBeforeItAnswers(t *testing.T) {
 			s.open()
 			m := took(t, sub, "a", 0, false)
 			if qos == 2 {
-				s.sendAck(0x62, 7)
-				s.ExpectBytes(rawAck(0x70, 7))
+				s.release(7)
 			}
 			s.ExpectNothing(time.Minute)
 			if owed := s.conn.Stats().AcksOwed; owed > 0 {
@@ -72,8 +69,7 @@ func TestInboxStoresBeforeItAnswers(t *testing.T) {
 			if m.InboxKey() == 0 {
 				t.Error("the key is gone after Ack")
 			}
-			s.conn.Close()
-			checkEmpty(t, d)
+			s.closeEmpty(d)
 		})
 	}
 }
@@ -91,9 +87,7 @@ func TestInboxOverACrashAroundTheCommit(t *testing.T) {
 	} {
 		for _, qos := range []byte{1, 2} {
 			t.Run(tt.name, func(t *testing.T) {
-				storedVersions(t, func(t *testing.T, v mqtt.Version) {
-					d := newDisk()
-					s := d.inbox(t, v, false)
+				onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 					s.subscribed("t", 2, mqtt.WithManualAck())
 					s.p.mu.Lock()
 					s.p.commits, s.p.after = 1, tt.stored
@@ -127,11 +121,9 @@ func TestInboxOverACrashAroundTheCommit(t *testing.T) {
 					}
 					idle(t, sub.C())
 					if qos == 2 && tt.present {
-						s.sendAck(0x62, 7)
-						s.ExpectBytes(rawAck(0x70, 7))
+						s.release(7)
 					}
-					s.conn.Close()
-					checkEmpty(t, d)
+					s.closeEmpty(d)
 				})
 			})
 		}
@@ -141,9 +133,7 @@ func TestInboxOverACrashAroundTheCommit(t *testing.T) {
 // What was acknowledged comes again as long as that is not durable, with the key
 // and the mark by which an application tells.
 func TestInboxOverACrashAfterAck(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		sub := s.subscribed("t", 2, mqtt.WithManualAck())
 		s.message(0x34, 1, "t", "a")
 		s.message(0x34, 2, "t", "b")
@@ -171,9 +161,7 @@ func TestInboxOverACrashAfterAck(t *testing.T) {
 // What an earlier process left comes first, in order, although its reader
 // has room for two at a time and the server sends at once; also without a link.
 func TestInboxOfAnEarlierProcessComesFirst(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		s.subscribed("t", 2, mqtt.WithManualAck())
 		for i := range byte(20) {
 			s.message(0x32+2*(i%2), uint16(i+1), "t", string('a'+rune(i)))
@@ -291,9 +279,7 @@ func TestInboxKeepsTheBacklog(t *testing.T) {
 
 // A session that the server loses takes nothing with it of what is in the inbox.
 func TestInboxOutlivesALostSession(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		sub := s.subscribed("t", 2, mqtt.WithManualAck())
 		s.message(0x34, 1, "t", "a")
 		s.ExpectBytes(rawAck(0x50, 1))
@@ -306,19 +292,15 @@ func TestInboxOutlivesALostSession(t *testing.T) {
 		if err := m.Ack(); err != nil {
 			t.Errorf("Ack of a message of the lost session: %v", err)
 		}
-		s.sendAck(0x62, 1)
-		s.ExpectBytes(rawAck(0x70, 1))
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.release(1)
+		s.closeEmpty(d)
 	})
 }
 
 // A store that fails, or is full, acknowledges nothing: the link ends, and
 // what the server sends again is in order.
 func TestInboxStoreFailureAcknowledgesNothing(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.inbox(t, v, false)
+	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		events := s.conn.Watch(t.Context())
 		sub := s.subscribed("t", 2)
 		synctest.Wait()
@@ -352,10 +334,8 @@ func TestInboxStoreFailureAcknowledgesNothing(t *testing.T) {
 		s.ExpectBytes(rawAck(0x40, 3))
 		expect(t, sub.C(), "a", "b", "c")
 		idle(t, sub.C())
-		s.sendAck(0x62, 2)
-		s.ExpectBytes(rawAck(0x70, 2))
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.release(2)
+		s.closeEmpty(d)
 	})
 }
 

@@ -182,3 +182,31 @@ func wantErr(t *testing.T, what string, err, want error) {
 func containsText(err error, s string) bool {
 	return err != nil && strings.Contains(err.Error(), s)
 }
+
+// grantedSub subscribes, and has the server grant it.
+func grantedSub(t *testing.T, d *dialed, w *server.Wire, v mqtt.Version, filter string, qos mqtt.QoS, opts ...mqtt.SubscribeOption) *mqtt.Subscription {
+	t.Helper()
+	got := make(chan *mqtt.Subscription, 1)
+	go func() {
+		sub, err := d.conn.Subscribe(t.Context(), filter, append(opts, qos)...)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- sub
+	}()
+	id := w.ExpectPacket()[2:4]
+	suback := []byte{0x90, 3, id[0], id[1], byte(qos)}
+	if v == mqtt.V5 {
+		suback = []byte{0x90, 4, id[0], id[1], 0, byte(qos)}
+	}
+	w.SendBytes(suback)
+	return <-got
+}
+
+// dialGranted dials a server of 5.0 that grants a subscription.
+func dialGranted(t *testing.T, filter string, qos mqtt.QoS, opts ...mqtt.SubscribeOption) (*dialed, *server.Wire, *mqtt.Subscription) {
+	t.Helper()
+	d := dial(t)
+	w := d.up(server.Connack)
+	return d, w, grantedSub(t, d, w, mqtt.V5, filter, qos, opts...)
+}

@@ -61,8 +61,7 @@ func TestPubacksAndPubrecsHaveOrdersOfTheirOwn(t *testing.T) {
 		b.Ack()
 		s.ExpectBytes(rawAck(0x50, 2))
 		s.ExpectBytes(rawAck(0x50, 3))
-		s.sendAck(0x62, 2)
-		s.ExpectBytes(rawAck(0x70, 2))
+		s.release(2)
 		a.Ack()
 		s.ExpectBytes(rawAck(0x40, 1))
 	})
@@ -100,8 +99,7 @@ func TestUnackedRedeliveryOnTheNextLink(t *testing.T) {
 					ack("after the redelivery")
 					s.ExpectBytes(rawAck(0x30+0x10*qos, 9))
 					if qos == 2 {
-						s.sendAck(0x62, 9)
-						s.ExpectBytes(rawAck(0x70, 9))
+						s.release(9)
 					}
 					s.ExpectNothing(time.Second)
 					idle(t, sub.C())
@@ -249,8 +247,7 @@ func TestQoS2ReceiverDeliversOnce(t *testing.T) {
 		s.message(0x3C, 9, "t", "x")
 		s.ExpectBytes(rawAck(0x50, 9))
 		idle(t, sub.C())
-		s.sendAck(0x62, 9)
-		s.ExpectBytes(rawAck(0x70, 9))
+		s.release(9)
 		s.message(0x34, 9, "t", "again free")
 		expect(t, sub.C(), "again free")
 		s.ExpectBytes(rawAck(0x50, 9))
@@ -288,9 +285,7 @@ func TestAckAfterClose(t *testing.T) {
 // comes to the next one, which acknowledges it.
 func TestUnackedAtACrash(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
-		storedVersions(t, func(t *testing.T, v mqtt.Version) {
-			d := newDisk()
-			s := d.script(t, v, false)
+		onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 			sub := s.subscribed("t", 2, mqtt.WithManualAck())
 			s.message(0x30|qos<<1, 9, "t", "x")
 			take(t, sub.C())

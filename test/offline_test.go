@@ -108,17 +108,14 @@ func TestExpiryOverARestart(t *testing.T) {
 		}
 		s.sendAck(0x40, 1)
 		s.sendAck(0x40, 3)
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 
 // A key finds its message over restarts, until that is through; a second one with
 // the key is refused.
 func TestLookupOverRestarts(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		f := s.conn.Publish(t.Context(), keyed("k", 2))
 		if err := s.conn.Publish(t.Context(), keyed("k", 1)).Err(); !errors.Is(err, mqtt.ErrKeyInUse) {
 			t.Errorf("second: %v", err)
@@ -148,15 +145,12 @@ func TestLookupOverRestarts(t *testing.T) {
 		s = d.script(t, v, true)
 		f = s.conn.Lookup("k")
 		s.expectPublish(0x3C, 1, "t", "k")
-		s.sendAck(0x50, 1)
-		s.ExpectBytes(rawAck(0x62, 1))
-		s.sendAck(0x70, 1)
+		s.finishPublish(2, 1)
 		succeeded(t, f)
 		if s.conn.Lookup("k") != nil {
 			t.Error("found after it was through")
 		}
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }
 

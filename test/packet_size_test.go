@@ -51,9 +51,7 @@ func TestPublishAboveTheMaximumPacketSize(t *testing.T) {
 			s.expectPublish(0x30|byte(qos)<<1, uint16(qos), "t", fits)
 		}
 		s.sendAck(0x40, 1)
-		s.sendAck(0x50, 2)
-		s.ExpectBytes(rawAck(0x62, 2))
-		s.sendAck(0x70, 2)
+		s.finishPublish(2, 2)
 		s.recut(server.ConnackPresent)
 		big := strings.Repeat("x", 1000)
 		s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: []byte(big), QoS: 1})

@@ -130,9 +130,7 @@ func TestStoredSuspectsAreProbedOneByOne(t *testing.T) {
 // A message that was set aside is so for later processes too: it is never sent
 // again, and its identifier stays taken until the session is lost.
 func TestSetAsideOverARestart(t *testing.T) {
-	storedVersions(t, func(t *testing.T, v mqtt.Version) {
-		d := newDisk()
-		s := d.script(t, v, false)
+	onDisk(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
 		f := s.conn.Publish(t.Context(), keyed("k", 1))
 		for range 5 { // two young links, then three that probe
 			pending(t, f)
@@ -155,7 +153,6 @@ func TestSetAsideOverARestart(t *testing.T) {
 			s.crash()
 		}
 		s = d.script(t, v, false)
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }

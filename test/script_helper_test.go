@@ -205,3 +205,22 @@ func flush(t *testing.T, conn *mqtt.Conn) {
 		t.Fatalf("flush: %v", err)
 	}
 }
+
+// finishPublish answers a PUBLISH as the protocol wants.
+func (s *scripted) finishPublish(qos byte, id uint16) {
+	s.t.Helper()
+	if qos == 1 {
+		s.sendAck(0x40, id)
+		return
+	}
+	s.sendAck(0x50, id)
+	s.ExpectBytes(rawAck(0x62, id))
+	s.sendAck(0x70, id)
+}
+
+// release ends the exchange of an inbound message of QoS 2: PUBREL, and its PUBCOMP.
+func (s *scripted) release(id uint16) {
+	s.t.Helper()
+	s.sendAck(0x62, id)
+	s.ExpectBytes(rawAck(0x70, id))
+}

@@ -47,9 +47,7 @@ func TestSessionLost(t *testing.T) {
 		s.sendAck(0x40, 6)
 		s.sendAck(0x40, 7)
 		s.sendAck(0x40, 8)
-		s.sendAck(0x50, 9)
-		s.ExpectBytes(rawAck(0x62, 9))
-		s.sendAck(0x70, 9)
+		s.finishPublish(2, 9)
 		s.sendAck(0x40, 10)
 		for _, i := range []int{0, 2, 4, 5, 6} {
 			succeeded(t, fs[i])
@@ -77,9 +75,7 @@ func TestSessionLostOptions(t *testing.T) {
 				t.Errorf("%v", f.Err())
 			}
 		}
-		s.sendAck(0x50, 4)
-		s.ExpectBytes(rawAck(0x62, 4))
-		s.sendAck(0x70, 4)
+		s.finishPublish(2, 4)
 		succeeded(t, f2)
 	})
 }

@@ -278,7 +278,6 @@ func TestGivenAwayPayloadIsFreeAfterCancel(t *testing.T) {
 		outcome(t, f)
 		payload[0] = 'y'
 		s.open()
-		s.conn.Close()
-		checkEmpty(t, d)
+		s.closeEmpty(d)
 	})
 }

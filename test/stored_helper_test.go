@@ -26,6 +26,22 @@ func storedVersions(t *testing.T, test func(t *testing.T, v mqtt.Version)) {
 	}
 }
 
+// onDisk is storedVersions with the first process on a new disk.
+func onDisk(t *testing.T, test func(t *testing.T, v mqtt.Version, d *disk, s *storedScript)) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		test(t, v, d, d.script(t, v, false))
+	})
+}
+
+// onDiskWithInbox is onDisk with a durable inbox.
+func onDiskWithInbox(t *testing.T, test func(t *testing.T, v mqtt.Version, d *disk, s *storedScript)) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		d := newDisk()
+		test(t, v, d, d.inbox(t, v, false))
+	})
+}
+
 // script starts a process on d; present is what its CONNACK says of the session.
 func (d *disk) script(t *testing.T, v mqtt.Version, present bool, opts ...mqtt.ConnectOption) *storedScript {
 	t.Helper()
@@ -176,4 +192,27 @@ func told[E mqtt.Event](conn *mqtt.Conn) (all []E) {
 // keyed is a message with a key of the application's.
 func keyed(key string, qos mqtt.QoS) mqtt.Message {
 	return mqtt.Message{Topic: "t", Payload: []byte(key), QoS: qos, Properties: &mqtt.Properties{Key: key}}
+}
+
+// closeEmpty closes the Conn, and checks that d has nothing that is still to be done.
+func (s *storedScript) closeEmpty(d *disk) {
+	s.t.Helper()
+	s.conn.Close()
+	checkEmpty(s.t, d)
+}
+
+// checkEmpty checks that nothing stayed in the store once everything was resolved.
+func checkEmpty(t *testing.T, d *disk) {
+	t.Helper()
+	s, err := d.mem.Session("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Load(func(e store.Entry) error {
+		if e.Key.Kind != store.Meta {
+			t.Errorf("left in the store: %v", e.Key)
+		}
+		return nil
+	})
 }

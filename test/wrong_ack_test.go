@@ -118,18 +118,6 @@ func TestWrongAckAfterPubrecEndsTheLinkAndThePubrelIsSentAgain(t *testing.T) {
 	}
 }
 
-// finishPublish answers a PUBLISH as the protocol wants.
-func (s *scripted) finishPublish(qos byte, id uint16) {
-	s.t.Helper()
-	if qos == 1 {
-		s.sendAck(0x40, id)
-		return
-	}
-	s.sendAck(0x50, id)
-	s.ExpectBytes(rawAck(0x62, id))
-	s.sendAck(0x70, id)
-}
-
 // What got three links closed so fails alone; its packet identifier stays taken,
 // since the server may hold a part of the exchange, and the Conn goes on.
 func TestThreeLinksClosedByWrongAcksFailTheMessageAlone(t *testing.T) {
