@@ -20,9 +20,9 @@ type disconnectFunc func(*codec.Disconnect) error
 func (f disconnectFunc) applyDisconnect(d *codec.Disconnect) error { return f(d) }
 
 // WithReason sets the reason code of the DISCONNECT, MQTT 5 only: one that a
-// client may send [MQTT-3.14.2-1], for example codec.DisconnectWithWill to have
+// client may send [MQTT-3.14.2-1], for example [ReasonDisconnectWithWill] to have
 // the will published.
-func WithReason(code codec.ReasonCode) DisconnectOption {
+func WithReason(code ReasonCode) DisconnectOption {
 	return disconnectFunc(func(d *codec.Disconnect) error {
 		if !slices.Contains(clientReasons, code) {
 			return invalid("reason code", code.String(), "a client cannot send it in DISCONNECT [MQTT-3.14.2-1]")

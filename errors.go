@@ -102,7 +102,7 @@ type ReasonError struct {
 	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5. On 3.x a
 	// SUBACK refuses by 0x80, but some brokers send codes of MQTT 5 or of their
 	// own, in CONNACK too: such a code is kept as it came.
-	Code codec.ReasonCode
+	Code ReasonCode
 	// Reason is the server's Reason String, empty when it gave none.
 	Reason string
 	// User holds the server's user properties.
@@ -192,9 +192,9 @@ func reasonSentinel(code codec.ReasonCode) error {
 // ProtocolError says that the server broke the protocol, so that the link was
 // closed, on MQTT 5 with Code in the DISCONNECT (section 4.13).
 type ProtocolError struct {
-	Code   codec.ReasonCode // what the DISCONNECT carried
-	Detail string           // what was wrong, and where
-	Err    error            // the codec's error if the bytes were at fault, [ErrWrongAck], or nil
+	Code   ReasonCode // what the DISCONNECT carried
+	Detail string     // what was wrong, and where
+	Err    error      // the codec's error if the bytes were at fault, [ErrWrongAck], or nil
 }
 
 // Error says what the server did wrong.
@@ -343,10 +343,10 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 
 // SubscribeResult is what became of one filter.
 type SubscribeResult struct {
-	Filter  string           // as it was given
-	Granted QoS              // the QoS the server granted, when Err is nil
-	Code    codec.ReasonCode // the code of the SUBACK or UNSUBACK
-	Err     error            // nil, or why this filter has no subscription
+	Filter  string     // as it was given
+	Granted QoS        // the QoS the server granted, when Err is nil
+	Code    ReasonCode // the code of the SUBACK or UNSUBACK
+	Err     error      // nil, or why this filter has no subscription
 }
 
 // SubscribeError says that the server refused at least one filter: by a reason code,

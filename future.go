@@ -29,7 +29,7 @@ const (
 
 // String names the stage.
 func (s Stage) String() string {
-	return [...]string{"queued", "stored", "sent", "received", "done"}[min(s, StageDone)]
+	return valueName("stage", uint8(s), "queued", "stored", "sent", "received", "done")
 }
 
 // Future is the outcome of one publish. It resolves exactly once, and with nil
@@ -74,7 +74,7 @@ type Result struct {
 	// PUBCOMP then reports a failure, whose code the Future's error has: 0 for
 	// success, 0x10 when the server had no matching subscribers. It is 0 for a PUBREC
 	// that an earlier process had.
-	Code codec.ReasonCode
+	Code ReasonCode
 	// Reason is the server's Reason String in that packet, if it gave one.
 	Reason string
 	// User holds the user properties of that packet.

@@ -37,6 +37,11 @@ const (
 	FirstConnectBackground
 )
 
+// String names the value.
+func (f FirstConnect) String() string {
+	return valueName("first connect", uint8(f), "fail", "retry", "background")
+}
+
 // Decision is what a policy function says about a failed attempt or a lost link.
 type Decision uint8
 
@@ -48,6 +53,11 @@ const (
 	// DecideStop ends the Conn with the error.
 	DecideStop
 )
+
+// String names the decision.
+func (d Decision) String() string {
+	return valueName("decision", uint8(d), "default", "retry", "stop")
+}
 
 // WithServers adds servers to try, in order, after the one given to Connect.
 // They are one logical cluster: a session is expected to be found at any of them.

@@ -14,6 +14,11 @@ const (
 	LostFail
 )
 
+// String names the policy.
+func (p LostPolicy) String() string {
+	return valueName("lost policy", uint8(p), "default", "publish", "fail")
+}
+
 // QueuePolicy says what Publish does when the outbound queue is at its limit.
 type QueuePolicy uint8
 
@@ -33,7 +38,7 @@ const (
 
 // String names the policy.
 func (p QueuePolicy) String() string {
-	return [...]string{"wait", "fail", "drop oldest", "drop newest"}[min(p, QueueDropNewest)]
+	return valueName("queue policy", uint8(p), "wait", "fail", "drop oldest", "drop newest")
 }
 
 // queueConfig is the immutable part.
@@ -68,6 +73,11 @@ const (
 	// read until the consumer goes on.
 	SlowBlock
 )
+
+// String names the policy.
+func (p SlowPolicy) String() string {
+	return valueName("slow policy", uint8(p), "hold", "drop newest", "latest", "evict", "block")
+}
 
 // Filter is one topic filter of a subscription to several.
 type Filter struct {

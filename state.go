@@ -24,7 +24,7 @@ const (
 
 // String names the state.
 func (s State) String() string {
-	return [...]string{"connecting", "connected", "waiting", "closing", "closed"}[min(s, StateClosed)]
+	return valueName("state", uint8(s), "connecting", "connected", "waiting", "closing", "closed")
 }
 
 // Done returns a channel that is closed when the Conn has ended.

@@ -15,8 +15,18 @@ const (
 // QoS is a quality of service: 0 at most once, 1 at least once, 2 exactly once
 // (section 4.3). As a [SubscribeOption] it is the maximum at which the server
 // may send to that subscription.
+//
+// It is a number, and prints as one.
 type QoS byte
 
 // UserProperty is a name and a value that travel with an MQTT 5 packet. Names
-// may repeat and the order is kept (section 3.3.2.3.7).
+// may repeat and the order is kept (section 3.3.2.3.7). It is the type of package codec,
+// and has two fields:
+//
+//	type UserProperty struct {
+//		Key   string // the name
+//		Value string // what it is set to
+//	}
+//
+// No field will be added.
 type UserProperty = codec.UserProperty

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -14,6 +15,19 @@ const (
 	ToClient                       // from the accepting end to the dialing one
 	Both     = ToServer | ToClient
 )
+
+// String names the direction.
+func (d Direction) String() string {
+	switch d {
+	case ToServer:
+		return "to server"
+	case ToClient:
+		return "to client"
+	case Both:
+		return "both"
+	}
+	return fmt.Sprintf("direction %d", uint8(d))
+}
 
 // Link is one in-memory connection seen from outside: it holds both directions and the faults
 // that a test can put on them. Both ends return it from [Conn.Link]; its methods may be called
