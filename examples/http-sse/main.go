@@ -11,32 +11,28 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 )
 
 func main() {
-	url := flag.String("broker", "", "URL of an MQTT server; empty starts one in this process")
 	addr := flag.String("addr", "localhost:8080", "address to serve HTTP on")
 	demo := flag.Bool("demo", false, "publish the time on plant/clock every second")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	l, err := net.Listen("tcp", *addr)
-	if err != nil {
-		log.Fatal(err)
-	}
-	log.Printf("open http://%s/", l.Addr())
-	if err := run(ctx, *url, l, *demo); err != nil {
-		log.Fatal(err)
-	}
+	program.Main("an MQTT server", func(ctx context.Context, url string, _ io.Writer) error {
+		l, err := net.Listen("tcp", *addr)
+		if err != nil {
+			return err
+		}
+		log.Printf("open http://%s/", l.Addr())
+		return run(ctx, url, l, *demo)
+	})
 }
 
 // run serves until ctx ends.

@@ -7,12 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"os"
-	"os/signal"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -30,14 +28,10 @@ type Mean struct {
 }
 
 func main() {
-	url := flag.String("broker", "", "URL of an MQTT server; empty starts one in this process")
 	n := flag.Int("n", 20, "readings to publish")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, *n, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
+	program.Main("an MQTT server", func(ctx context.Context, url string, out io.Writer) error {
+		return run(ctx, url, *n, out)
+	})
 }
 
 func run(ctx context.Context, url string, n int, w io.Writer) error {

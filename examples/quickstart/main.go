@@ -7,15 +7,12 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
-	"log"
-	"os"
-	"os/signal"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 )
 
 // Reading is what the sensors of this plant publish.
@@ -23,15 +20,7 @@ type Reading struct {
 	Celsius float64 `json:"celsius"`
 }
 
-func main() {
-	url := flag.String("broker", "", "URL of an MQTT server; empty starts one in this process")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { program.Main("an MQTT server", run) }
 
 func run(ctx context.Context, url string, w io.Writer) error {
 	url, stop, err := broker.Or(url)

@@ -5,28 +5,17 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log"
-	"os"
-	"os/signal"
 	"strconv"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 )
 
-func main() {
-	url := flag.String("broker", "", "URL of an MQTT 5 server; empty starts one in this process")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { program.Main("an MQTT 5 server", run) }
 
 func run(ctx context.Context, url string, w io.Writer) error {
 	url, stop, err := broker.Or(url)

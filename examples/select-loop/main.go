@@ -7,24 +7,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 )
 
 func main() {
-	url := flag.String("broker", "", "URL of an MQTT server; empty starts one in this process")
 	n := flag.Int("n", 4, "messages to take before it ends")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, *n, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
+	program.Main("an MQTT server", func(ctx context.Context, url string, out io.Writer) error {
+		return run(ctx, url, *n, out)
+	})
 }
 
 func run(ctx context.Context, url string, n int, w io.Writer) error {

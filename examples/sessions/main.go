@@ -5,13 +5,9 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
-	"log"
 	"net"
-	"os"
-	"os/signal"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -19,17 +15,10 @@ import (
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/backoff"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 )
 
-func main() {
-	url := flag.String("broker", "", "URL of an MQTT server; empty starts one in this process")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { program.Main("an MQTT server", run) }
 
 func run(ctx context.Context, url string, w io.Writer) error {
 	url, stop, err := broker.Or(url)

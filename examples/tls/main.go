@@ -9,27 +9,21 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"os"
-	"os/signal"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 	"github.com/millrace/mqtt/transport"
 )
 
 func main() {
-	url := flag.String("broker", "", "mqtts URL of an MQTT server; empty starts one in this process")
 	var files transport.TLSFiles
 	flag.StringVar(&files.CA, "ca", "", "PEM file with the roots to trust; empty means the system's")
 	flag.StringVar(&files.Cert, "cert", "", "PEM file with the client's certificate")
 	flag.StringVar(&files.Key, "key", "", "PEM file with its key")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, files, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
+	program.Main("an MQTT server that speaks TLS", func(ctx context.Context, url string, out io.Writer) error {
+		return run(ctx, url, files, out)
+	})
 }
 
 func run(ctx context.Context, url string, files transport.TLSFiles, w io.Writer) error {

@@ -4,29 +4,18 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/millrace/mqtt"
 	"github.com/millrace/mqtt/examples/internal/broker"
+	"github.com/millrace/mqtt/examples/internal/program"
 	"github.com/millrace/mqtt/transport"
 )
 
-func main() {
-	url := flag.String("broker", "", "ws or wss URL of an MQTT server; empty starts one in this process")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *url, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { program.Main("an MQTT server, by ws or wss", run) }
 
 func run(ctx context.Context, url string, w io.Writer) error {
 	url, stop, err := broker.WebSocketOr(url)
