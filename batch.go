@@ -182,7 +182,7 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 		case <-timer.C:
 		case <-s.unpauseReader:
 			return nil
-		case <-l.leave:
+		case <-l.ignoreBegun:
 			return nil
 		case <-l.dead:
 			return l.cause

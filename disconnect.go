@@ -55,16 +55,16 @@ func disconnectBy(ctx context.Context) time.Time {
 	return by
 }
 
-// disconnect ends the link in order: what the reader receives from now on is left to
-// the server, and a DISCONNECT is sent; see [sender.appendDisconnect].
+// disconnect ends the link in order: messages that arrive from now on are the server's to
+// keep, and a DISCONNECT is sent; see [sender.appendDisconnect].
 func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
-	l.startLeaving()
+	l.startIgnoring()
 	return l.appendDisconnect(d, by)
 }
 
 // endLater asks the keepalive goroutine to end the link in order.
 func (l *link) endLater() {
-	l.startLeaving()
+	l.startIgnoring()
 	l.askOnce.Do(func() { close(l.endAsked) })
 }
 
@@ -79,23 +79,23 @@ func (l *link) endAsAsked() {
 	l.disconnect(&codec.Disconnect{}, by)
 }
 
-// startLeaving makes the reader leave what arrives from now on to the server.
-func (l *link) startLeaving() {
-	l.leaveOnce.Do(func() {
-		l.leaving.Store(true)
-		close(l.leave)
+// startIgnoring makes the reader ignore messages from now on, so that the server keeps them.
+func (l *link) startIgnoring() {
+	l.ignoreOnce.Do(func() {
+		l.ignoring.Store(true)
+		close(l.ignoreBegun)
 	})
 }
 
-// stopReader is startLeaving that waits until the reader is through with what it
-// has in hand, at most until ctx ends.
+// stopReader is startIgnoring that waits until the reader has handled what it has read,
+// at most until ctx ends.
 func (l *link) stopReader(ctx context.Context) {
-	l.startLeaving()
+	l.startIgnoring()
 	if !l.handling.Load() {
 		return
 	}
 	select {
-	case <-l.left:
+	case <-l.handled:
 	case <-l.dead:
 	case <-ctx.Done():
 	}
@@ -204,7 +204,7 @@ func (l *link) discardRest() {
 	l.reads.leave()
 }
 
-// endUnused ends a connection that no link runs, number no in the hooks: it says
+// endUnused ends a connection that no link runs, number no in the hooks: it sends
 // DISCONNECT with code, reads on until the server has closed, shuts the sending
 // side after half of the time until by, and closes the socket at by, or when ctx
 // ends before. Calls of the socket that never return are left behind.

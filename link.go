@@ -28,11 +28,11 @@ type link struct {
 	paused  atomic.Bool  // the reader waits for a consumer
 	resumed atomic.Int64 // when it last ceased to
 
-	leaving        atomic.Bool   // what arrives is left to the server: the DISCONNECT is in the buffer, or comes next
+	ignoring       atomic.Bool   // messages that arrive are the server's to keep: the DISCONNECT is in the buffer, or comes next
 	handling       atomic.Bool   // the reader is at work on what it has read
-	left           chan struct{} // closed by the reader when it has handled what it had read before leaving was set
-	leave          chan struct{} // closed with leaving
-	leaveOnce      sync.Once
+	handled        chan struct{} // closed by the reader when it has handled what it had read before ignoring was set
+	ignoreBegun    chan struct{} // closed with ignoring
+	ignoreOnce     sync.Once
 	endAsked       chan struct{} // closed when the keepalive goroutine is to end the link in order, for Reconnect
 	askOnce        sync.Once
 	disconnectSent bool          // the DISCONNECT was written whole; set before disconnectDone is closed
@@ -51,7 +51,7 @@ type link struct {
 func (l *link) prepare(out *outbound) {
 	l.sender.mu, l.sender.kill = &out.mu, l.kill
 	l.work = make(chan struct{}, 1)
-	for _, c := range []*chan struct{}{&l.left, &l.leave, &l.endAsked, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
+	for _, c := range []*chan struct{}{&l.handled, &l.ignoreBegun, &l.endAsked, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
 		*c = make(chan struct{})
 	}
 }

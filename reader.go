@@ -18,7 +18,6 @@ type reader struct {
 	acks       []ackFact
 	now        time.Time // of the last read
 	owes       bool      // some acknowledgement may be due when what was read is handled
-	left       bool      // link.left is closed
 	current    batch
 	recipients []*Subscription // that get the current message
 	owners     []*owner        // the same, for the ledger
@@ -83,9 +82,8 @@ func (r *reader) handleAll() error {
 // endHandling tells [link.stopReader] that nothing is in hand any more.
 func (r *reader) endHandling() {
 	r.l.handling.Store(false)
-	if r.l.leaving.Load() && !r.left {
-		r.left = true
-		close(r.l.left)
+	if r.l.ignoring.Load() && !closed(r.l.handled) {
+		close(r.l.handled)
 	}
 }
 
@@ -123,7 +121,7 @@ func (r *reader) packet(f *codec.Frame) error {
 	if h := &r.l.session.hooks; h.hook != nil {
 		h.received(r.l.version, r.l.no, f)
 	}
-	if r.l.leaving.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.disconnecting()) {
+	if r.l.ignoring.Load() && (f.Type == codec.PUBLISH || f.Type == codec.PUBREL && r.l.disconnecting()) {
 		return nil // the server keeps it: our DISCONNECT is on its way
 	}
 	switch f.Type {
