@@ -15,11 +15,19 @@
 // in it does. Test files, and files for other systems than the one that it runs on, are
 // left out.
 //
-// A hook up is a place by which a lower floor calls a higher one without naming it:
-// a struct field of function type that is given, anywhere, a function which refers to
-// something of a higher floor than the field's, directly or as the argument of the
-// function that sets it; or an interface that a struct field has as its type, when a
-// type of a higher floor than the interface's file is assigned to it.
+// A hook up is a place by which a lower floor calls a higher one without naming it: a
+// struct field or a package variable, of the package itself, that counts once if
+//
+//   - it is of a function type, or holds such in a slice, map or channel, and is given,
+//     anywhere, a function that refers to something of a higher floor than its own file's;
+//   - or it is of an interface type other than error, or holds such, and is given a value
+//     of a type that stands on a higher floor.
+//
+// What it is given is followed through parameters and variables of functions, through
+// append and conversions, and for interfaces through what functions return. Functions
+// that a function returns are not followed, nor are parameters themselves counted: a
+// callback that ends before its caller goes on is no hook. What the files marked "test"
+// give is left out.
 package main
 
 import (

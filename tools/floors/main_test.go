@@ -125,7 +125,42 @@ func newLink(f func(), unused func()) *link { return &link{got: f} }
 		"link.got (down.go) calls conn.seen", "link.home (down.go) is a conn", "link.kill (down.go) calls conn.died",
 	})
 	r = house(t, twoFloors+"test up.go\n", files, "")
-	want(t, "hooks given by tests alone", r.hooks, []string{"link.got (down.go) calls conn.seen"})
+	want(t, "hooks given by tests alone", r.hooks, nil)
+}
+
+func TestHooksUpByOtherWays(t *testing.T) {
+	files := map[string]string{
+		"up.go": `type conn struct{}
+func (c *conn) died() {}
+func newConn() {
+	c := &conn{}
+	f := c.died
+	l := &link{f, nil, nil, nil}
+	l.all = append(l.all, c.died)
+	l.home = wrap(c)
+	l.set(c)
+	atEnd = c.died
+	l.each(c.died)
+}
+func wrap(c *conn) home { return c }
+`,
+		"down.go": `type home interface{ died() }
+type link struct {
+	local func()
+	all   []func()
+	home  home
+	param home
+}
+var atEnd func()
+func (l *link) set(h home) { l.param = h }
+func (l *link) each(f func()) { f() }
+`,
+	}
+	r := house(t, twoFloors, files, "")
+	want(t, "hooks", r.hooks, []string{
+		"atEnd (down.go) calls conn.died", "link.all (down.go) calls conn.died", "link.home (down.go) is a conn",
+		"link.local (down.go) calls conn.died", "link.param (down.go) is a conn",
+	})
 }
 
 func TestTypesFunctionsAndFilesThatAreTooLarge(t *testing.T) {
