@@ -39,7 +39,7 @@ type modelMsg struct {
 	qos   QoS
 	hash  uint64
 	gen   uint32
-	left  []*owner // who has not acknowledged it
+	left  []*owner // owners that have not acknowledged it
 	had   []*owner
 	paid  bool // PUBREC paid, PUBREL awaited
 	void  bool // its identifier went to another message, or the session is lost

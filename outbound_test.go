@@ -162,18 +162,18 @@ func TestWaitersAreAcceptedOffline(t *testing.T) {
 	}
 }
 
-// Dropping the whole queue for a message that does not fit all the same helps nobody.
+// Dropping the whole queue for a message that does not fit all the same is of no use.
 func TestNothingIsDroppedInVain(t *testing.T) {
 	cfg := testQueue(1)
 	cfg.policy, cfg.bytes = QueueDropOldest, 100
 	o := newTestOutbound(cfg)
 	l := upLink(o, 1, V311, 1)
-	under := publish(o, 1, string(make([]byte, 59))) // 60 of 100 under way
+	under := publish(o, 1, string(make([]byte, 59))) // 60 of 100 in flight
 	queued := publish(o, 1, "queued")
 	large := publish(o, 1, string(make([]byte, 49)))
 	turnAll(o)
 	if !errors.Is(large.Err(), ErrDropped) || queued.Err() != ErrPending || under.Err() != ErrPending {
-		t.Fatalf("large %v, queued %v, under way %v", large.Err(), queued.Err(), under.Err())
+		t.Fatalf("large %v, queued %v, in flight %v", large.Err(), queued.Err(), under.Err())
 	}
 	if o.stats.dropped != 1 {
 		t.Fatalf("%d dropped", o.stats.dropped)

@@ -50,7 +50,7 @@ func TestPlaceOfAWaiterThatGivesUpGoesToTheNext(t *testing.T) {
 			if len(small) == 0 || len(large) == 0 {
 				t.Errorf("canceled %t: %d of the large and %d of the small got through", canceled, len(large), len(small))
 			}
-			o.refuse(ErrClosed) // whoever waits still
+			o.refuse(ErrClosed) // those that wait still
 			synctest.Wait()
 		})
 	}

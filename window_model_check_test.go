@@ -93,7 +93,7 @@ func (m *outModel) resolvedNow(p *modelPub) {
 	}
 }
 
-// quiesce lets everybody who is awake work until all sleep, and checks that
+// quiesce lets every party that is awake work until all sleep, and checks that
 // nothing that could move is left.
 func (m *outModel) quiesce() {
 	m.logf("quiesce")

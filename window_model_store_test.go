@@ -10,7 +10,7 @@ import (
 
 // The model of the way out with a session store: batches are committed after
 // random delays, fail at random, and the process dies at random, before a commit,
-// or after it and before anybody was told. Over all processes must hold, besides
+// or after it and before it was reported. Over all processes must hold, besides
 // what window_model_test.go says:
 //
 //   - a PUBLISH is written only once message and identifier are durable, a PUBREL
@@ -40,7 +40,7 @@ type modelDisk struct {
 	mem     *store.Memory
 	m       *outModel
 	b       storeBatch
-	taken   bool // b is under way
+	taken   bool // b is in progress
 	unsaved bool // that the session was lost may not be durable yet
 	crashes int
 	used    map[uint64]bool // numbers of messages
@@ -224,7 +224,7 @@ func (d *modelDisk) crash(m *outModel) {
 		return
 	}
 	if d.taken && m.rng.IntN(2) == 0 {
-		d.Session.Commit(d.b.ops) // and nobody is told
+		d.Session.Commit(d.b.ops) // and it is not reported
 	}
 	m.logf("crash")
 	for _, p := range m.live {

@@ -32,7 +32,7 @@ import (
 //     with ErrWrongAck when three links ended so, not before; on 3.x a PUBACK for
 //     QoS 2 fails it at once;
 //   - Flush is through when, and only when, all that was accepted is resolved;
-//   - nothing that can move waits while everybody sleeps;
+//   - nothing that can move waits while every party sleeps;
 //   - at the end nothing is left: no place taken, no identifier but those set aside.
 
 func TestWindowModel(t *testing.T) {

@@ -63,7 +63,7 @@ func TestExponentialDrawsUpToItsBound(t *testing.T) {
 	}
 }
 
-// A thousand clients are cut at once: nobody comes back in a wave.
+// A thousand clients are cut at once: they do not come back in a wave.
 func TestDelaysSpreadOverTheJitterSpan(t *testing.T) {
 	for n, span := range map[int]time.Duration{1: time.Second, 4: 8 * time.Second, 20: 120 * time.Second} {
 		var tenths [10]int

@@ -62,7 +62,7 @@ func connectAutopaho(ctx context.Context, addr, clientID string, q *countedQueue
 	return a, c.AwaitConnection(ctx)
 }
 
-// publish needs a goroutine for each message under way: Publish blocks until the
+// publish needs a goroutine for each message in flight: Publish blocks until the
 // exchange is complete, and nothing in autopaho tells of the end otherwise.
 func (a *autopahoClient) publish(ctx context.Context, m message, n, window int) error {
 	if a.queue != nil {

@@ -64,7 +64,7 @@ func (m *millraceClient) publish(ctx context.Context, msg message, n, window int
 		}
 		return last.Wait(ctx)
 	}
-	pending := make([]*mqtt.Future, window) // the oldest is waited for when all are under way
+	pending := make([]*mqtt.Future, window) // the oldest is waited for when all are in flight
 	for i := range n {
 		slot := &pending[i%window]
 		if err := wait(ctx, *slot); err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestMosquittoBacklogArrivesInOrder: a process goes, messages queue at the broker beyond
-// its limit of messages under way, the next process subscribes after Connect or
+// its limit of messages in flight, the next process subscribes after Connect or
 // at Connect, and has all of them in order.
 func TestMosquittoBacklogArrivesInOrder(t *testing.T) {
 	b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: 10})

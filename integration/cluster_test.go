@@ -34,7 +34,7 @@ type failover struct {
 
 const (
 	// failoverAhead is how many messages may be unresolved: many times the 64
-	// that 3.x may have under way, so that a node dies with a queue before it.
+	// that 3.x may have in flight, so that a node dies with a queue before it.
 	failoverAhead = 512
 
 	// failoverAckTimeout is above the 5 s in which a node gives up an answer of
@@ -171,7 +171,7 @@ type outage struct {
 }
 
 // kill ends the node that a client is on, and brings it back when all that was
-// under way has come by way of the others.
+// in flight has come by way of the others.
 func (f *failover) kill(t *testing.T, victim *follower) outage {
 	t.Helper()
 	o := outage{node: slices.Index(f.urls, victim.at()), killed: time.Now()}

@@ -9,7 +9,7 @@ import (
 )
 
 // cutter is a TCP proxy in front of a broker that notes what passes and cuts all
-// connections through it at once, with whatever is under way in either direction.
+// connections through it at once, with whatever is in flight in either direction.
 type cutter struct {
 	url    string // for the client
 	target string
@@ -84,7 +84,7 @@ func (c *cutter) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.conns {
-		_ = conn.(*net.TCPConn).SetLinger(0) // drop what is under way
+		_ = conn.(*net.TCPConn).SetLinger(0) // drop what is in flight
 		conn.Close()
 	}
 }

@@ -77,7 +77,7 @@ func receive(t *testing.T, ch <-chan mqtt.Message) mqtt.Message {
 	t.Helper()
 	m, ok := within(t, "a message", ch)
 	if !ok {
-		t.Fatal("the subscription ended in place of a message")
+		t.Fatal("the subscription ended instead of a message")
 	}
 	return m
 }

@@ -159,7 +159,7 @@ func judgeInbox(t *testing.T, qos mqtt.QoS, sent int, lines []inboxLine, in inbo
 		}
 		numbers[l.key] = l.n
 		if keys[l.n]++; keys[l.n] > 1 {
-			// At QoS 1 nobody can tell whether the killed process had sent PUBACK.
+			// At QoS 1 it cannot be told whether the killed process had sent PUBACK.
 			if twice++; qos == 2 && keys[l.n] > in.begun[wireMessage{inboxTopic(qos), l.n}] {
 				t.Errorf("QoS 2: %d was entered %d times, the broker began it %d times", l.n, keys[l.n], in.begun[wireMessage{inboxTopic(qos), l.n}])
 			}

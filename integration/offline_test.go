@@ -110,7 +110,7 @@ func TestOfflinePublishesOutliveProcess(t *testing.T) {
 		messages := chance.Amount(20_000, 200_000)
 		b := broker.StartMosquitto(t, broker.MosquittoOptions{MaxInflight: -1})
 		// Mosquitto 2.0.11 sends more than a Receive Maximum of 1,024 allows, 2,419 have
-		// been seen under way, and a link on which it does ends [MQTT-3.3.4-9].
+		// been seen in flight, and a link on which it does ends [MQTT-3.3.4-9].
 		conn := connect(t, b, broker.Version(v), broker.TCP, mqtt.WithReceiveMaximum(65535))
 		sub := subscribe(t, conn, "offline/#", mqtt.QoS(2))
 		task := offlineTask{Version: v, URL: nobody(t), Path: filepath.Join(t.TempDir(), "sessions.db"), Messages: messages}

@@ -56,7 +56,7 @@ func TestRestartSessionsKept(t *testing.T) {
 
 // TestRestartSessionsLost restarts a broker that keeps nothing. What it had taken
 // and not delivered is lost with the subscriber's session, and what is published
-// before the subscriber has subscribed again reaches nobody; publishes under way
+// before the subscriber has subscribed again reaches no subscription; publishes in flight
 // are made anew at QoS 1 and fail at QoS 2.
 func TestRestartSessionsLost(t *testing.T) {
 	inRestartVersions(t, func(t *testing.T, v mqtt.Version) {

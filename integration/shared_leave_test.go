@@ -83,7 +83,7 @@ func leaveGroup(t *testing.T, b *broker.Broker, v broker.Version, qos mqtt.QoS) 
 		t.Errorf("the one that left had %+v, then %+v", left, leaves.Stats())
 	}
 	if n := conn.Stats().Unmatched; n != 0 {
-		t.Errorf("%d messages came for nobody", n)
+		t.Errorf("%d messages matched no subscription", n)
 	}
 	t.Logf("%d came to the one that left, %d to the other", left.Delivered, stays.Stats().Delivered)
 }

@@ -24,7 +24,7 @@ var proxyURL = &url.URL{Scheme: "http", Host: "proxy:3128"}
 var stalls = []struct {
 	name, url, step string
 	opts            []mqtt.ConnectOption
-	play            func(w *server.Wire) // nil: nobody answers the dial
+	play            func(w *server.Wire) // nil: the dial is not answered
 }{
 	{"dial", "mqtt://server", "dial", nil, nil},
 	{"tls without an answer", "mqtts://server", "tls", nil, func(*server.Wire) {}},

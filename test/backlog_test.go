@@ -293,7 +293,7 @@ func TestOnlyAResumedSessionHasABacklog(t *testing.T) {
 }
 
 // The server lost the session while messages are held: this is their last copy,
-// which a Subscribe still claims; its acknowledgement is nobody's.
+// which a Subscribe still claims; its acknowledgement goes to no server.
 func TestBacklogOfASessionLostMeanwhile(t *testing.T) {
 	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		synctest.Test(t, func(t *testing.T) {
@@ -371,7 +371,7 @@ func TestPendingLimitBoundsTheBacklogOn3(t *testing.T) {
 }
 
 // A Subscribe may claim more than its pending limit: while it waits for SUBACK,
-// which stands behind messages, nobody can read, so that nothing is held against it.
+// which stands behind messages, the application cannot read, so that nothing counts against it.
 func TestClaimOfTheBacklogBeyondThePendingLimit(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowEvict} {

@@ -93,7 +93,7 @@ func TestWindowKeepsItsSizeOverCancels(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := len(srv.Received()) - before; n != window {
-			t.Errorf("%d publishes under way, the window is %d", n, window)
+			t.Errorf("%d publishes in flight, the window is %d", n, window)
 		}
 	})
 }

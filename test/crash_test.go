@@ -117,7 +117,7 @@ func TestCrashAtEachState(t *testing.T) {
 					s.ExpectNothing(time.Minute)
 					flush(t, s.conn)
 					if s.conn.Lookup("x") != nil {
-						t.Error("the message is still under way")
+						t.Error("the message is still in flight")
 					}
 					s.closeEmpty(d)
 				})

@@ -97,7 +97,7 @@ func TestDetachedIsHeldForANewSubscribe(t *testing.T) {
 	})
 }
 
-// Nobody wants it within the grace: UNSUBSCRIBE, and they are acked.
+// Without a new Subscribe within the grace: UNSUBSCRIBE, and the messages are acked.
 func TestDetachedIsUnsubscribedAfterTheGrace(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
@@ -241,7 +241,7 @@ func TestDetachedBesideAnotherHoldsNothing(t *testing.T) {
 }
 
 // A Subscribe straight after the end of the former one's context takes over from
-// it, though nobody told the former yet.
+// it, though the former does not know it yet.
 func TestSubscribeRightAfterADetachTakesOver(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))

@@ -33,7 +33,7 @@ type process struct {
 	after   bool       // it dies after that commit, not before
 	dead    bool
 	fail    func(ops []store.Op) error // a fault of the disk, nil for none
-	seen    func(ops []store.Op)       // sees what is committed, nil for nobody
+	seen    func(ops []store.Op)       // sees what is committed, nil for none
 	gate    chan struct{}              // each commit waits to receive from it, nil for no wait
 }
 

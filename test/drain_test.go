@@ -111,7 +111,7 @@ func TestSubscriptionDrainLosesNothing(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		wantErr(t, "a second Drain", sub.Drain(t.Context()), nil)
-		sendPublishes(w, v, "t", 5) // what comes later is nobody's
+		sendPublishes(w, v, "t", 5) // what comes later is for no subscription
 		pubacks(t, w, 5)
 	})
 }
@@ -190,7 +190,7 @@ func leaveUnderTraffic(t *testing.T, v mqtt.Version, qos byte, form string) {
 		t.Errorf("%+v", st)
 	}
 	if n := conn.Stats().Unmatched; n != 0 {
-		t.Errorf("%d messages came for nobody", n)
+		t.Errorf("%d messages matched no subscription", n)
 	}
 	if st := stays.Stats(); st.Delivered == 400 {
 		t.Error("the one that left had nothing")

@@ -101,7 +101,7 @@ func TestHangingStoreStopsNothingElse(t *testing.T) {
 	})
 }
 
-// Publishes that come while a commit is under way share the next one.
+// Publishes that come while a commit is in progress share the next one.
 func TestCommitsAreShared(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		network := &server.Network{}

@@ -159,7 +159,7 @@ func TestDisconnectedTellsTheReason(t *testing.T) {
 	}
 }
 
-// Nobody reads: nothing blocks, memory is bounded, and what was missed is
+// Events that are not read block nothing, memory is bounded, and what was missed is
 // counted.
 func TestUnreadEventsBlockNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

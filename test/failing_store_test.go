@@ -194,7 +194,7 @@ func TestStoreDoesNotOpen(t *testing.T) {
 		}
 		p.failing(none)
 		if _, err := connect("c"); err == nil || network.Dials() != 1 {
-			t.Fatalf("nobody listens: %v", err)
+			t.Fatalf("no listener: %v", err)
 		}
 		// The failed Connect let go of the session.
 		srv := server.Start(network, server.Config{})

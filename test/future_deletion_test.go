@@ -186,7 +186,7 @@ func TestCanceledAndNeverStored(t *testing.T) {
 	})
 }
 
-// The same of a message that was taken back while that commit was under way.
+// The same of a message that was taken back while that commit was in progress.
 func TestUncertainCommitMayKeepTheCanceled(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().script(t, v, false)
@@ -209,7 +209,7 @@ func TestUncertainCommitMayKeepTheCanceled(t *testing.T) {
 }
 
 // The commit that counts is the one that deletes the message, not the one that
-// was under way when it was taken back.
+// was in progress when it was taken back.
 func TestCanceledFutureWaitsForItsOwnBatch(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d, s, f := stored(t, v)

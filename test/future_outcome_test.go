@@ -57,7 +57,7 @@ var failures = []struct {
 		s.recut(server.Connack)
 		return f
 	}},
-	{"closed under way", mqtt.ErrClosed, true, func(t *testing.T) *mqtt.Future {
+	{"closed in flight", mqtt.ErrClosed, true, func(t *testing.T) *mqtt.Future {
 		s := script(t, mqtt.V5)
 		f := s.conn.Publish(t.Context(), textAt(1))
 		s.expectPublish(0x32, 1, "t", "x")

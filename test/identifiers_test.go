@@ -13,7 +13,7 @@ import (
 )
 
 // [MQTT-2.2.1-3]: PUBLISH, SUBSCRIBE and UNSUBSCRIBE share one counter that
-// goes on in place of going back to what is free, and skips 0.
+// goes on instead of going back to what is free, and skips 0.
 func TestIdentifiersComeFromOneRotatingCounter(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)

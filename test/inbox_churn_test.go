@@ -115,7 +115,7 @@ func churn(t *testing.T, rnd *rand.Rand) {
 	}
 }
 
-// judge checks at the end that whoever a message came for had it.
+// judge checks at the end that each filter that a message came for had it.
 func (r *churnRun) judge(key uint64, e *entered) {
 	given := func(name string) bool { return e.had[name] || e.n < r.waived[name] }
 	missing := slices.DeleteFunc(slices.Clone(e.names), given)
@@ -126,7 +126,7 @@ func (r *churnRun) judge(key uint64, e *entered) {
 		r.t.Errorf("%x, message %d on %s for %q, is still there", key, e.n, r.topics[e.n], e.names)
 	case len(e.names) == 0 || r.grace < time.Hour:
 		if !anybody && len(missing) == len(e.names) {
-			r.t.Errorf("%x, message %d on %s for %q, came to nobody", key, e.n, r.topics[e.n], e.names)
+			r.t.Errorf("%x, message %d on %s for %q, came to no subscription", key, e.n, r.topics[e.n], e.names)
 		}
 	case len(missing) > 0:
 		r.t.Errorf("%x, message %d on %s for %q, never came to %q", key, e.n, r.topics[e.n], e.names, missing)
@@ -217,7 +217,7 @@ func (r *churnRun) live() {
 	a.conn.Abort()
 	a.stop()
 	a.readers.Wait()
-	time.Sleep(20 * time.Second) // a commit under way, and who acknowledges
+	time.Sleep(20 * time.Second) // a commit in progress, and acknowledgements
 }
 
 // lastLife is that of a process which sees everything through.

@@ -28,7 +28,7 @@ func (s *storedScript) scoped(filter string, qos byte, opts ...mqtt.SubscribeOpt
 	return sub, cancel
 }
 
-// busy has a commit under way until open.
+// busy has a commit in progress until open.
 func (s *storedScript) busy() {
 	s.hold()
 	s.conn.Publish(s.t.Context(), mqtt.Message{Topic: "busy", QoS: 1})
@@ -118,8 +118,8 @@ func TestInboxIsKeptForTheFiltersThatAreLeft(t *testing.T) {
 	})
 }
 
-// After the grace of a restart a message is not kept for the filters that nobody came
-// back for, once somebody has it.
+// After the grace of a restart a message is not kept for the filters that were not
+// subscribed again, once one subscription has it.
 func TestInboxIsKeptForAFilterUntilTheGraceIsOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		grace time.Duration
@@ -286,7 +286,7 @@ func TestInboxOlderFirstInOneCommit(t *testing.T) {
 }
 
 // What a pump puts back, of a subscription that was evicted, comes before what was
-// pending behind it, also to one who has subscribed again by then.
+// pending behind it, also for a subscription that is there by then.
 func TestEvictedAndSubscribedAgainKeepsTheOrderOfTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
@@ -315,12 +315,12 @@ func TestEvictedAndSubscribedAgainKeepsTheOrderOfTheInbox(t *testing.T) {
 			t.Errorf("%d came before the first", n)
 		}
 		close(gate)
-		expect(t, next.C(), "a", "b", "c", "d", "e", "f", "z") // what came between was for nobody
+		expect(t, next.C(), "a", "b", "c", "d", "e", "f", "z") // what came between matched no subscription
 		s.conn.Abort()
 	})
 }
 
-// What gives way under SlowLatest makes room: the reader goes on, and nobody is evicted.
+// What gives way under SlowLatest makes room: the reader goes on, and no subscription is evicted.
 func TestSlowLatestMakesRoomInTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)

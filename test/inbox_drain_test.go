@@ -50,7 +50,7 @@ func TestDrainHandsOutTheInbox(t *testing.T) {
 	})
 }
 
-// Drain leaves what it did not get to in its time, and what nobody takes, in the store.
+// Drain leaves what it did not get to in its time, and what no subscription takes, in the store.
 func TestDrainCutShortLeavesTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)

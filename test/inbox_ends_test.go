@@ -15,7 +15,7 @@ import (
 // What becomes of messages in the durable inbox when tnext subscription, or the
 // Conn, ends.
 
-// The record stays until everybody who got the message is done with it, also
+// The record stays until every subscription that got the message is done with it, also
 // across the subscriptions that take over, and is dropped with the last.
 func TestInboxKeepsTheRecordUntilEverySubscriptionIsDone(t *testing.T) {
 	onDiskWithInbox(t, func(t *testing.T, v mqtt.Version, d *disk, s *storedScript) {
@@ -138,7 +138,7 @@ func TestInboxOfADetachedSubscriptionComesToTheNext(t *testing.T) {
 	})
 }
 
-// Unsubscribing a filter gives up what the inbox has for it, whoever left it, and tells.
+// Unsubscribing a filter gives up what the inbox has for it, whichever subscription left it, and tells.
 func TestUnsubscribeGivesUpTheInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
@@ -188,7 +188,7 @@ func checkInbox(t *testing.T, d *disk, want int) {
 	}
 }
 
-// A Connect that fails hands out nothing: nobody can read what it would have put
+// A Connect that fails hands out nothing: the application cannot read what it would have put
 // into a channel.
 func TestFailedConnectHandsOutNoInbox(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -272,7 +272,7 @@ func TestEvictedSubscriptionLeavesItsInboxToTheNext(t *testing.T) {
 	})
 }
 
-// A message under way to a subscription that is detached comes to the one that
+// A message in flight to a subscription that is detached comes to the one that
 // takes its place, however long the commit takes.
 func TestMessageInACommitComesToTheSubscriptionThatTakesOver(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -287,7 +287,7 @@ func TestMessageInACommitComesToTheSubscriptionThatTakesOver(t *testing.T) {
 		s.message(0x34, 1, "t", "a")
 		cancel()
 		synctest.Wait()
-		s.message(0x34, 2, "t", "b") // for nobody at present
+		s.message(0x34, 2, "t", "b") // for no subscription at present
 		next := s.subscribed("t", 2)
 		s.message(0x34, 3, "t", "c")
 		time.Sleep(11 * time.Second)
@@ -373,7 +373,7 @@ func TestInboxCommittedAfterTheEndIsKept(t *testing.T) {
 		s.hold()
 		s.message(0x32, 1, "t", "a")
 		go s.conn.Close()
-		time.Sleep(8 * time.Second) // the subscriptions have ended, the commit is under way
+		time.Sleep(8 * time.Second) // the subscriptions have ended, the commit is in progress
 		s.open()
 		<-s.conn.Done()
 		if n := sub.Stats().Dropped; n > 0 {

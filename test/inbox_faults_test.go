@@ -127,7 +127,7 @@ func TestInboxMessageIsWhole(t *testing.T) {
 }
 
 // A message that cannot be read for long stays in the store for a later
-// process, and holds up no other. Nobody waits for it, Drain neither.
+// process, and holds up no other. Neither a subscription nor Drain waits for it.
 func TestInboxReadFailsForGood(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 3)

@@ -244,7 +244,7 @@ func (r *inboxRun) read(ctx context.Context, conn *mqtt.Conn, number, i int, las
 			body(m)
 		}
 		return
-	case form == 3 && last: // else nobody knows when the last body has run
+	case form == 3 && last: // else the test does not know when the last body has run
 		if err := sub.Handle(body); err != nil {
 			r.t.Error(err)
 		}

@@ -15,7 +15,7 @@ import (
 // Slow consumers of the durable inbox, and slow disks.
 
 // The reader waits for each subscription that has no room, also when another
-// one said so after it. What it has in the store stays what was under way, however
+// one said so after it. What it has in the store stays what was in flight, however
 // often the other makes room.
 func TestInboxWaitsForEachSlowConsumer(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
@@ -107,7 +107,7 @@ func (s *betweenSession) Commit(ops []store.Op) error {
 }
 
 // Whatever waits in the store, and however fast it is taken, is handed out between
-// commits, not in place of them.
+// commits, not instead of them.
 func TestInboxHandsOutBetweenCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 10_000
@@ -133,7 +133,7 @@ func TestInboxHandsOutBetweenCommits(t *testing.T) {
 }
 
 // A consumer is slow by what comes, not by what an earlier process left: as
-// long as it keeps up with that it is not evicted, and holds up nobody.
+// long as it keeps up with that it is not evicted, and holds up no other.
 func TestInboxOfAnEarlierProcessIsNotSlowness(t *testing.T) {
 	for _, policy := range []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowEvict} {
 		t.Run(fmt.Sprint(policy), func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestInboxOfAnEarlierProcessIsNotSlowness(t *testing.T) {
 }
 
 // What is entered for a slow consumer stays within its limit, and what
-// is under way, for as long as it is slow.
+// is in flight, for as long as it is slow.
 func TestInboxOfASlowConsumerIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := leaveInbox(t, v, 10)
@@ -276,8 +276,8 @@ func TestSlowLatestOverTheInboxKeepsTheLatest(t *testing.T) {
 	})
 }
 
-// What nobody has yet is bounded too: beyond the default limit of a subscription
-// the reader waits until somebody comes, or the grace is over.
+// What no subscription has yet is bounded too: beyond the default limit of a subscription
+// the reader waits until one subscribes, or the grace is over.
 func TestInboxBacklogIsBounded(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second), mqtt.WithReceiveMaximum(65535))

@@ -106,7 +106,7 @@ func TestInboxOverACrashAroundTheCommit(t *testing.T) {
 						s.ExpectBytes(rawAck(0x30+0x10*qos, 7))
 					}
 					switch {
-					case !tt.stored, qos == 1 && tt.present: // who can tell whether PUBACK was sent
+					case !tt.stored, qos == 1 && tt.present: // whether PUBACK was sent is not known
 						took(t, sub, "a", 0, false)
 					default:
 						idle(t, sub.C())
@@ -190,7 +190,7 @@ func TestInboxOfAnEarlierProcessComesFirst(t *testing.T) {
 }
 
 // A message waits for a subscription of the filter that it came for; after the
-// grace anybody who matches gets it, at last the catch-all. Nobody means that it
+// grace any subscription that matches gets it, at last the catch-all. Without one it
 // stays for a later process.
 func TestInboxWaitsForItsFilterThenForAnyMatch(t *testing.T) {
 	leave := func(t *testing.T, v mqtt.Version) *disk {
@@ -347,7 +347,7 @@ func TestInboxNeedsAStore(t *testing.T) {
 }
 
 // The backlog of a session ends with it, also when the session is lost
-// within the grace: what nobody subscribed to afterwards is not kept.
+// within the grace: what is not subscribed to afterwards is not kept.
 func TestInboxBacklogEndsWithTheSession(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, true, mqtt.WithBacklogGrace(10*time.Second))
@@ -361,7 +361,7 @@ func TestInboxBacklogEndsWithTheSession(t *testing.T) {
 	})
 }
 
-// What is held for nobody yet keeps its retain flag.
+// What is held for no subscription yet keeps its retain flag.
 func TestInboxBacklogKeepsTheRetainFlag(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, true)

@@ -13,7 +13,7 @@ import (
 )
 
 // keptSession is a session that a former process left at a server which has at
-// most 10 messages under way.
+// most 10 messages in flight.
 type keptSession struct {
 	t       *testing.T
 	v       mqtt.Version

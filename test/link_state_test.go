@@ -122,7 +122,7 @@ func TestNothingCountsAfterDisconnect(t *testing.T) {
 	})
 }
 
-// [MQTT-3.14.4-1] [MQTT-3.14.4-2]: nothing follows our DISCONNECT, whoever
+// [MQTT-3.14.4-1] [MQTT-3.14.4-2]: nothing follows our DISCONNECT, whichever side
 // publishes and whatever comes, and we close.
 func TestNothingFollowsOurDisconnect(t *testing.T) {
 	for _, how := range []string{"Disconnect", "Reconnect"} {

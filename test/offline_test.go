@@ -68,7 +68,7 @@ func TestOfflinePublishesBeyondMemoryArrive(t *testing.T) {
 		}
 		for i, r := range received {
 			if got := binary.BigEndian.Uint32(r.Payload); got != uint32(i) || len(r.Payload) != size {
-				t.Fatalf("%d arrived in place of %d", got, i)
+				t.Fatalf("%d arrived instead of %d", got, i)
 			}
 		}
 		conn.Close()

@@ -59,7 +59,7 @@ func TestPublishAboveTheMaximumPacketSize(t *testing.T) {
 	})
 }
 
-// What was queued or under way and does not fit the next server is taken
+// What was queued or in flight and does not fit the next server is taken
 // out, told, and the next one is sent at once.
 func TestSmallerPacketLimitOnTheNextLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -144,7 +144,7 @@ func TestSetAsideOverARestart(t *testing.T) {
 			s = d.script(t, v, true)
 			s.ExpectNothing(time.Minute)
 			if s.conn.Lookup("k") != nil {
-				t.Error("it is under way")
+				t.Error("it is in flight")
 			}
 			s.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: 1})
 			s.expectPublish(0x32, 2, "t", "")

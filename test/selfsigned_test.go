@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// selfSigned makes a certificate for "server" that nobody trusts. It is valid
+// selfSigned makes a certificate for "server" that no root vouches for. It is valid
 // inside a synctest bubble too, which begins in 2000.
 func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()

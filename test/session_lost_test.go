@@ -8,7 +8,7 @@ import (
 	"github.com/millrace/mqtt"
 )
 
-// [MQTT-3.2.2-5] [MQTT-3.1.2-4]: when the server lost the session, QoS 1 under way
+// [MQTT-3.2.2-5] [MQTT-3.1.2-4]: when the server lost the session, QoS 1 in flight
 // is published anew with a new identifier and DUP 0, in its order before the queue;
 // QoS 2 fails; nothing of the old session is sent.
 func TestSessionLost(t *testing.T) {

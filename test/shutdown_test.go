@@ -400,7 +400,7 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// A handler may end the Conn: nobody waits for it there.
+// A handler may end the Conn: the end does not wait for it there.
 func TestCloseInsideAHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSubscription("t"))

@@ -33,7 +33,7 @@ func (w *world) serverPublishes(rng *rand.Rand, stop <-chan struct{}) {
 	}
 }
 
-// publishIn publishes one message, and notes who must get it.
+// publishIn publishes one message, and notes which subscriptions must get it.
 func (w *world) publishIn(topic string, qos mqtt.QoS) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -272,7 +272,7 @@ func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *s
 	return detach
 }
 
-// handOver notes what the one who subscribes next to the filter of s must get. mu
+// handOver notes what the next subscription of the filter of s must get. mu
 // is held.
 func (w *world) handOver(s *simSub) {
 	f := s.filters[0]
@@ -292,7 +292,7 @@ func (w *world) handOver(s *simSub) {
 	w.wills[f] = l
 }
 
-// unsubscribeByHand is Conn.Unsubscribe of a filter, whoever has it.
+// unsubscribeByHand is Conn.Unsubscribe of a filter, whichever subscription has it.
 func (p *simProcess) unsubscribeByHand(rng *rand.Rand) {
 	w, f := p.w, simFilters[rng.IntN(len(simFilters))]
 	w.mu.Lock()

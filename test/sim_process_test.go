@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// simProcess is one process that has the client: a Conn and those who use it.
+// simProcess is one process that has the client: a Conn and the goroutines that use it.
 type simProcess struct {
 	w      *world
 	rng    *rand.Rand

@@ -39,7 +39,7 @@ type simWill struct {
 	from  []*simSub    // the one that was detached, and those that it took over from
 	due   map[int]bool // what was due to them, and what is published for the filter until Subscribe returns
 	until time.Time    // a Subscribe before has it
-	sole  bool         // nobody else can have left a message to that Subscribe
+	sole  bool         // no other can have left a message to that Subscribe
 }
 
 // has reports whether one of those that left the will got message n.
@@ -172,7 +172,7 @@ func (p *simProcess) acknowledge(s *simSub, rng *rand.Rand) {
 	}
 }
 
-// lastMessages is the end of C2: everybody who lives gets them, QoS 0 too.
+// lastMessages is the end of C2: every live subscription gets them, QoS 0 too.
 func (w *world) lastMessages(p *simProcess) {
 	for qos := range mqtt.QoS(3) {
 		for _, topic := range simTopics {

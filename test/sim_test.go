@@ -68,7 +68,7 @@ import (
 //	   QoS 0 that is older than the subscription: two detached ones that it takes
 //	   the place of may both have held it, and nothing tells that it is the same.
 //	   So does what an earlier process left in the inbox for another filter, which
-//	   comes to those who match when the grace is over. What one process answered
+//	   comes to all that match when the grace is over. What one process answered
 //	   by PUBREC comes to no later one, unless as Redelivered, and what one that
 //	   was detached got at QoS 2 not to the one that took over from it, both where
 //	   the server sends one copy. The inbox excuses the latter when a third one of
@@ -266,7 +266,7 @@ func (w *world) checkDisk() {
 		return
 	}
 	for _, k := range w.disk.records(w.t) {
-		if k.Kind == store.Incoming || k.Kind == store.Outgoing { // the inbox keeps what nobody asks for
+		if k.Kind == store.Incoming || k.Kind == store.Outgoing { // the inbox keeps what is not subscribed to
 			w.fail("C2: %v is left in the store", k)
 		}
 	}

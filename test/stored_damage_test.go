@@ -107,7 +107,7 @@ var storedDamages = []storedDamage{
 	{"exchange foreign with an identifier of its own", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[0], b[4] = 2, 5; return b }), "dab", 6, true},
 	{"released message foreign", 1, changed(store.Outgoing, 3, foreignFormat), "dabc", 5, true},
 	{"incoming of a later format", 1, func(t *testing.T, d *disk, _ map[store.Key]bool) { d.put(t, store.Incoming, 1, []byte{2, 0, 9}) }, "dabc", 5, true},
-	// How far it is nobody can tell: as with two of one identifier.
+	// How far it is cannot be told: as with two of one identifier.
 	{"exchange unreadable, QoS 1", 1, unreadableRecord(store.Exchange, 2), "dab*", 0, false},
 	{"exchange unreadable, QoS 2", 1, unreadableRecord(store.Exchange, 1), "dac", 0, false},
 	{"exchange with identifier 0", 1, changed(store.Exchange, 2, func(b []byte) []byte { b[3], b[4] = 0, 0; return b }), "dab*", 0, false},
@@ -245,7 +245,7 @@ func TestKeyOfAQueuedQoS0IsFreed(t *testing.T) {
 		s.expectPublish(0x30, 0, "t", "k")
 		succeeded(t, f)
 		if s.conn.Lookup("k") != nil {
-			t.Error("still under way")
+			t.Error("still in flight")
 		}
 		f = s.conn.Publish(t.Context(), keyed("k", 1))
 		s.expectPublish(0x32, 1, "t", "k")

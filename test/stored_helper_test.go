@@ -73,7 +73,7 @@ func (s *storedScript) letGo() {
 	select {
 	case s.p.gate <- struct{}{}:
 	case <-time.After(time.Minute):
-		s.t.Fatal("no commit is under way")
+		s.t.Fatal("no commit is in progress")
 	}
 	synctest.Wait()
 }
@@ -97,7 +97,7 @@ func (s *storedScript) offline() {
 	synctest.Wait()
 }
 
-// subscribedBehind is subscribed behind acknowledgements that nobody has read.
+// subscribedBehind is subscribed behind acknowledgements that the test has not read.
 func (s *storedScript) subscribedBehind(filter string, qos byte, opts ...mqtt.SubscribeOption) *mqtt.Subscription {
 	s.t.Helper()
 	sub, err := s.conn.Subscribe(s.t.Context(), filter, append(opts, mqtt.WithoutWaiting())...)
@@ -130,7 +130,7 @@ func (d *disk) records(t *testing.T) (keys []store.Key) {
 	return keys
 }
 
-// session gives do the client's session, which nobody may have open.
+// session gives do the client's session, which no process may have open.
 func (d *disk) session(t *testing.T, do func(store.Session)) {
 	t.Helper()
 	s, err := d.mem.Session("c")

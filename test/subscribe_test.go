@@ -23,7 +23,7 @@ func TestSubscribeOnTheWire(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.ExpectBytes(rawSubscribe(v, 1, 1, "a/b", 1, "c/d", 2))
-		s.suback(0x90, 7, 1, 2) // of nobody: counted and ignored
+		s.suback(0x90, 7, 1, 2) // of no subscription: counted and ignored
 		select {
 		case <-sub.Ready():
 			t.Fatal("ready by a SUBACK of another exchange")

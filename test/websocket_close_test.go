@@ -139,7 +139,7 @@ func TestCloseFrameBeforeConnackIsTheReason(t *testing.T) {
 	}
 }
 
-// A close frame in place of an answer is a close in place of an answer.
+// A close frame instead of an answer is a close instead of an answer.
 func TestCloseFrameBeforeConnackLetsDowngrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network server.Network

@@ -45,7 +45,7 @@ type Dialer struct {
 	// LocalAddr is the local address for TCP sockets; nil means any. Not used
 	// with DialFunc.
 	LocalAddr net.Addr
-	// DialFunc opens every socket, to servers and proxies, in place of
+	// DialFunc opens every socket, to servers and proxies, instead of
 	// net.Dialer; network is "tcp" or "unix". It must return when ctx ends.
 	// The connection may be in memory. The address it gets has the host of the
 	// URL, unless LookupHost is set; then it may be called for several addresses
@@ -248,7 +248,7 @@ func (d *Dialer) layers(ctx context.Context, u *URL, proxy *url.URL) ([]layer, e
 }
 
 // build runs the layers. The end of ctx closes the socket at the bottom, which
-// ends whatever read or write is under way above it: deadlines would not do,
+// ends whatever read or write is in progress above it: deadlines would not do,
 // since handshakes set and clear them.
 func build(ctx context.Context, raw net.Conn, layers []layer) (conn net.Conn, step Step, err error) {
 	release := closeOnDone(ctx, raw)
@@ -270,7 +270,7 @@ func build(ctx context.Context, raw net.Conn, layers []layer) (conn net.Conn, st
 }
 
 // closeOnDone closes c when ctx ends, until release is called. release says
-// whether that happened, and waits for a Close under way.
+// whether that happened, and waits for a Close in progress.
 func closeOnDone(ctx context.Context, c net.Conn) (release func() (ended bool)) {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// What prints a URL shows no secret; who needs one asks for it.
+// What prints a URL shows no secret; a program that needs one asks for it.
 func ExampleParse() {
 	u, err := transport.Parse("wss://billing:s3cret@broker.example/mqtt?X-Amz-Signature=9f86d0")
 	if err != nil {

@@ -1,4 +1,4 @@
-// gate: what gorilla/websocket gets in place of the connection.
+// gate: what gorilla/websocket gets instead of the connection.
 
 package transport
 

@@ -14,7 +14,7 @@ import (
 // TLSFiles names PEM files to make a config from. Empty fields are left out;
 // Cert and Key go together.
 type TLSFiles struct {
-	// CA holds the certificates to trust in place of the system's roots.
+	// CA holds the certificates to trust instead of the system's roots.
 	CA string
 	// SystemRoots trusts the system's roots beside CA.
 	SystemRoots bool

@@ -274,7 +274,7 @@ func (c *WebSocketConn) writeProblem(err error) error {
 }
 
 // Close closes the connection. It says goodbye with a close frame only if no
-// write is under way, and takes at most a fraction of a second even if the
+// write is in progress, and takes at most a fraction of a second even if the
 // peer does not read. A second Close does nothing.
 func (c *WebSocketConn) Close() error {
 	switch c.state.Swap(closed) {
@@ -301,8 +301,8 @@ func (c *WebSocketConn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
 // SetDeadline sets both deadlines.
 func (c *WebSocketConn) SetDeadline(t time.Time) error { return c.gate.Conn.SetDeadline(t) }
 
-// SetReadDeadline ends a Read that is under way at t, or none if t is zero.
+// SetReadDeadline ends a Read that is in progress at t, or none if t is zero.
 func (c *WebSocketConn) SetReadDeadline(t time.Time) error { return c.gate.Conn.SetReadDeadline(t) }
 
-// SetWriteDeadline ends a write that is under way at t, or none if t is zero.
+// SetWriteDeadline ends a write that is in progress at t, or none if t is zero.
 func (c *WebSocketConn) SetWriteDeadline(t time.Time) error { return c.gate.Conn.SetWriteDeadline(t) }

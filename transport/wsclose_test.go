@@ -51,7 +51,7 @@ func TestWebSocketClose(t *testing.T) {
 			}
 		})
 	})
-	t.Run("breaks a write under way", func(t *testing.T) {
+	t.Run("breaks a write in progress", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, _ := dialWS(t, Dialer{}, "ws://broker.test")
 			done := make(chan error, 2)

@@ -158,7 +158,7 @@ func TestMochiTapes(t *testing.T) {
 }
 
 // TestMochiTellsIdentifiersApart subscribes with the identifier that mochi gave a
-// message under way: without ownIDs it answers 0x91.
+// message in flight: without ownIDs it answers 0x91.
 func TestMochiTellsIdentifiersApart(t *testing.T) {
 	b := StartMochi(t, MochiOptions{})
 	conn := dialRaw(t, b, TCP)

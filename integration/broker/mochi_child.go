@@ -135,7 +135,7 @@ func (s *mochiSettings) listen(server *mqtt.Server) error {
 // for that client at the same moment (Inflight.Set) both wait for ever, and soon
 // everybody else. A third of the runs of TestRestartSessionsLost ended so on 5.0.
 // What waits for the quota it also forgets as soon as it was written. A test that
-// may have more than its Receive Maximum under way raises it.
+// may have more than its Receive Maximum in flight raises it.
 type noQuota struct{ mqtt.HookBase }
 
 // ID implements mqtt.Hook.

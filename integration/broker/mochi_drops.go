@@ -11,7 +11,7 @@ import (
 // Drops is what a mochi dropped at its limits, by its own counters.
 type Drops struct {
 	Messages int64 // for a link with MaximumClientWritesPending to be written
-	Inflight int64 // for a session with MaximumInflight under way, or no identifier left
+	Inflight int64 // for a session with MaximumInflight in flight, or no identifier left
 }
 
 func dropsPath(dir string) string { return filepath.Join(dir, "drops.json") }

@@ -71,7 +71,7 @@ func serve(text string) error {
 // receiveMaximum is never reached. Mosquitto 2.0.11 sends more than
 // max_inflight_messages and the Receive Maximum allow, and what is beyond in
 // another order than that of the identifiers it gave: with a limit of 100 up to
-// 1,802 were under way in 3.1.1, and with 1,024 up to 2,367 in 5.0.
+// 1,802 were in flight in 3.1.1, and with 1,024 up to 2,367 in 5.0.
 const receiveMaximum = 65535
 
 func clientID(role string) string       { return "chaos-" + role }

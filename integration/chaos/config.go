@@ -14,7 +14,7 @@ type Config struct {
 	Broker   Broker           // "" for Mosquitto
 	Version  mqtt.Version     // the only one that both children speak
 	Over     broker.Transport // TCP, TLS, WS or WSS
-	Duration time.Duration    // of the faults; what is under way then is waited for
+	Duration time.Duration    // of the faults; what is in flight then is waited for
 	Seed     uint64           // of the faults
 	Refused  bool             // the receiver subscribes, now and then, to a filter at which Mosquitto cuts the link
 	Dir      string           // an empty directory, on a disk rather than in memory

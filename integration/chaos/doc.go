@@ -51,7 +51,7 @@
 //
 //   - a tape of what passed, in an order in which every packet stands before its
 //     answer, which is what tells whose fault a missing message is;
-//   - a reset of a link that lives: reset_peer drops what is under way only on
+//   - a reset of a link that lives: reset_peer drops what is in flight only on
 //     links that began with it, any other link it ends in the orderly way;
 //   - a plan for each link: toxics belong to a proxy and hold for its links
 //     alike, and chance decides no more than whether a link gets one;

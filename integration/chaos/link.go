@@ -113,7 +113,7 @@ func (l *link) close() {
 	l.server.Close()
 }
 
-// reset drops what is under way.
+// reset drops what is in flight.
 func (l *link) reset() {
 	for _, conn := range []net.Conn{l.client, l.server} {
 		if tcp, ok := conn.(*net.TCPConn); ok {

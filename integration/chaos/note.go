@@ -83,7 +83,7 @@ func (f *notes) read() error {
 	for {
 		line, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {
-			return nil // the write is under way, or was when the process died
+			return nil // the write is in progress, or was when the process died
 		}
 		n, err := strconv.Atoi(string(line))
 		if err != nil {

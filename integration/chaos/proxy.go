@@ -53,7 +53,7 @@ func startProxy(name, brokerURL, dir string, rng *rand.Rand) (*proxy, error) {
 	return p, nil
 }
 
-// url returns the address of the proxy in place of the broker's.
+// url returns the address of the proxy instead of the broker's.
 func (p *proxy) url(brokerURL string) string {
 	u, err := url.Parse(brokerURL)
 	if err != nil {
@@ -136,13 +136,13 @@ func (p *proxy) ended(l *link) {
 }
 
 // A client whose links died young twice in a row probes: it keeps the next one
-// silent for a second, then sends what was under way, one message at a time. A
-// message that was alone under way within a second of the death of a probing
+// silent for a second, then sends what was in flight, one message at a time. A
+// message that was alone in flight within a second of the death of a probing
 // link, three times in a row, it sets aside. That is no loss without a word, but
 // not what is tested here, and a proxy that cuts after some bytes meets a lone
 // message more often than a network does. So after two links that ended young,
 // or a sheltered one and another, the next is left alone until the message that
-// was under way before has passed.
+// was in flight before has passed.
 const (
 	youngLimit = 2
 	// youngTime is the client's second of silence, the second in which a death
@@ -187,7 +187,7 @@ func (p *proxy) draw() plan {
 }
 
 // cut ends every link: in the orderly way, or by a reset that drops what is
-// under way.
+// in flight.
 func (p *proxy) cut(orderly bool) {
 	p.each(func(l *link) {
 		if l.inShelter() || l.spared.Load() {

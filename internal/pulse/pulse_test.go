@@ -203,7 +203,7 @@ func TestSuspendDoesNotBlameALiveLink(t *testing.T) {
 		for _, alive := range []bool{false, true} {
 			s := newPulseSim(t, time.Minute, 10*time.Second)
 			if asked {
-				s.run(65 * time.Second) // a ping is under way
+				s.run(65 * time.Second) // a PINGREQ is in flight
 			} else {
 				s.run(5 * time.Second)
 			}

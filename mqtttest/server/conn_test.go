@@ -266,7 +266,7 @@ func TestNetworkDials(t *testing.T) {
 		}
 		ln.Close()
 		_, err = c.Read(make([]byte, 1))
-		wantError(t, "Read of a link nobody accepted", err, syscall.ECONNRESET)
+		wantError(t, "Read of a link that was not accepted", err, syscall.ECONNRESET)
 		_, err = ln.Accept()
 		wantError(t, "Accept after Close", err, net.ErrClosed)
 	})

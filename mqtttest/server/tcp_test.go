@@ -52,7 +52,7 @@ func TestServeTCPAndClose(t *testing.T) {
 	}
 }
 
-// A client that does not read holds up nobody else, and Close ends it with timers and held acks.
+// A client that does not read holds up no other, and Close ends it with timers and held acks.
 func TestSlowClientBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Network{BufferSize: 1 << 10}

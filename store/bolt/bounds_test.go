@@ -85,7 +85,7 @@ func TestFullFileCanBeEmptied(t *testing.T) {
 }
 
 // A queue as long as the file allows is sent in its order, with a note for each
-// message under way, while more messages are refused or find room.
+// message in flight, while more messages are refused or find room.
 func TestFullFileDrains(t *testing.T) {
 	const limit, size, window, steps = 2 << 20, 16 << 10, 20, 100
 	rnd := chance.Rand(t)
@@ -146,8 +146,8 @@ func TestFileAboveItsBound(t *testing.T) {
 	commit(t, sess, put(store.Outgoing, 1, []byte("there is room again")))
 }
 
-// Some sessions fill the file while others delete: those who delete are not refused
-// along with those who fill it.
+// Some sessions fill the file while others delete: sessions that delete are not
+// refused along with those that fill it.
 func TestFullFileRefusesOnlySessionsThatFillIt(t *testing.T) {
 	s := open(t, tempPath(t), bolt.WithMaxFile(1<<20))
 	sess := session(t, s, "c")

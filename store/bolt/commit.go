@@ -20,7 +20,7 @@ const maxGroup = 16 << 20
 type request struct {
 	session *session
 	ops     []store.Op
-	upkeep  func(*bbolt.Tx) error // in place of ops
+	upkeep  func(*bbolt.Tx) error // instead of ops
 	size    int                   // bytes of values
 	leaves  int                   // shares of the reserve, see bounds.go
 

@@ -85,7 +85,7 @@ func TestProcessKilledWhileCommitting(t *testing.T) {
 		begun := done
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			if kill == nil { // it is under way
+			if kill == nil { // it is in progress
 				kill = time.AfterFunc(time.Duration(rnd.IntN(200_000))*time.Microsecond, func() { cmd.Process.Kill() })
 			}
 			var what string

@@ -141,7 +141,7 @@ func TestSalvageTrustsNoFreePage(t *testing.T) {
 }
 
 // A file whose beginning is zeros was a store before the power was lost, as far as
-// anybody can tell: it is damaged, and what the other head knows is salvaged.
+// can be told: it is damaged, and what the other head knows is salvaged.
 func TestZeroedFile(t *testing.T) {
 	file, want := image(t)
 	for zeros, records := range map[int]int{512: len(want), 4096: len(want), len(file): 0} {

@@ -86,7 +86,7 @@ func mount(t *testing.T, dir, options string) {
 }
 
 // A file or a directory that may not be written is an error of Open. Root may do
-// anything, so the thread looks at files as somebody else.
+// anything, so the thread looks at files as another user.
 func TestNoPermission(t *testing.T) {
 	dir, err := os.MkdirTemp("", "millrace") // t.TempDir's parents are closed to others
 	if err != nil {

@@ -36,7 +36,7 @@
 // # What it costs
 //
 // A commit costs two flushes, whatever its size, and one more when the file grows for
-// it. Batches that are committed while another commit is under way share the next
+// it. Batches that are committed while another commit is in progress share the next
 // one, also those of different sessions: under load the flushes per batch fall.
 // [Stats] counts both. There is no way to turn the flushing off; for a session that
 // need not outlive the process, take [store.Memory].

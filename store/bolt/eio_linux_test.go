@@ -290,7 +290,7 @@ func TestEIOInAGroup(t *testing.T) {
 	}
 }
 
-// Close waits for the commit under way: the next one to open the session counts
+// Close waits for the commit in progress: the next one to open the session counts
 // what is in it.
 func TestCloseWaitsForTheCommit(t *testing.T) {
 	s, sess, _ := eioStore(t)

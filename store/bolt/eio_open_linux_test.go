@@ -20,7 +20,7 @@ import (
 )
 
 // What a process finds may be the batch of one that was killed before its last
-// flush, or had an error from it: nobody may rely on it before it is flushed.
+// flush, or had an error from it: it must not be relied on before it is flushed.
 func TestOpenFlushesTheRecordsItFinds(t *testing.T) {
 	s, sess, _ := eioStore(t)
 	calls := traced(t, changing, func() { commits(t, nil, sess) })
@@ -40,7 +40,7 @@ func TestOpenFlushesTheRecordsItFinds(t *testing.T) {
 }
 
 // A process dies after it gave a file its name, and before the name is durable: the
-// next Open flushes the directory before anybody relies on the file.
+// next Open flushes the directory before the file is relied on.
 func TestOpenFlushesTheName(t *testing.T) {
 	for _, r := range rewritings(t) {
 		t.Run(r.name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestOpenFlushesTheName(t *testing.T) {
 	}
 }
 
-// A file system without hard links: who makes the file a little later than another
+// A file system without hard links: the one that makes the file a little later than another
 // process leaves that one's alone.
 func TestCreationWithoutLinksReplacesNothing(t *testing.T) {
 	path := tempPath(t)

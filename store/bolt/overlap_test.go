@@ -13,7 +13,7 @@ import (
 )
 
 // Several openers at once find a file that each of them would make, compact or
-// salvage: who gets it keeps what it commits, the others are told that it is in use.
+// salvage: the one that gets it keeps what it commits, the others are told that it is in use.
 func TestOpenAtOnce(t *testing.T) {
 	for _, r := range rewritings(t) {
 		t.Run(r.name, func(t *testing.T) {

@@ -43,8 +43,8 @@ func bucketsIn(t *testing.T, path string) (names []string) {
 	return names
 }
 
-// What closed sessions have no records in leaves the file, with a commit of somebody
-// else's or as the Store is closed. What they have stays, if it is only what is known
+// What closed sessions have no records in leaves the file, with a commit of another
+// session or as the Store is closed. What they have stays, if it is only what is known
 // of the session as a whole.
 func TestEmptySessionsAreReleased(t *testing.T) {
 	path := tempPath(t)

@@ -130,7 +130,7 @@ func TestSalvageIsReportedUntilAStoreWasAsked(t *testing.T) {
 	unlist(t, path)
 	s = open(t, path, bolt.WithSalvage())
 	commit(t, session(t, s, "c"), del(store.Outgoing, 2))
-	closed(t, s) // nobody asked
+	closed(t, s) // no call asked
 	s = open(t, path, bolt.WithCompaction())
 	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
 		t.Errorf("not compacted: %d bytes, %v", info.Size(), err)
@@ -152,7 +152,7 @@ func TestSalvageIsReportedUntilAStoreWasAsked(t *testing.T) {
 	}
 }
 
-// A second salvage tells of the first, of which nobody heard.
+// A second salvage tells of the first, which no call was told of.
 func TestSalvageReportsTheOneBefore(t *testing.T) {
 	path := tempPath(t)
 	closed(t, open(t, path))

@@ -17,7 +17,7 @@ type session struct {
 
 	// Guarded by store.mu.
 	closed bool
-	calls  int // commits under way
+	calls  int // commits in progress
 
 	usage // owned by the leader once the session is open
 }

@@ -76,7 +76,7 @@ func (s *Store) unregister(clientID string) {
 	delete(s.sessions, clientID)
 }
 
-// Close waits for the commits under way and closes the file and all sessions. A
+// Close waits for the commits in progress and closes the file and all sessions. A
 // second call waits for the first and does nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() { err = s.close() })

@@ -28,7 +28,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// Batches that come while a commit is under way share the next one.
+// Batches that come while a commit is in progress share the next one.
 func TestGroupCommit(t *testing.T) {
 	const sessions, batches = 16, 20
 	s := open(t, tempPath(t))
