@@ -408,3 +408,25 @@ func (c *Conn) awaitPumps() {
 	case <-timer.C:
 	}
 }
+
+// Reconnect ends the current link by a DISCONNECT, if there is one, and connects
+// anew without waiting for the backoff. It is no failure: the backoff does not count
+// it, and no [Retrying] event comes of it. It does not wait for the new link, see
+// [Conn.WaitConnected]. It returns [ErrClosed] when the Conn has ended or is
+// about to.
+func (c *Conn) Reconnect() error {
+	c.mu.Lock()
+	l, closing := c.link, c.closing
+	c.mu.Unlock()
+	if closing {
+		return ErrClosed
+	}
+	select {
+	case c.retryNow <- struct{}{}: // for a link too: it may die before the DISCONNECT is written
+	default:
+	}
+	if l != nil {
+		l.endLater()
+	}
+	return nil
+}

@@ -8,7 +8,8 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// This file is the committer: the goroutine that writes the batches of keeper.go.
+// This file is what the session store is given, and the committer: the goroutine that
+// writes the batches of journal.go, and carries out what is true once they are durable.
 
 // commit is the committer: it writes batches until nothing is left to write.
 // commitSoon starts it, at most one at a time; closing the store waits for it.
@@ -242,41 +243,6 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 	return refused
 }
 
-// refuse takes out what arrived, and appends the facts about it.
-func (b *storeBatch) refuse(refused []inFact) []inFact {
-	for _, f := range b.inbound {
-		if !f.gone {
-			refused = append(refused, f)
-		}
-	}
-	b.inbound = slices.DeleteFunc(b.inbound, func(f inFact) bool { return !f.gone })
-	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool {
-		return (op.Key.Kind == store.Incoming || op.Key.Kind == store.Inbox) && !op.Delete
-	})
-	return refused
-}
-
-// drop takes out the ops that unwanted names, and the facts about lost records.
-func (b *storeBatch) drop(unwanted func(*store.Op) bool, lost map[uint64]bool) {
-	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool { return unwanted(&op) })
-	b.facts = slices.DeleteFunc(b.facts, func(f outFact) bool { return lost[f.key] })
-}
-
-// pause waits before a failed commit is tried again, and reports whether to.
-func (k *keeper) pause() bool {
-	t := time.NewTimer(storePause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-k.hurry:
-		return false
-	}
-}
-
-// storePause is how long a failed commit rests.
-const storePause = 500 * time.Millisecond
-
 // runCommitter is commit. A session store that ends its goroutine fails for good, with
 // what it had in hand.
 func (o *outbound) runCommitter() {
@@ -292,4 +258,213 @@ func (o *outbound) runCommitter() {
 	}()
 	o.commit()
 	returned = true
+}
+
+// keepMessage writes r, which was just accepted.
+func (o *outbound) keepMessage(r *record) {
+	k := o.keep
+	r.key, r.staged = k.key(), durMessage
+	m := r.stored()
+	if r.expires != 0 {
+		k.keepClock()
+		m.expires = k.clock.at(r.expires)
+	}
+	k.next.put(store.Outgoing, r.key, r.payload, m.appendHead)
+	k.next.facts = append(k.next.facts, outFact{r: r, key: r.key, dur: durMessage})
+	o.commitSoon()
+}
+
+// keepExchange writes how far the exchange of r is.
+func (o *outbound) keepExchange(r *record, state exchangeState) {
+	k := o.keep
+	x := storedExchange{id: r.id, qos: r.qos, state: state}
+	switch state {
+	case exchangeSent:
+		r.staged = durSent
+	case exchangeReleased:
+		k.releases++
+		x.release = k.releases
+		r.staged = durReleased
+	}
+	k.next.put(store.Exchange, r.key, nil, x.append)
+	k.next.facts = append(k.next.facts, outFact{r: r, key: r.key, id: r.id, dur: r.staged})
+	o.commitSoon()
+}
+
+// unkeepExchange forgets the exchange of r, which is as good as never sent.
+func (o *outbound) unkeepExchange(r *record) {
+	if o.keep == nil {
+		return
+	}
+	r.staged, r.saved = durMessage, min(r.saved, durMessage)
+	o.keep.next.remove(store.Exchange, r.key)
+	o.commitSoon()
+}
+
+// unkeepAside frees the packet identifier of r, which was set aside.
+func (o *outbound) unkeepAside(r *record) {
+	if r.staged > durNone {
+		o.keep.next.remove(store.Exchange, r.key)
+		o.commitSoon()
+	}
+}
+
+// unkeep forgets r, which has ended; an exchange set aside stays, for the sake
+// of its packet identifier.
+func (o *outbound) unkeep(r *record) {
+	if r.staged == durNone {
+		return
+	}
+	k := o.keep
+	k.next.remove(store.Outgoing, r.key)
+	switch {
+	case r.state == recAside:
+		o.keepExchange(r, exchangeAside)
+		return
+	case r.staged >= durSent:
+		k.next.remove(store.Exchange, r.key)
+	}
+	r.staged, r.saved = durNone, durNone
+	o.commitSoon()
+}
+
+// keepIncoming writes or deletes an inbound exchange, and tells the ledger when
+// that is durable. Called with the ledger's lock held, which comes before ours.
+func (o *outbound) keepIncoming(key uint64, f inFact) uint64 {
+	o.mu.Lock()
+	defer o.unlock()
+	k := o.keep
+	if f.gone {
+		k.next.remove(store.Incoming, key)
+	} else {
+		key = k.key()
+		x := storedIncoming{id: f.id}
+		k.next.put(store.Incoming, key, nil, x.append)
+	}
+	if f.gen != 0 {
+		k.next.inbound = append(k.next.inbound, f)
+	}
+	o.commitSoon()
+	return key
+}
+
+// keepInbox writes a message that arrived, at QoS 2 with its packet identifier,
+// whose key it returns. Called with the ledger's lock held, as keepIncoming.
+func (o *outbound) keepInbox(r *storedInbox, key uint64, f inFact) (incoming uint64) {
+	o.mu.Lock()
+	defer o.unlock()
+	k := o.keep
+	k.next.put(store.Inbox, key, r.msg.Payload, r.appendHead)
+	if r.msg.QoS == 2 {
+		incoming = k.key()
+		x := storedIncoming{id: f.id}
+		k.next.put(store.Incoming, incoming, nil, x.append)
+	}
+	k.next.inbound = append(k.next.inbound, f)
+	o.commitSoon()
+	return incoming
+}
+
+// unkeepInbox deletes a message that the application is done with.
+func (o *outbound) unkeepInbox(key uint64) {
+	o.mu.Lock()
+	defer o.unlock()
+	o.keep.next.remove(store.Inbox, key)
+	o.commitSoon()
+}
+
+// commitSoon sees to it that a committer is at work.
+func (o *outbound) commitSoon() {
+	switch k := o.keep; {
+	case k.closed:
+		k.next.reset()
+	case !k.running:
+		k.running = true
+		go o.runCommitter()
+	}
+}
+
+// fetch has the payload of r, which is in the store alone, brought into memory.
+func (o *outbound) fetch(r *record) {
+	o.keep.next.loads = append(o.keep.next.loads, outFact{r: r, key: r.key})
+	o.commitSoon()
+}
+
+// fetched puts a payload where it is waited for.
+func (o *outbound) fetched(l *loadedPayload) {
+	r := l.r
+	if r.key != l.key || !r.onDisk {
+		return
+	}
+	if l.err != nil {
+		o.notFetched(l)
+		return
+	}
+	r.payload, r.onDisk = l.payload, false
+}
+
+// notFetched gives up a message whose payload is damaged. What could not be read
+// this time is tried again with a rest, while others are committed, and in the end
+// left in the store: a later process may be able to.
+func (o *outbound) notFetched(l *loadedPayload) {
+	r := l.r
+	err := &StoreError{Op: "read", Err: l.err}
+	if r.reads++; !l.gone() && r.reads < storeFailures {
+		key := l.key
+		time.AfterFunc(storePause, func() { o.fetchAgain(r, key) })
+		return
+	}
+	o.passOver(r)
+	if !l.gone() {
+		o.unkeepExchange(r)
+		r.staged = durNone
+		o.log(StoreFailed{Err: err})
+	}
+	o.finish(r, err)
+}
+
+// fetchAgain is fetch after a rest, unless r has ended meanwhile.
+func (o *outbound) fetchAgain(r *record, key uint64) {
+	o.mu.Lock()
+	defer o.unlock()
+	if r.key == key && r.onDisk && !o.keep.closed {
+		o.fetch(r)
+	}
+}
+
+// durable resolves what waited for the batches up to number no, and closes gaps.
+func (o *outbound) durable(no uint64) {
+	k := o.keep
+	k.closeGaps(no)
+	n := 0
+	for ; n < len(k.ends) && k.ends[n].batch <= no; n++ {
+		o.resolved = append(o.resolved, k.ends[n].resolution)
+	}
+	k.ends = slices.Delete(k.ends, 0, n)
+}
+
+// neverThere resolves what waited for the deletion of messages that no commit
+// brought into the store.
+func (o *outbound) neverThere(lost map[uint64]bool) {
+	k := o.keep
+	k.ends = slices.DeleteFunc(k.ends, func(e heldEnd) bool {
+		if lost[e.key] {
+			o.resolved = append(o.resolved, e.resolution)
+		}
+		return lost[e.key]
+	})
+}
+
+// undeleted resolves what waits for deletions that fail, or hang beyond the end
+// of the Conn: a later one may find the messages.
+func (o *outbound) undeleted() {
+	for i := range o.keep.ends {
+		e := &o.keep.ends[i]
+		if p, ok := e.err.(*PublishError); ok {
+			p.Kept = true // nobody has seen it yet
+		}
+		o.resolved = append(o.resolved, e.resolution)
+	}
+	clear(o.keep.ends)
+	o.keep.ends = o.keep.ends[:0]
 }

@@ -274,7 +274,7 @@ func (o *outbound) pump() {
 			o.finish(r, err)
 			continue
 		}
-		if o.behindGap(r) {
+		if o.keep.behindGap(r) {
 			break
 		}
 		o.leave(r)
@@ -368,7 +368,7 @@ func (o *outbound) settle(r *record, err error) {
 	o.bytes -= r.cost
 	o.unkey(r)
 	if hold {
-		o.holdEnd(end, r.key)
+		o.keep.holdEnd(end, r.key)
 	} else {
 		o.resolved = append(o.resolved, end)
 	}

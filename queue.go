@@ -2,6 +2,9 @@ package mqtt
 
 import (
 	"context"
+	"time"
+
+	"github.com/millrace/mqtt/codec"
 )
 
 // enqueue accepts g into the queue, or makes it wait, or refuses it.
@@ -257,4 +260,134 @@ func (o *outbound) newRecord(g *outgoing) *record {
 func (o *outbound) recycle(r *record) {
 	o.expiring.remove(r)
 	o.arena.recycle(r)
+}
+
+// watchExpiry has r, which waits and was never sent, end when it expires. o.mu is held.
+func (o *outbound) watchExpiry(r *record) {
+	if r.expires == 0 || r.wire != 0 {
+		return
+	}
+	o.expiring.add(r)
+	if len(o.expiring) == 1 {
+		o.nudge() // the goroutine starts its timer
+	}
+}
+
+// expireDue ends what has expired.
+func (o *outbound) expireDue() {
+	for o.expireSome() {
+	}
+}
+
+// expireSome ends what has expired, and reports whether it left some of it, so that
+// publishers get a turn at the lock.
+func (o *outbound) expireSome() (more bool) {
+	o.mu.Lock()
+	defer o.unlock()
+	if len(o.expiring) == 0 {
+		return false
+	}
+	now := o.uptime()
+	for n := 0; len(o.expiring) > 0 && o.expiring[0].expires <= now; n++ {
+		if n == expiryBatch {
+			return true
+		}
+		o.expire(o.expiring[0])
+	}
+	o.admitWaiters()
+	if o.keep != nil && len(o.expiring) > 0 {
+		o.followWallClock()
+	}
+	return false
+}
+
+// expire ends r, which waits.
+func (o *outbound) expire(r *record) {
+	if r.list == &o.waiters {
+		o.refuseWaiter(r, ErrExpired)
+		return
+	}
+	o.passOver(r)
+	o.finish(r, ErrExpired)
+}
+
+// nextExpiry returns when to look for expired messages.
+func (o *outbound) nextExpiry() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.expiring) == 0 {
+		return expiryLook
+	}
+	left := o.expiring[0].expires - o.uptime()
+	return min(max(left, time.Millisecond), expiryLook)
+}
+
+// expired reports whether r must not be sent any more. Expiry is for what was
+// never sent; the server may hold an earlier copy of the rest.
+func (o *outbound) expired(r *record) bool {
+	return r.expires != 0 && r.wire == 0 && o.uptime() >= r.expires
+}
+
+// aged returns the properties of r with the expiry interval reduced by the time
+// it waited here, never below 1 (section 3.3.2.3.3) nor above what it was.
+func (o *outbound) aged(r *record) *codec.Properties {
+	if r.expires == 0 || r.props == nil {
+		return r.props
+	}
+	p := *r.props
+	left := wholeSeconds(r.expires - o.uptime())
+	p.MessageExpiry = max(1, min(left, r.props.MessageExpiry))
+	return &p
+}
+
+// tellTimeToLive tells, once in the life of the Conn, that the server is not told
+// of expiry on 3.x: it counts until the message is sent. o.mu is held.
+func (o *outbound) tellTimeToLive(v Version, p *codec.Properties) {
+	if v == V5 || p == nil || o.toldTimeToLive {
+		return
+	}
+	o.toldTimeToLive = true
+	o.log(Downgraded{What: "message expiry", From: V5.String(), To: v.String(), Temporary: true})
+}
+
+// passOver takes r, which is to end unsent, out of the queue.
+func (o *outbound) passOver(r *record) {
+	if r.list == &o.numbered {
+		o.keep.gaps = append(o.keep.gaps, gap{r.seq, o.keep.no})
+	}
+	o.unqueue(r)
+}
+
+// followWallClock stores the clocks anew when the wall clock was set: what the next
+// process finds must not count that as time that passed. o.mu is held.
+func (o *outbound) followWallClock() {
+	if k := o.keep; !k.closed && k.clock.wasSet() {
+		k.keepClock()
+		o.commitSoon()
+	}
+}
+
+// fail0 fails the QoS 0 messages that wait, which by default need a link.
+func (o *outbound) fail0(err error) {
+	for r := o.q0.head; r != nil; r = o.q0.head {
+		o.q0.remove(r)
+		o.finish(r, err)
+	}
+	for r := o.waiters.head; r != nil; {
+		next := r.next
+		if r.qos == 0 {
+			o.refuseWaiter(r, err)
+		}
+		r = next
+	}
+}
+
+// refuseWaiter fails a publisher that waits for a place in the queue.
+func (o *outbound) refuseWaiter(r *record, err error) {
+	o.waiters.remove(r)
+	close(r.ready)
+	r.ready = nil
+	o.accepted++ // what finish takes back
+	o.bytes += r.cost
+	o.finish(r, err)
 }

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -353,65 +352,4 @@ func (r *restored) fetchSent(session store.Session) error {
 		rec.payload, rec.onDisk = l.payload, false
 	}
 	return nil
-}
-
-// restore makes r what outbound goes on with. It is called before anything else.
-func (o *outbound) restore(r *restored) {
-	for _, rec := range append(r.outgoing, r.orphans...) {
-		o.adopt(rec)
-	}
-	released := make([]*record, 0, len(r.released))
-	for rec := range r.released {
-		released = append(released, rec)
-	}
-	slices.SortFunc(released, func(a, b *record) int { return cmp.Compare(r.released[a], r.released[b]) })
-	for _, rec := range released {
-		o.win.released.pushBack(rec)
-	}
-	o.keep.resident, o.keep.releases = r.bytes, r.releases
-	o.keep.clock = r.clock
-	if r.unknownID {
-		// The server may wait for the PUBREL of that one, and would take a new
-		// message of QoS 2 that has it for the old one: begin elsewhere.
-		o.win.lastID = uint16(rand.IntN(maxPacketID))
-	}
-	for _, d := range r.givenUp {
-		o.stats.dropped++
-		d.Total = o.stats.dropped
-		o.log(d)
-	}
-}
-
-// adopt takes in one record; the released ones go to their list afterwards.
-func (o *outbound) adopt(rec *record) {
-	w := &o.win
-	rec.queue = o.arena.queue
-	if rec.id != 0 {
-		w.ids.Set(rec.id, rec)
-		w.lastID = rec.id // the newest last
-	}
-	if rec.state == recAside {
-		w.aside.pushBack(rec)
-		return
-	}
-	o.seq++
-	rec.seq = o.seq
-	o.accepted++
-	o.bytes += rec.cost
-	rec.fut = o.arena.future()
-	rec.fut.message = rec
-	rec.fut.stage, rec.fut.kept, rec.fut.id = StageStored, true, rec.id
-	if rec.appKey != "" {
-		o.key(rec)
-	}
-	switch rec.state {
-	case recQueued:
-		o.q12.pushBack(rec)
-		o.watchExpiry(rec)
-	case recSent:
-		rec.fut.stage = StageSent
-		w.order.pushBack(rec)
-	case recReleased:
-		rec.fut.stage = StageReceived
-	}
 }

@@ -1,7 +1,12 @@
 package mqtt
 
 import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
 	"time"
+
+	"github.com/millrace/mqtt/codec"
 )
 
 // up makes l the current link: subscribe appends the SUBSCRIBE and UNSUBSCRIBE
@@ -114,31 +119,6 @@ func (o *outbound) down(l *sender, cause error) {
 	o.checkFlush()
 }
 
-// fail0 fails the QoS 0 messages that wait, which by default need a link.
-func (o *outbound) fail0(err error) {
-	for r := o.q0.head; r != nil; r = o.q0.head {
-		o.q0.remove(r)
-		o.finish(r, err)
-	}
-	for r := o.waiters.head; r != nil; {
-		next := r.next
-		if r.qos == 0 {
-			o.refuseWaiter(r, err)
-		}
-		r = next
-	}
-}
-
-// refuseWaiter fails a publisher that waits for a place in the queue.
-func (o *outbound) refuseWaiter(r *record, err error) {
-	o.waiters.remove(r)
-	close(r.ready)
-	r.ready = nil
-	o.accepted++ // what finish takes back
-	o.bytes += r.cost
-	o.finish(r, err)
-}
-
 // refuse makes every later publish fail with err. With it the waiting ones fail too.
 func (o *outbound) refuse(err error) {
 	o.mu.Lock()
@@ -187,7 +167,7 @@ func (o *outbound) shutdown(err error) {
 		}
 	}
 	if aging && !hangs {
-		o.keepClock() // so that the next process knows how old they are
+		o.keep.keepClock() // so that the next process knows how old they are
 		o.commitSoon()
 	}
 	o.final = true
@@ -270,6 +250,218 @@ func (o *outbound) countMisanswers() {
 				}
 			}
 			r = next
+		}
+	}
+}
+
+// restore makes r what outbound goes on with. It is called before anything else.
+func (o *outbound) restore(r *restored) {
+	for _, rec := range append(r.outgoing, r.orphans...) {
+		o.adopt(rec)
+	}
+	released := make([]*record, 0, len(r.released))
+	for rec := range r.released {
+		released = append(released, rec)
+	}
+	slices.SortFunc(released, func(a, b *record) int { return cmp.Compare(r.released[a], r.released[b]) })
+	for _, rec := range released {
+		o.win.released.pushBack(rec)
+	}
+	o.keep.resident, o.keep.releases = r.bytes, r.releases
+	o.keep.clock = r.clock
+	if r.unknownID {
+		// The server may wait for the PUBREL of that one, and would take a new
+		// message of QoS 2 that has it for the old one: begin elsewhere.
+		o.win.lastID = uint16(rand.IntN(maxPacketID))
+	}
+	for _, d := range r.givenUp {
+		o.stats.dropped++
+		d.Total = o.stats.dropped
+		o.log(d)
+	}
+}
+
+// adopt takes in one record; the released ones go to their list afterwards.
+func (o *outbound) adopt(rec *record) {
+	w := &o.win
+	rec.queue = o.arena.queue
+	if rec.id != 0 {
+		w.ids.Set(rec.id, rec)
+		w.lastID = rec.id // the newest last
+	}
+	if rec.state == recAside {
+		w.aside.pushBack(rec)
+		return
+	}
+	o.seq++
+	rec.seq = o.seq
+	o.accepted++
+	o.bytes += rec.cost
+	rec.fut = o.arena.future()
+	rec.fut.message = rec
+	rec.fut.stage, rec.fut.kept, rec.fut.id = StageStored, true, rec.id
+	if rec.appKey != "" {
+		o.key(rec)
+	}
+	switch rec.state {
+	case recQueued:
+		o.q12.pushBack(rec)
+		o.watchExpiry(rec)
+	case recSent:
+		rec.fut.stage = StageSent
+		w.order.pushBack(rec)
+	case recReleased:
+		rec.fut.stage = StageReceived
+	}
+}
+
+// probesLink reports whether the current link probes, so that a SUBSCRIBE or
+// UNSUBSCRIBE may have one filter only.
+func (o *outbound) probesLink() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.link != nil && o.link.probe
+}
+
+// awaitsTurnLocked reports whether the next SUBSCRIBE or UNSUBSCRIBE has to wait on a
+// link that probes.
+func (o *outbound) awaitsTurnLocked() bool {
+	return o.link.probe && (o.link.silent || o.lateInLocked(o.link, true) > 0)
+}
+
+// lateInLocked returns how long l, which probes, still waits for the answer to its
+// newest SUBSCRIBE or UNSUBSCRIBE, and to a publish when publishes is set: 0 or less
+// when there is none to wait for.
+func (o *outbound) lateInLocked(l *sender, publishes bool) (late time.Duration) {
+	if l.newestCtl != nil {
+		late = probeWait - time.Since(l.newestCtl.sent)
+	}
+	if publishes && o.win.quota < o.win.limit {
+		late = max(late, probeWait-time.Since(l.lastSent))
+	}
+	return late
+}
+
+// holdPublishesLocked decides whether publishes have to wait on l, which probes, and
+// looks again when the answer that they wait for is late. They do not wait for a
+// SUBSCRIBE that needs a packet identifier of theirs.
+func (o *outbound) holdPublishesLocked(l *sender) {
+	waits := len(o.ctlWait) > 0 && o.win.freeID()
+	late := o.lateInLocked(l, waits)
+	o.win.hold = l.silent || waits || late > 0
+	if l.silent || !o.win.hold {
+		return
+	}
+	if l.proceed == nil {
+		l.proceed = time.AfterFunc(late, func() { o.proceed(l) })
+	} else {
+		l.proceed.Reset(late)
+	}
+}
+
+// proceed sends what waited for an answer that is late.
+func (o *outbound) proceed(l *sender) {
+	o.mu.Lock()
+	defer o.unlock()
+	if o.link == l {
+		o.pump()
+	}
+}
+
+// endSilence lets l, which has lived for probeTime, send its first packet.
+func (o *outbound) endSilence(l *sender) {
+	o.mu.Lock()
+	defer o.unlock()
+	if o.link != l || !l.silent {
+		return
+	}
+	l.silent = false
+	o.tick = time.Now()
+	o.pump()
+}
+
+// probePassedLocked reports whether every publish that was there when the link
+// began is through.
+func (o *outbound) probePassedLocked() bool {
+	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
+		if r != nil && r.seq <= o.link.probeUntil {
+			return false
+		}
+	}
+	return true
+}
+
+// unansweredLocked returns the packet that alone is unanswered on the current link,
+// which has died, none when there are several or it was sent too long ago. A PUBREL
+// makes several of any, and is none itself.
+func (o *outbound) unansweredLocked() probedPacket {
+	for r := o.win.released.head; r != nil; r = r.next {
+		if r.wire == o.win.link && !r.unsaved() {
+			return probedPacket{}
+		}
+	}
+	var only *record
+	n := 0
+	for r := o.win.order.head; r != nil && n < 2; r = r.next {
+		if r.quota {
+			only = r
+			n++
+		}
+	}
+	if o.win.controls > 0 {
+		o.win.ids.Each(func(r *record) {
+			if r.state == recControl && !r.ctl.answeredLast {
+				only = r
+				n++
+			}
+		})
+	}
+	switch {
+	case n != 1 || time.Since(only.sentAt) > probeTime:
+		return probedPacket{}
+	case only.ctl != nil:
+		return probedPacket{packet: only.ctl.packet, filter: only.ctl.filter}
+	}
+	return probedPacket{packet: codec.PUBLISH, seq: only.seq}
+}
+
+// judgeDeath says what the death of l, which is down, tells about the packet that was
+// alone unanswered, and sets a publish aside when it killed limit probing links in a
+// row. answer is whether the server may have ended l for it.
+func (o *outbound) judgeDeath(l *sender, answer bool, limit uint8) (v probeVerdict) {
+	o.mu.Lock()
+	defer o.unlock()
+	if !l.probe {
+		return v
+	}
+	if !answer || l.unanswered == (probedPacket{}) {
+		o.accused, o.deaths = probedPacket{}, 0
+		v.cleared = true
+		return v
+	}
+	if o.accused != l.unanswered {
+		o.accused, o.deaths = l.unanswered, 0
+	}
+	v.probedPacket, v.accused = o.accused, true
+	if o.deaths++; o.deaths < limit {
+		return v
+	}
+	o.accused, o.deaths = probedPacket{}, 0
+	v.aside = true
+	if v.packet == codec.PUBLISH {
+		o.setAsideLocked(&v)
+	}
+	return v
+}
+
+// setAsideLocked takes the publish of v out of what is sent again.
+func (o *outbound) setAsideLocked(v *probeVerdict) {
+	for r := o.win.order.head; r != nil; r = r.next {
+		if r.seq == v.seq {
+			v.topic, v.key, v.id = r.topic, r.appKey, r.id
+			o.win.setAside(r)
+			o.settle(r, ErrSetAside)
+			return
 		}
 	}
 }

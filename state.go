@@ -132,3 +132,12 @@ func (c *Conn) isClosing() bool {
 
 // endsInOrder reports whether the Conn is ending, and not by Abort.
 func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
+
+// Events returns the channel of events, the same on every call. Nothing waits
+// for its reader: the oldest event gives way, and the next one says how many
+// were missed. It is closed after [Closed].
+func (c *Conn) Events() <-chan Event { return c.events.main.ch }
+
+// Watch returns a channel of events of its own, which begins with the last one
+// that told the state. It is closed when ctx or the Conn ends.
+func (c *Conn) Watch(ctx context.Context) <-chan Event { return c.events.watch(ctx) }
