@@ -62,13 +62,13 @@ func (w *world) publishIn(topic string, qos mqtt.QoS) int {
 			}
 		}
 		for f := range granted {
-			if l := w.wills[f]; l != nil && time.Now().Before(l.until) {
+			if l := w.handovers[f]; l != nil && time.Now().Before(l.until) {
 				l.due[n] = true
 			}
 		}
 		for _, s := range w.asking {
-			if _, ok := granted[s.filters[0]]; ok && s.heirOf != nil {
-				s.heirOf.due[n] = true
+			if _, ok := granted[s.filters[0]]; ok && s.takesOver != nil {
+				s.takesOver.due[n] = true
 			}
 		}
 	}
@@ -101,9 +101,9 @@ func simMatch(filter, topic string) bool {
 func (w *world) voidAll() {
 	for _, s := range append(slices.Clone(w.subs), w.asking...) {
 		clear(s.due)
-		s.heirOf = nil
+		s.takesOver = nil
 	}
-	clear(w.wills)
+	clear(w.handovers)
 }
 
 // slot subscribes, reads and ends subscriptions, one after the other. The one it
@@ -159,12 +159,12 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, a
 	for _, f := range s.filters {
 		s.hands = append(s.hands, w.byHand[f])
 		p.asks[f]++
-		if l := w.wills[f]; l != nil && time.Now().Before(l.until) && len(s.filters) == 1 && s.slow != mqtt.SlowLatest {
-			s.heirOf = l
+		if l := w.handovers[f]; l != nil && time.Now().Before(l.until) && len(s.filters) == 1 && s.slow != mqtt.SlowLatest {
+			s.takesOver = l
 			// The inbox keeps what any that ended or failed had not handed over.
-			l.sole = !w.plan.inbox || p.asks[f] == len(l.from)+1
+			l.only = !w.plan.inbox || p.asks[f] == len(l.from)+1
 		}
-		delete(w.wills, f)
+		delete(w.handovers, f)
 	}
 	losses := w.losses
 	w.asking = append(w.asking, s)
@@ -184,7 +184,7 @@ func (p *simProcess) subscribe(ctx context.Context, cancel context.CancelFunc, a
 	s.number = len(w.subs)
 	s.live = !impatient && !s.byHand()
 	if !s.live || w.losses != losses {
-		s.heirOf = nil
+		s.takesOver = nil
 	}
 	s.since = w.in
 	w.subs = append(w.subs, s)
@@ -256,7 +256,7 @@ func (p *simProcess) endSub(ctx context.Context, cancel context.CancelFunc, s *s
 	if detach {
 		w.handOver(s)
 	}
-	s.live, s.heirOf = false, nil
+	s.live, s.takesOver = false, nil
 	clear(s.due)
 	w.mu.Unlock()
 	if detach {
@@ -284,12 +284,12 @@ func (w *world) handOver(s *simSub) {
 			return // that one has the filter, though Subscribe may still wait, and nothing is held
 		}
 	}
-	l := &simWill{from: []*simSub{s}, due: maps.Clone(s.due), until: time.Now().Add(9 * time.Second)}
-	if old := s.heirOf; old != nil {
+	l := &simHandover{from: []*simSub{s}, due: maps.Clone(s.due), until: time.Now().Add(9 * time.Second)}
+	if old := s.takesOver; old != nil {
 		l.from = append(l.from, old.from...)
 		maps.Copy(l.due, old.due)
 	}
-	w.wills[f] = l
+	w.handovers[f] = l
 }
 
 // unsubscribeByHand is Conn.Unsubscribe of a filter, whichever subscription has it.
@@ -298,10 +298,10 @@ func (p *simProcess) unsubscribeByHand(rng *rand.Rand) {
 	w.mu.Lock()
 	w.note("unsubscribe %s", f)
 	w.byHand[f]++
-	delete(w.wills, f)
+	delete(w.handovers, f)
 	for _, s := range w.subs {
 		if slices.Contains(s.filters, f) {
-			s.live, s.heirOf = false, nil
+			s.live, s.takesOver = false, nil
 			clear(s.due)
 		}
 	}

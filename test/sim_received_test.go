@@ -14,41 +14,41 @@ import (
 
 // simSub is one subscription; world.mu guards what changes.
 type simSub struct {
-	p       *simProcess
-	number  int
-	sub     *mqtt.Subscription
-	filters []string
-	slow    mqtt.SlowPolicy
-	limit   int // messages; 0: the default
-	early   int // messages that came before SUBACK, to which no limit applies
-	manual  bool
-	live    bool
-	since   int            // messages from here on are later than it
-	hands   []int          // times Conn.Unsubscribe was called for the filters, when it was asked for
-	due     map[int]bool   // messages that must come
-	got     map[int]int    // how often each came
-	last    [2]int         // the newest of QoS 0, and of QoS 1 and 2
-	unacked []mqtt.Message // under manual acknowledgement
-	atEnd   bool           // it unsubscribes when its context ends
-	heirOf  *simWill       // what it took over, nil for nothing
+	p         *simProcess
+	number    int
+	sub       *mqtt.Subscription
+	filters   []string
+	slow      mqtt.SlowPolicy
+	limit     int // messages; 0: the default
+	early     int // messages that came before SUBACK, to which no limit applies
+	manual    bool
+	live      bool
+	since     int            // messages from here on are later than it
+	hands     []int          // times Conn.Unsubscribe was called for the filters, when it was asked for
+	due       map[int]bool   // messages that must come
+	got       map[int]int    // how often each came
+	last      [2]int         // the newest of QoS 0, and of QoS 1 and 2
+	unacked   []mqtt.Message // under manual acknowledgement
+	atEnd     bool           // it unsubscribes when its context ends
+	takesOver *simHandover   // what it took over, nil for nothing
 }
 
-// simWill is what must come to the next subscription of a filter, unless one of
+// simHandover is what must come to the next subscription of a filter, unless one of
 // those that left it reads it yet from its channel.
-type simWill struct {
+type simHandover struct {
 	from  []*simSub    // the one that was detached, and those that it took over from
 	due   map[int]bool // what was due to them, and what is published for the filter until Subscribe returns
 	until time.Time    // a Subscribe before has it
-	sole  bool         // no other can have left a message to that Subscribe
+	only  bool         // no other can have left a message to that Subscribe
 }
 
-// has reports whether one of those that left the will got message n.
-func (l *simWill) has(n int) bool {
+// has reports whether one of those that handed over got message n.
+func (l *simHandover) has(n int) bool {
 	return slices.ContainsFunc(l.from, func(o *simSub) bool { return o.got[n] > 0 })
 }
 
-// left is what of the will neither those that left it nor s got.
-func (l *simWill) left(s *simSub) (missing []int) {
+// left is what of the handover neither those before nor s got.
+func (l *simHandover) left(s *simSub) (missing []int) {
 	for n := range l.due {
 		if !l.has(n) && s.got[n] == 0 {
 			missing = append(missing, n)
@@ -58,8 +58,8 @@ func (l *simWill) left(s *simSub) (missing []int) {
 	return missing
 }
 
-// String names those that left the will.
-func (l *simWill) String() string {
+// String names the subscriptions that hand over.
+func (l *simHandover) String() string {
 	var names []string
 	for _, o := range l.from {
 		names = append(names, strconv.Itoa(o.number))
@@ -98,7 +98,7 @@ func (p *simProcess) checkEnd(s *simSub) {
 		p.w.mu.Lock()
 		defer p.w.mu.Unlock()
 		p.w.note("subscription %d is evicted", s.number)
-		s.live, s.heirOf = false, nil
+		s.live, s.takesOver = false, nil
 		clear(s.due)
 	}
 }
@@ -128,7 +128,7 @@ func (p *simProcess) got(s *simSub, m mqtt.Message) {
 		}
 		return
 	}
-	if l := s.heirOf; told && m.QoS == 2 && l != nil && l.sole && l.has(n) {
+	if l := s.takesOver; told && m.QoS == 2 && l != nil && l.only && l.has(n) {
 		w.broken("I2: subscription %d got message %d of QoS 2, and one of %v, which it took over from, had it", s.number, n, l)
 	}
 	class := min(int(m.QoS), 1)
@@ -203,7 +203,7 @@ func (p *simProcess) checkSubscriptions() {
 		if len(s.due) > 0 && s.sub.Err() == nil {
 			w.broken("I1: subscription %d (%v) never got %v", s.number, s.filters, fmt.Sprint(s.due))
 		}
-		if l := s.heirOf; l != nil && !hidden && s.sub.Err() == nil && len(l.left(s)) > 0 {
+		if l := s.takesOver; l != nil && !hidden && s.sub.Err() == nil && len(l.left(s)) > 0 {
 			w.broken("I1: subscription %d (%v), which took over from %v, never got %v", s.number, s.filters, l, l.left(s))
 		}
 		clear(s.due)

@@ -153,33 +153,33 @@ type world struct {
 
 	halfOpen *server.Link // the last one that drops bytes; of the actor that makes faults
 
-	mu       sync.Mutex
-	rng      *rand.Rand // for hooks, which many goroutines run
-	streams  uint64     // given to actors
-	trace    []string
-	calm     bool // no more faults
-	losses   int  // sessions lost
-	fresh    int  // sessions that the server made, and
-	told     int  // those that the client was told of
-	deaths   int  // processes that died
-	asides   int  // messages set aside
-	out      []*outMessage
-	asked    map[uint16]int      // by packet identifier: the message that it was last published with
-	ended    map[int]bool        // messages whose exchange the server ended by PUBACK or PUBCOMP
-	answered map[int]*simProcess // messages of QoS 2 that a process answered by PUBREC
-	kept     map[int]bool        // messages that must come to the keeper of this process or a later one
-	in       int                 // messages published by the server
-	lossesAt []int               // sessions lost when each was
-	subs     []*simSub
-	asking   []*simSub           // Subscribe has not returned
-	wills    map[string]*simWill // by filter: what a detached subscription left
-	byHand   map[string]int      // Conn.Unsubscribe calls, by filter
+	mu        sync.Mutex
+	rng       *rand.Rand // for hooks, which many goroutines run
+	streams   uint64     // given to actors
+	trace     []string
+	calm      bool // no more faults
+	losses    int  // sessions lost
+	fresh     int  // sessions that the server made, and
+	told      int  // those that the client was told of
+	deaths    int  // processes that died
+	asides    int  // messages set aside
+	out       []*outMessage
+	asked     map[uint16]int      // by packet identifier: the message that it was last published with
+	ended     map[int]bool        // messages whose exchange the server ended by PUBACK or PUBCOMP
+	answered  map[int]*simProcess // messages of QoS 2 that a process answered by PUBREC
+	kept      map[int]bool        // messages that must come to the keeper of this process or a later one
+	in        int                 // messages published by the server
+	lossesAt  []int               // sessions lost when each was
+	subs      []*simSub
+	asking    []*simSub               // Subscribe has not returned
+	handovers map[string]*simHandover // by filter: what a detached subscription left
+	byHand    map[string]int          // Conn.Unsubscribe calls, by filter
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, began: time.Now(), network: &server.Network{}, rng: chance.Stream(seed, 0),
 		disk: newDisk(), byHand: map[string]int{},
-		asked: map[uint16]int{}, ended: map[int]bool{}, answered: map[int]*simProcess{}, kept: map[int]bool{}, wills: map[string]*simWill{}}
+		asked: map[uint16]int{}, ended: map[int]bool{}, answered: map[int]*simProcess{}, kept: map[int]bool{}, handovers: map[string]*simHandover{}}
 	w.plan = drawPlan(w.stream())
 	w.network.BufferSize = w.plan.buffer
 	cfg := server.Config{CopyPerSubscription: w.plan.copies, OnAck: w.fate, OnPublish: w.taken, OnConnect: w.onConnect, Inflight: w.plan.serverWindow}
