@@ -135,13 +135,13 @@ func (t *routes) hold(s *Subscription) *Subscription {
 	var alone []Filter
 	var names []string
 	for _, f := range s.filters {
-		r := t.filters[f.Filter]
+		r := t.filters[f.Pattern]
 		switch {
 		case r == nil || !r.has(s):
 		case len(r.members) > 1:
 			t.leave(s, r)
 		default:
-			alone, names = append(alone, f), append(names, f.Filter)
+			alone, names = append(alone, f), append(names, f.Pattern)
 		}
 	}
 	if len(alone) == 0 {
@@ -161,7 +161,7 @@ func (t *routes) outlived(filters []Filter) (all []*Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range filters {
-		if r := t.filters[f.Filter]; r != nil {
+		if r := t.filters[f.Pattern]; r != nil {
 			for _, m := range r.members {
 				if m.sub.ctx != nil && m.sub.ctx.Err() != nil {
 					all = append(all, m.sub)
@@ -178,15 +178,15 @@ func (t *routes) claim(s *Subscription) {
 	var held []estate
 	var all []string
 	for _, f := range s.filters {
-		all = append(all, f.Filter)
-		delete(t.backlog.unwanted, f.Filter)
-		r := t.filters[f.Filter]
+		all = append(all, f.Pattern)
+		delete(t.backlog.unwanted, f.Pattern)
+		r := t.filters[f.Pattern]
 		if r == nil {
 			continue
 		}
 		r.members = slices.DeleteFunc(r.members, func(m member) bool {
 			if m.sub.holder {
-				held = addEstate(held, m.sub, f.Filter)
+				held = addEstate(held, m.sub, f.Pattern)
 			}
 			return m.sub.holder
 		})

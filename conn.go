@@ -108,7 +108,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		if err := c.routes.add(s); err != nil {
 			c.cfg.errs = append(c.cfg.errs, err)
 		}
-		c.declared[d.filters[0].Filter] = s
+		c.declared[d.filters[0].Pattern] = s
 	}
 	if cfg.catchAll != nil {
 		c.routes.openCatchAll(*cfg.catchAll)

@@ -36,9 +36,9 @@ func WithHeaderFunc(f func(ctx context.Context, u *transport.URL) (http.Header, 
 	return connectFunc(func(c *config) { c.dialer.HeaderFunc = f })
 }
 
-// WithMissingSubprotocol accepts a WebSocket server that does not choose the
+// WithOptionalSubprotocol accepts a WebSocket server that does not choose the
 // subprotocol.
-func WithMissingSubprotocol() ConnectOption {
+func WithOptionalSubprotocol() ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.AllowMissingSubprotocol = true })
 }
 

@@ -69,12 +69,12 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	s.draining, s.refused = true, nil
 	var alone []string
 	for _, f := range s.filters {
-		switch r := t.filters[f.Filter]; {
+		switch r := t.filters[f.Pattern]; {
 		case r == nil || !r.has(s):
 		case r.wanted(): // by others
 			t.leave(s, r)
 		default:
-			alone = append(alone, f.Filter)
+			alone = append(alone, f.Pattern)
 		}
 	}
 	t.changed()
@@ -91,8 +91,8 @@ func (t *routes) unanswered(s *Subscription) (changed <-chan struct{}, refused e
 		return nil, s.refused
 	}
 	for _, f := range s.filters {
-		r := t.filters[f.Filter]
-		if _, open := t.removed[f.Filter]; open && r != nil && r.has(s) {
+		r := t.filters[f.Pattern]
+		if _, open := t.removed[f.Pattern]; open && r != nil && r.has(s) {
 			if t.shrunk == nil {
 				t.shrunk = make(chan struct{})
 			}
@@ -153,7 +153,7 @@ func (t *routes) endDrain(s *Subscription) {
 	}
 	s.routed = false
 	for _, f := range s.filters {
-		if r := t.filters[f.Filter]; r != nil {
+		if r := t.filters[f.Pattern]; r != nil {
 			t.leave(s, r)
 		}
 	}

@@ -194,7 +194,7 @@ type ReceiveMaximumExceeded struct {
 // had been well for a second without anything of the application, ended within a
 // second of being sent this one alone. For a SUBSCRIBE the Subscribe call fails, or its
 // subscription ends, with a *[SubscribeError] that has a *[SetAsideError] for the
-// filter; under [WithPartial] the other filters stay. After an UNSUBSCRIBE the server
+// filter; under [WithPartialSuccess] the other filters stay. After an UNSUBSCRIBE the server
 // may go on sending: what comes for the filter is acknowledged and counted, see
 // [MessageUnmatched].
 type FilterSetAside struct {

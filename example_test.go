@@ -87,7 +87,7 @@ func ExampleConn_Publish() {
 	}
 	defer conn.Close()
 
-	f := conn.Publish(ctx, mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.Float(21.5), QoS: 2})
+	f := conn.Publish(ctx, mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.FloatPayload(21.5), QoS: 2})
 	select {
 	case <-f.Done():
 		fmt.Println(f.Stage(), f.Err(), f.Result().Code)
@@ -116,7 +116,7 @@ func ExampleWaitAll() {
 
 	var futures []*mqtt.Future
 	for n := range int64(1000) {
-		futures = append(futures, conn.Publish(ctx, mqtt.Message{Topic: "counter", Payload: mqtt.Int(n), QoS: 1}))
+		futures = append(futures, conn.Publish(ctx, mqtt.Message{Topic: "counter", Payload: mqtt.IntPayload(n), QoS: 1}))
 	}
 	fmt.Println(mqtt.WaitAll(ctx, futures...), conn.Stats().Published)
 	// Output: <nil> 1000
@@ -158,7 +158,7 @@ func ExampleConn_Subscribe() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn.Publish(ctx, mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.Float(21.5), QoS: 1})
+	conn.Publish(ctx, mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.FloatPayload(21.5), QoS: 1})
 	for m := range sub.C() {
 		fmt.Printf("%s: %s at QoS %d\n", m.Topic, m.Payload, m.QoS)
 		cancel()
@@ -180,7 +180,7 @@ func ExampleConn_SubscribeMany() {
 	}
 	defer conn.Close()
 
-	sub, err := conn.SubscribeMany(ctx, []mqtt.Filter{{Filter: "alarm/#", QoS: 2}, {Filter: "plant/+/temp", QoS: 0}})
+	sub, err := conn.SubscribeMany(ctx, []mqtt.Filter{{Pattern: "alarm/#", QoS: 2}, {Pattern: "plant/+/temp", QoS: 0}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func ExampleSubscription_All() {
 		log.Fatal(err)
 	}
 	for _, job := range []string{"wash", "rinse", "spin"} {
-		conn.Publish(ctx, mqtt.Message{Topic: "jobs", Payload: mqtt.Text(job), QoS: 1})
+		conn.Publish(ctx, mqtt.Message{Topic: "jobs", Payload: mqtt.TextPayload(job), QoS: 1})
 	}
 	for m := range sub.All() {
 		fmt.Println(string(m.Payload))
@@ -247,7 +247,7 @@ func ExampleSubscription_Handle() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn.Publish(ctx, mqtt.Message{Topic: "jobs", Payload: mqtt.Text("wash"), QoS: 1})
+	conn.Publish(ctx, mqtt.Message{Topic: "jobs", Payload: mqtt.TextPayload("wash"), QoS: 1})
 	<-handled
 	// Output: wash
 }
@@ -267,7 +267,7 @@ func ExampleMessage_Ack() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn.Publish(ctx, mqtt.Message{Topic: "orders", Payload: mqtt.Text("42"), QoS: 1})
+	conn.Publish(ctx, mqtt.Message{Topic: "orders", Payload: mqtt.TextPayload("42"), QoS: 1})
 	m := <-sub.C()
 	// ... the order is in the database ...
 	fmt.Println(m.Ack())
@@ -349,7 +349,7 @@ func ExampleWithWill() {
 	}
 
 	plant, err := mqtt.Connect(ctx, "mqtt://localhost:1883", memory, mqtt.WithWill(mqtt.Will{
-		Message: mqtt.Message{Topic: "plant/7/state", Payload: mqtt.Text("lost"), QoS: 1},
+		Message: mqtt.Message{Topic: "plant/7/state", Payload: mqtt.TextPayload("lost"), QoS: 1},
 	}))
 	if err != nil {
 		log.Fatal(err)

@@ -208,7 +208,7 @@ func (in *inbox) takeBack() {
 func (in *inbox) isLate(s *Subscription) bool {
 	return slices.ContainsFunc(in.late, func(r returnedMail) bool {
 		return len(s.filters)+len(r.sub.filters) == 0 ||
-			slices.ContainsFunc(r.sub.filters, func(f Filter) bool { return s.hasFilter(f.Filter) })
+			slices.ContainsFunc(r.sub.filters, func(f Filter) bool { return s.hasFilter(f.Pattern) })
 	})
 }
 

@@ -92,8 +92,8 @@ func (in *inbox) lookFor(s *Subscription) {
 		}
 	}
 	for _, f := range s.filters {
-		in.lookAt(waitKey{name: f.Filter})
-		_, filter := match.SplitShared(f.Filter)
+		in.lookAt(waitKey{name: f.Pattern})
+		_, filter := match.SplitShared(f.Pattern)
 		if !match.HasWildcard(filter) {
 			in.lookAt(waitKey{filter, true})
 			continue

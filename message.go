@@ -144,14 +144,14 @@ func (m Message) Ack() error {
 	return m.to.exchange.ack(m.ref>>refShift, m.id)
 }
 
-// Text is a payload of text.
-func Text(s string) []byte { return []byte(s) }
+// TextPayload is a payload of text.
+func TextPayload(s string) []byte { return []byte(s) }
 
-// Int is a payload that is the decimal text of v.
-func Int(v int64) []byte { return strconv.AppendInt(nil, v, 10) }
+// IntPayload is a payload that is the decimal text of v.
+func IntPayload(v int64) []byte { return strconv.AppendInt(nil, v, 10) }
 
-// Float is a payload that is the shortest decimal text that reads back as v.
-func Float(v float64) []byte { return strconv.AppendFloat(nil, v, 'g', -1, 64) }
+// FloatPayload is a payload that is the shortest decimal text that reads back as v.
+func FloatPayload(v float64) []byte { return strconv.AppendFloat(nil, v, 'g', -1, 64) }
 
 // wireProperties copies p for the wire, so that the caller may reuse it.
 func wireProperties(p *Properties) *codec.Properties {

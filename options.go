@@ -225,11 +225,13 @@ func WithErrorPolicy(f func(error) Decision) ConnectOption {
 	return connectFunc(func(c *config) { c.onError = f })
 }
 
-// WithSurviveTakeover reconnects after another client took the session over,
+// WithReconnectAfterTakeover reconnects after another client took the session over,
 // in place of ending with [ErrTakenOver]. Two clients that do so fight. On 3.x a
 // takeover cannot be told from a lost network, so that a Conn always reconnects
 // there, and two clients with one client identifier fight.
-func WithSurviveTakeover() ConnectOption { return connectFunc(func(c *config) { c.survive = true }) }
+func WithReconnectAfterTakeover() ConnectOption {
+	return connectFunc(func(c *config) { c.survive = true })
+}
 
 // WithEndOnFaultyMessage ends the Conn when three links in a row, each up for less than
 // [WithStableAfter], have ended of the same message that breaks the protocol: one
@@ -264,9 +266,9 @@ func setLimit(to *int, n int) {
 	}
 }
 
-// WithQueueQoS0 queues QoS 0 messages while there is no link, in place of
+// WithQueuedQoS0 queues QoS 0 messages while there is no link, in place of
 // failing them with [ErrNotConnected].
-func WithQueueQoS0() ConnectOption { return connectFunc(func(c *config) { c.queue.keepQoS0 = true }) }
+func WithQueuedQoS0() ConnectOption { return connectFunc(func(c *config) { c.queue.keepQoS0 = true }) }
 
 // WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were under
 // way when the server lost the session.

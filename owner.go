@@ -34,7 +34,7 @@ func (o *owner) setFilters(filters []Filter) {
 	}
 	o.names = make(map[string]bool, len(filters))
 	for _, f := range filters {
-		o.names[f.Filter] = true
+		o.names[f.Pattern] = true
 	}
 }
 
@@ -46,7 +46,7 @@ func (o *owner) hasFilter(filter string) bool {
 	case o.names != nil:
 		return o.names[filter]
 	}
-	return slices.ContainsFunc(o.filters, func(f Filter) bool { return f.Filter == filter })
+	return slices.ContainsFunc(o.filters, func(f Filter) bool { return f.Pattern == filter })
 }
 
 // name is the first filter, for events.
@@ -57,7 +57,7 @@ func (o *owner) name() string {
 	case len(o.filters) == 0:
 		return "(catch-all)"
 	}
-	return o.filters[0].Filter
+	return o.filters[0].Pattern
 }
 
 // inboxShare counts it. It is written under ledger.mu; who reads it without sees

@@ -81,9 +81,9 @@ func (p SlowPolicy) String() string {
 
 // Filter is one topic filter of a subscription to several.
 type Filter struct {
-	// Filter is a topic filter, with wildcards and "$share/group/" as the
+	// Pattern is a topic filter, with wildcards and "$share/group/" as the
 	// standard has them (sections 4.7 and 4.8.2).
-	Filter string
+	Pattern string
 	// QoS is the maximum QoS at which the server may send.
 	QoS QoS
 }

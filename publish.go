@@ -7,7 +7,7 @@ import "context"
 
 // Publish sends m, or queues it while the window is full or there is no link.
 // It returns a Future that tells what became of it, never nil. A message that
-// is not valid, and a QoS 0 message without a link (see [WithQueueQoS0]), are
+// is not valid, and a QoS 0 message without a link (see [WithQueuedQoS0]), are
 // refused by a Future that has failed.
 //
 // The context bounds only the wait for a place in the queue when the queue is

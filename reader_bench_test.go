@@ -26,7 +26,7 @@ func benchmarkReader(b *testing.B, qos byte) {
 	c.ledger.pay = func(uint32, []byte) bool { return true }
 	c.ledger.up(1, V311, false, 0)
 	o := newSubOptions(nil)
-	s := newSubscription(c.up, []Filter{{Filter: "plant/#"}}, o)
+	s := newSubscription(c.up, []Filter{{Pattern: "plant/#"}}, o)
 	if err := c.routes.add(s); err != nil {
 		b.Fatal(err)
 	}

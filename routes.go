@@ -256,19 +256,19 @@ func (t *routes) leftAt(s *Subscription) uint64 {
 func (t *routes) admissible(s *Subscription) error {
 	seen := map[string]bool{}
 	for _, f := range s.filters {
-		if seen[f.Filter] {
-			return invalid("filter", f.Filter, "is given twice")
+		if seen[f.Pattern] {
+			return invalid("filter", f.Pattern, "is given twice")
 		}
-		seen[f.Filter] = true
-		if err := t.carries(f.Filter, s.opts.noLocal, s.opts.asPub, s.opts.retainSet); err != nil {
+		seen[f.Pattern] = true
+		if err := t.carries(f.Pattern, s.opts.noLocal, s.opts.asPub, s.opts.retainSet); err != nil {
 			return err
 		}
-		r := t.filters[f.Filter]
+		r := t.filters[f.Pattern]
 		if r == nil || !r.wanted() {
 			continue
 		}
-		if match.IsShared(f.Filter) {
-			return invalid("filter", f.Filter, "is a shared subscription of this connection already; let both readers use its channel")
+		if match.IsShared(f.Pattern) {
+			return invalid("filter", f.Pattern, "is a shared subscription of this connection already; let both readers use its channel")
 		}
 		if r.noLocal != s.opts.noLocal || r.asPub != s.opts.asPub {
 			return ErrSubscriptionConflict
@@ -316,16 +316,16 @@ func (t *routes) carries(filter string, noLocal, asPub, retainSet bool) error {
 
 // join makes s a member of the route of f. mu is held.
 func (t *routes) join(s *Subscription, f Filter) *route {
-	t.takeOver(f.Filter)
-	r := t.filters[f.Filter]
+	t.takeOver(f.Pattern)
+	r := t.filters[f.Pattern]
 	switch {
 	case r == nil:
 		t.routed++
-		r = &route{filter: f.Filter, no: t.routed}
-		t.filters[f.Filter] = r
-		t.trie.Insert(f.Filter, r)
-		delete(t.removed, f.Filter)
-		delete(t.leftBehind, f.Filter)
+		r = &route{filter: f.Pattern, no: t.routed}
+		t.filters[f.Pattern] = r
+		t.trie.Insert(f.Pattern, r)
+		delete(t.removed, f.Pattern)
+		delete(t.leftBehind, f.Pattern)
 		fallthrough
 	case !r.wanted():
 		r.noLocal, r.asPub, r.newcomers = s.opts.noLocal, s.opts.asPub, false
@@ -373,7 +373,7 @@ func (t *routes) drop(r *route) {
 // hasRoute reports whether any filter of s is still routed. mu is held.
 func (t *routes) hasRoute(s *Subscription) bool {
 	return slices.ContainsFunc(s.filters, func(f Filter) bool {
-		r := t.filters[f.Filter]
+		r := t.filters[f.Pattern]
 		return r != nil && r.has(s)
 	})
 }

@@ -115,9 +115,11 @@ func WithBacklogGrace(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.backlogGrace, d) })
 }
 
-// WithAlwaysResubscribe sends every SUBSCRIBE again on each new link, also when
+// WithResubscribeOnReconnect sends every SUBSCRIBE again on each new link, also when
 // the server resumed the session.
-func WithAlwaysResubscribe() ConnectOption { return connectFunc(func(c *config) { c.always = true }) }
+func WithResubscribeOnReconnect() ConnectOption {
+	return connectFunc(func(c *config) { c.always = true })
+}
 
 // WithSubscription declares a subscription before the first link, so that it
 // takes the messages of a resumed session from the first on, at every QoS. [Conn.Subscription] returns it
@@ -125,7 +127,7 @@ func WithAlwaysResubscribe() ConnectOption { return connectFunc(func(c *config) 
 func WithSubscription(filter string, opts ...SubscribeOption) ConnectOption {
 	return connectFunc(func(c *config) {
 		o := newSubOptions(opts)
-		c.declared = append(c.declared, declaration{[]Filter{{Filter: filter, QoS: o.qos}}, o})
+		c.declared = append(c.declared, declaration{[]Filter{{Pattern: filter, QoS: o.qos}}, o})
 	})
 }
 

@@ -113,9 +113,11 @@ func WithSlowPolicy(p SlowPolicy) SubscribeOption {
 // WithManualAck leaves acknowledging to [Message.Ack].
 func WithManualAck() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.manual = true }) }
 
-// WithPartial accepts that the server refuses some of several filters; the
+// WithPartialSuccess accepts that the server refuses some of several filters; the
 // results are in [Subscription.Results].
-func WithPartial() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.partial = true }) }
+func WithPartialSuccess() SubscribeOption {
+	return subscribeFunc(func(o *subOptions) { o.partial = true })
+}
 
 // WithoutWaiting makes Subscribe return at once; [Subscription.Ready] and
 // [Subscription.Err] tell the result.
@@ -135,8 +137,8 @@ func WithDetachAtEnd() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.atEnd = endDetach })
 }
 
-// WithDelivery starts delivery into the channel at once, before the first C().
-func WithDelivery() SubscribeOption {
+// WithImmediateDelivery starts delivery into the channel at once, before the first C().
+func WithImmediateDelivery() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.start = formChannel })
 }
 
@@ -145,16 +147,16 @@ func (o *subOptions) check(f Filter) error {
 	if o.err != nil {
 		return o.err
 	}
-	if err := codec.CheckTopicFilter(f.Filter); err != nil {
-		return invalid("filter", f.Filter, problemOf(err))
+	if err := codec.CheckTopicFilter(f.Pattern); err != nil {
+		return invalid("filter", f.Pattern, problemOf(err))
 	}
 	switch {
 	case f.QoS > 2:
 		return invalid("QoS", "", "must be 0, 1 or 2")
 	case o.retain > 2:
 		return invalid("retain handling", "", "must be 0, 1 or 2")
-	case o.noLocal && match.IsShared(f.Filter):
-		return invalid("filter", f.Filter, "a shared subscription cannot have No Local [MQTT-3.8.3-4]")
+	case o.noLocal && match.IsShared(f.Pattern):
+		return invalid("filter", f.Pattern, "a shared subscription cannot have No Local [MQTT-3.8.3-4]")
 	case o.slow > SlowBlock:
 		return invalid("slow policy", "", "unknown")
 	}

@@ -13,11 +13,11 @@ import (
 // channel. [Conn.SubscribeMany] tells the rest.
 func (c *Conn) Subscribe(ctx context.Context, filter string, opts ...SubscribeOption) (*Subscription, error) {
 	o := newSubOptions(opts)
-	return c.subscribe(ctx, []Filter{{Filter: filter, QoS: o.qos}}, o)
+	return c.subscribe(ctx, []Filter{{Pattern: filter, QoS: o.qos}}, o)
 }
 
 // SubscribeMany subscribes to several filters as one Subscription, in as few
-// packets as the server takes. Unless [WithPartial] is given, one refused filter
+// packets as the server takes. Unless [WithPartialSuccess] is given, one refused filter
 // fails the call, with a *[SubscribeError] that has the result of each.
 //
 // The context scopes the subscription: when it ends, the channel closes and the
@@ -176,7 +176,7 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 	}
 	var o subOptions
 	for _, f := range filters {
-		if err := o.check(Filter{Filter: f}); err != nil {
+		if err := o.check(Filter{Pattern: f}); err != nil {
 			return nil, err
 		}
 	}

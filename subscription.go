@@ -93,7 +93,7 @@ func newSubscription(up *upstream, filters []Filter, opts subOptions) *Subscript
 	s.setFilters(filters)
 	s.idle = sync.NewCond(&s.mu)
 	for i, f := range filters {
-		s.results[i] = SubscribeResult{Filter: f.Filter, Granted: f.QoS}
+		s.results[i] = SubscribeResult{Filter: f.Pattern, Granted: f.QoS}
 		s.open[i] = true
 	}
 	if opts.start == formChannel {

@@ -82,7 +82,7 @@ func newTestSubscription(filters []string, opts any) testhook.Subscription {
 	o := newSubOptions(opts.([]SubscribeOption))
 	fs := make([]Filter, len(filters))
 	for i := range filters {
-		fs[i] = Filter{Filter: filters[i], QoS: o.qos}
+		fs[i] = Filter{Pattern: filters[i], QoS: o.qos}
 	}
 	f.s = newSubscription(c.up, fs, o)
 	clear(f.s.open)

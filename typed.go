@@ -83,7 +83,7 @@ func SubscribeAs[T any](ctx context.Context, c *Conn, filter string, codec Codec
 	o := newSubOptions(opts)
 	deliver := o.start == formChannel
 	o.start = formNone // the channel meant is that of values
-	s, err := c.subscribe(ctx, []Filter{{Filter: filter, QoS: o.qos}}, o)
+	s, err := c.subscribe(ctx, []Filter{{Pattern: filter, QoS: o.qos}}, o)
 	if err != nil {
 		return nil, err
 	}

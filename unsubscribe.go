@@ -52,8 +52,8 @@ func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
 	s.routed = false
 	var gone []string
 	for _, f := range s.filters {
-		if r := t.filters[f.Filter]; r != nil && t.leave(s, r) {
-			gone = append(gone, f.Filter)
+		if r := t.filters[f.Pattern]; r != nil && t.leave(s, r) {
+			gone = append(gone, f.Pattern)
 		}
 	}
 	t.changed()

@@ -23,7 +23,7 @@ func ExamplePublishOne() {
 	option, stop := local()
 	defer stop()
 
-	m := mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.Float(21.5), QoS: 1}
+	m := mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.FloatPayload(21.5), QoS: 1}
 	err := helpers.PublishOne(context.Background(), "mqtt://broker.example", m, option)
 	fmt.Println(err)
 	// Output: <nil>
@@ -34,7 +34,7 @@ func ExamplePublishAll() {
 	defer stop()
 
 	err := helpers.PublishAll(context.Background(), "mqtt://broker.example", []mqtt.Message{
-		{Topic: "plant/7/temp", Payload: mqtt.Float(21.5), QoS: 1},
+		{Topic: "plant/7/temp", Payload: mqtt.FloatPayload(21.5), QoS: 1},
 		{Topic: "plant/7/#", QoS: 1},
 	}, option)
 	fmt.Println(err)
@@ -45,12 +45,12 @@ func ExampleReceive() {
 	option, stop := local()
 	defer stop()
 	ctx := context.Background()
-	m := mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.Float(21.5), QoS: 1, Retain: true}
+	m := mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.FloatPayload(21.5), QoS: 1, Retain: true}
 	if err := helpers.PublishOne(ctx, "mqtt://broker.example", m, option); err != nil {
 		log.Fatal(err)
 	}
 
-	what := helpers.Selection{Filters: []mqtt.Filter{{Filter: "plant/+/temp", QoS: 1}}}
+	what := helpers.Selection{Filters: []mqtt.Filter{{Pattern: "plant/+/temp", QoS: 1}}}
 	messages, err := helpers.Receive(ctx, 1, "mqtt://broker.example", what, option)
 	if err != nil {
 		log.Fatal(err)
@@ -63,13 +63,13 @@ func ExampleHandle() {
 	option, stop := local()
 	defer stop()
 	ctx := context.Background()
-	m := mqtt.Message{Topic: "plant/7/state", Payload: mqtt.Text("off"), QoS: 1, Retain: true}
+	m := mqtt.Message{Topic: "plant/7/state", Payload: mqtt.TextPayload("off"), QoS: 1, Retain: true}
 	if err := helpers.PublishOne(ctx, "mqtt://broker.example", m, option); err != nil {
 		log.Fatal(err)
 	}
 
 	errOff := errors.New("the plant is off")
-	what := helpers.Selection{Filters: []mqtt.Filter{{Filter: "plant/7/state", QoS: 1}}}
+	what := helpers.Selection{Filters: []mqtt.Filter{{Pattern: "plant/7/state", QoS: 1}}}
 	err := helpers.Handle(ctx, func(m mqtt.Message) error {
 		if string(m.Payload) == "off" {
 			return errOff

@@ -36,7 +36,7 @@ func inBubble(t *testing.T, f func(t *testing.T, srv *server.Server, dial mqtt.C
 func filters(f ...string) helpers.Selection {
 	var s helpers.Selection
 	for _, filter := range f {
-		s.Filters = append(s.Filters, mqtt.Filter{Filter: filter, QoS: 2})
+		s.Filters = append(s.Filters, mqtt.Filter{Pattern: filter, QoS: 2})
 	}
 	return s
 }
@@ -56,7 +56,7 @@ func TestPublishAllKeepsOrder(t *testing.T) {
 				var messages []mqtt.Message
 				var want []string
 				for i := range 100 {
-					messages = append(messages, mqtt.Message{Topic: "t", Payload: mqtt.Int(int64(i)), QoS: qos})
+					messages = append(messages, mqtt.Message{Topic: "t", Payload: mqtt.IntPayload(int64(i)), QoS: qos})
 					want = append(want, fmt.Sprint(i))
 				}
 				if err := helpers.PublishAll(t.Context(), url, messages, dial); err != nil {
@@ -181,7 +181,7 @@ func TestReceiveHasTheBacklogOfAKeptSession(t *testing.T) {
 		var want []string
 		for i := range 50 {
 			topic := []string{"t/1", "u"}[i%2]
-			if err := srv.Publish(topic, mqtt.Int(int64(i)), byte(1+i%2), false); err != nil {
+			if err := srv.Publish(topic, mqtt.IntPayload(int64(i)), byte(1+i%2), false); err != nil {
 				t.Fatal(err)
 			}
 			want = append(want, fmt.Sprint(i))

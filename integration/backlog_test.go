@@ -26,7 +26,7 @@ func TestMosquittoBacklogArrivesInOrder(t *testing.T) {
 
 				writer := connect(t, b, v, broker.TCP)
 				for i := range 100 {
-					publish(t, writer, mqtt.Message{Topic: topic, Payload: mqtt.Int(int64(i)), QoS: mqtt.QoS(1 + i%2)})
+					publish(t, writer, mqtt.Message{Topic: topic, Payload: mqtt.IntPayload(int64(i)), QoS: mqtt.QoS(1 + i%2)})
 				}
 				if declare {
 					kept = append(kept, mqtt.WithSubscription(topic, mqtt.QoS(2)))

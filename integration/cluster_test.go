@@ -120,7 +120,7 @@ func (f *failover) publish(messages int) {
 			<-f.lane.futures[n-failoverAhead].Done()
 		}
 		f.began = append(f.began, time.Now())
-		future := f.pub.conn.Publish(context.Background(), mqtt.Message{Topic: f.lane.topic, Payload: mqtt.Int(int64(n)), QoS: 1})
+		future := f.pub.conn.Publish(context.Background(), mqtt.Message{Topic: f.lane.topic, Payload: mqtt.IntPayload(int64(n)), QoS: 1})
 		f.lane.futures = append(f.lane.futures, future)
 	}
 }
@@ -191,7 +191,7 @@ func (f *failover) finish(t *testing.T) {
 	if !f.reach(len(f.began)) { // what is missing is told by check
 		t.Errorf("%d of %d messages came; no other within %v", f.came.Load(), len(f.began), failoverPatience)
 	}
-	publish(t, f.pub.conn, mqtt.Message{Topic: f.lane.topic, Payload: mqtt.Int(endMark), QoS: 1})
+	publish(t, f.pub.conn, mqtt.Message{Topic: f.lane.topic, Payload: mqtt.IntPayload(endMark), QoS: 1})
 	timer := time.NewTimer(failoverPatience)
 	defer timer.Stop()
 	select {

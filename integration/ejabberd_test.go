@@ -22,12 +22,12 @@ func TestEjabberdRefusesOneFilter(t *testing.T) {
 		_, err := conn.Subscribe(t.Context(), "denied/one", mqtt.QoS(1))
 		refusedBy(t, err, v)
 
-		filters := []mqtt.Filter{{Filter: "ok/part", QoS: 1}, {Filter: "denied/part", QoS: 1}}
+		filters := []mqtt.Filter{{Pattern: "ok/part", QoS: 1}, {Pattern: "denied/part", QoS: 1}}
 		_, err = conn.SubscribeMany(t.Context(), filters)
 		refusedBy(t, err, v)
-		part, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithPartial())
+		part, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithPartialSuccess())
 		if err != nil {
-			t.Fatalf("WithPartial: %v", err)
+			t.Fatalf("WithPartialSuccess: %v", err)
 		}
 		if r := part.Results(); r[0].Err != nil || r[1].Err == nil || !r[1].Code.IsError() {
 			t.Errorf("results %+v", r)

@@ -193,7 +193,7 @@ func (s *takeSession) take(ctx context.Context) error {
 		return err
 	}
 	for n := range s.messages() {
-		m := mqtt.Message{Topic: s.id, Payload: mqtt.Int(int64(n)), QoS: s.qos}
+		m := mqtt.Message{Topic: s.id, Payload: mqtt.IntPayload(int64(n)), QoS: s.qos}
 		if err := s.pub.Publish(ctx, m).Wait(ctx); err != nil {
 			return err
 		}
@@ -222,7 +222,7 @@ func (s *takeSession) goOn(ctx context.Context) (messages, releases int, err err
 		}
 	}
 	conn, err := dialIn(ctx, s.front, s.version, s.over, mqtt.WithClientID(s.id), mqtt.WithSession(time.Hour),
-		mqtt.WithSubscription(s.id, s.qos, mqtt.WithDelivery()), mqtt.WithPacketHook(count))
+		mqtt.WithSubscription(s.id, s.qos, mqtt.WithImmediateDelivery()), mqtt.WithPacketHook(count))
 	if err != nil {
 		return 0, 0, err
 	}

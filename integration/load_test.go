@@ -99,7 +99,7 @@ func (l *lane) publish(ctx context.Context, conn *mqtt.Conn) {
 	defer tick.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
 		<-tick.C // QoS 0 has nothing else to hold it back
-		f := conn.Publish(context.WithoutCancel(ctx), mqtt.Message{Topic: l.topic, Payload: mqtt.Int(int64(n)), QoS: l.qos})
+		f := conn.Publish(context.WithoutCancel(ctx), mqtt.Message{Topic: l.topic, Payload: mqtt.IntPayload(int64(n)), QoS: l.qos})
 		l.futures = append(l.futures, f)
 		if n >= ahead {
 			_ = l.futures[n-ahead].Wait(ctx) // how it ended is counted later
@@ -172,7 +172,7 @@ func (l *load) finish(t *testing.T, w *wire, held func() map[string]bool) tally 
 		for _, f := range lane.futures {
 			_ = settled(t, f) // fails the test if it is still pending
 		}
-		publish(t, l.pub, mqtt.Message{Topic: lane.topic, Payload: mqtt.Int(endMark), QoS: 2})
+		publish(t, l.pub, mqtt.Message{Topic: lane.topic, Payload: mqtt.IntPayload(endMark), QoS: 2})
 		within(t, "the end of "+lane.topic, lane.end)
 		if err := l.sub.Subscription(lane.topic).Err(); err != nil {
 			t.Errorf("the subscription of %s ended: %v", lane.topic, err)

@@ -67,7 +67,7 @@ func echoes(t *testing.T, conn *mqtt.Conn, echo <-chan mqtt.Message, qos mqtt.Qo
 	for done := 0; done < n; done += len(futures) {
 		futures = futures[:0]
 		for i := range min(atATime, n-done) {
-			futures = append(futures, conn.Publish(t.Context(), mqtt.Message{Topic: "released", Payload: mqtt.Int(int64(done + i)), QoS: qos}))
+			futures = append(futures, conn.Publish(t.Context(), mqtt.Message{Topic: "released", Payload: mqtt.IntPayload(int64(done + i)), QoS: qos}))
 		}
 		for range futures {
 			receive(t, echo)

@@ -77,7 +77,7 @@ func TestMosquittoGetsAllThatItAcknowledgesOn3(t *testing.T) {
 			}))
 			futures := make([]*mqtt.Future, messages)
 			for n := range futures {
-				futures[n] = writer.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: mqtt.Int(int64(n)), QoS: qos})
+				futures[n] = writer.Publish(t.Context(), mqtt.Message{Topic: "t", Payload: mqtt.IntPayload(int64(n)), QoS: qos})
 			}
 			seen := map[string]bool{}
 			for n, f := range futures {

@@ -52,7 +52,7 @@ func leaveGroup(t *testing.T, b *broker.Broker, v broker.Version, qos mqtt.QoS) 
 	published.Go(func() {
 		for n := range messages {
 			places <- struct{}{}
-			from.Publish(context.Background(), mqtt.Message{Topic: topic, Payload: mqtt.Int(int64(n)), QoS: qos})
+			from.Publish(context.Background(), mqtt.Message{Topic: topic, Payload: mqtt.IntPayload(int64(n)), QoS: qos})
 		}
 		if err := from.Flush(context.Background()); err != nil {
 			t.Error(err)

@@ -37,7 +37,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fut := conn.Publish(ctx, mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.Text("21.5"), QoS: 1})
+	fut := conn.Publish(ctx, mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.TextPayload("21.5"), QoS: 1})
 	fmt.Println("published:", fut.Wait(ctx))
 	fmt.Printf("received: %s\n", (<-sub.C()).Payload)
 	for _, r := range broker.Received() {
@@ -73,8 +73,8 @@ func ExamplePendingFuture() {
 // A Subscription that the test feeds, and ends.
 func ExampleNewSubscription() {
 	sub, feed := mqtttest.NewSubscription("plant/+/temp", mqtt.QoS(1))
-	feed.Send(mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.Text("21.5"), QoS: 1})
-	feed.Send(mqtt.Message{Topic: "plant/8/temp", Payload: mqtt.Text("19.0"), Retain: true})
+	feed.Send(mqtt.Message{Topic: "plant/7/temp", Payload: mqtt.TextPayload("21.5"), QoS: 1})
+	feed.Send(mqtt.Message{Topic: "plant/8/temp", Payload: mqtt.TextPayload("19.0"), Retain: true})
 	c := sub.C()
 	for range 2 {
 		m := <-c

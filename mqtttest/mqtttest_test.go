@@ -108,7 +108,7 @@ func feedWithNilOption(t *testing.T) {
 func feedAChannel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sub, feed := mqtttest.NewSubscription("t", mqtt.WithBuffer(1))
-		if sub.Granted() != 1 || sub.Filters()[0].Filter != "t" || sub.Err() != nil {
+		if sub.Granted() != 1 || sub.Filters()[0].Pattern != "t" || sub.Err() != nil {
 			t.Errorf("%v %v %v", sub.Granted(), sub.Filters(), sub.Err())
 		}
 		<-sub.Ready()

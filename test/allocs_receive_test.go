@@ -42,7 +42,7 @@ func allocsReceive(t *testing.T, v mqtt.Version, qos byte) {
 	}
 	defer conn.Abort()
 	go io.Copy(io.Discard, peer) // every identifier is free again by its next turn
-	sub, err := conn.Subscribe(t.Context(), "t/+", mqtt.WithoutWaiting(), mqtt.WithDelivery())
+	sub, err := conn.Subscribe(t.Context(), "t/+", mqtt.WithoutWaiting(), mqtt.WithImmediateDelivery())
 	if err != nil {
 		t.Fatal(err)
 	}

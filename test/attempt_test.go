@@ -128,7 +128,7 @@ func TestEndStopsTrying(t *testing.T) {
 						network.OnDial(func(int, string) error { return server.ErrUnanswered })
 					}
 					peer := server.NewPeer(t, network)
-					d := dialURL(t, ctx, tt.url, append(slices.Clone(tt.opts), mqtt.WithQueueQoS0(), mqtt.WithDialer(network.Dial))...)
+					d := dialURL(t, ctx, tt.url, append(slices.Clone(tt.opts), mqtt.WithQueuedQoS0(), mqtt.WithDialer(network.Dial))...)
 					d.Peer, d.net = peer, network
 					var w *server.Wire
 					if tt.play != nil {

@@ -122,7 +122,7 @@ func TestEachSubscriptionClaimsItsPartOfTheBacklog(t *testing.T) {
 		conn := k.connect()
 		c := subscribe(t, conn, "c", mqtt.QoS(2))
 		expect(t, c.C(), numbers(0, 9)...)
-		both, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "b", QoS: 2}, {Filter: "a/+", QoS: 2}})
+		both, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "b", QoS: 2}, {Pattern: "a/+", QoS: 2}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -400,7 +400,7 @@ func TestClaimOfTheBacklogBeyondThePendingLimit(t *testing.T) {
 func TestAckOverdueLeavesOutTheBacklog(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := scriptWith(t, v, connack(v, true), mqtt.WithSession(time.Hour), mqtt.WithBacklogGrace(time.Hour),
-			mqtt.WithSubscription("mine", mqtt.WithManualAck(), mqtt.WithDelivery()))
+			mqtt.WithSubscription("mine", mqtt.WithManualAck(), mqtt.WithImmediateDelivery()))
 		s.suback(0x90, binary.BigEndian.Uint16(s.ExpectPacket()[2:]), 1)
 		events := s.conn.Watch(t.Context())
 		s.message(0x32, 1, "t", "held")

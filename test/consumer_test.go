@@ -25,7 +25,7 @@ func TestChannelAcksMessagesInTheChannel(t *testing.T) {
 		s.ExpectNothing(time.Minute)
 		expect(t, ch, "1")
 		s.ExpectBytes(rawAck(0x40, 2))
-		opted := s.subscribed("o", 1, mqtt.WithDelivery())
+		opted := s.subscribed("o", 1, mqtt.WithImmediateDelivery())
 		s.message(0x32, 3, "o", "3")
 		s.ExpectBytes(rawAck(0x40, 3))
 		expect(t, opted.C(), "3")

@@ -33,7 +33,7 @@ func TestDeliveriesRaceTheEnd(t *testing.T) {
 	conn := connect()
 	for i := range chance.Rounds(1000, 100_000) {
 		ctx, cancel := context.WithCancel(t.Context())
-		sub, err := conn.Subscribe(ctx, "t", mqtt.WithBuffer(i%20), mqtt.WithDelivery())
+		sub, err := conn.Subscribe(ctx, "t", mqtt.WithBuffer(i%20), mqtt.WithImmediateDelivery())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func TestSubscribeRacesClose(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for g := range 4 {
-			opts := []mqtt.SubscribeOption{mqtt.WithDelivery()}
+			opts := []mqtt.SubscribeOption{mqtt.WithImmediateDelivery()}
 			if g%2 == 0 {
 				opts = append(opts, mqtt.WithoutWaiting())
 			}

@@ -16,7 +16,7 @@ func TestClaimedFromSeveralOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
-		old, err := conn.SubscribeMany(ctx, []mqtt.Filter{{Filter: "a/b", QoS: 1}, {Filter: "a/#", QoS: 1}})
+		old, err := conn.SubscribeMany(ctx, []mqtt.Filter{{Pattern: "a/b", QoS: 1}, {Pattern: "a/#", QoS: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestClaimedFromTwoOnce(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
-		filters := []mqtt.Filter{{Filter: "a/b", QoS: 1}, {Filter: "a/#", QoS: 1}}
+		filters := []mqtt.Filter{{Pattern: "a/b", QoS: 1}, {Pattern: "a/#", QoS: 1}}
 		for _, f := range filters {
 			if _, err := conn.SubscribeMany(ctx, []mqtt.Filter{f}); err != nil {
 				t.Fatal(err)

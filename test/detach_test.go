@@ -171,13 +171,13 @@ func TestMessagesUnackedAfterTheEndAreAbandoned(t *testing.T) {
 	})
 }
 
-// A subscription whose delivery began by WithDelivery is held like any other when it
+// A subscription whose delivery began by WithImmediateDelivery is held like any other when it
 // is detached.
 func TestDetachedWithDeliveryIsHeld(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 100}, mqtt.WithSession(time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
-		first, err := conn.Subscribe(ctx, "t", mqtt.WithDelivery())
+		first, err := conn.Subscribe(ctx, "t", mqtt.WithImmediateDelivery())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestSubscribeClaimsSeveralDetachedInOrder(t *testing.T) {
 		publish(t, srv, "b", 1, "3")
 		publish(t, srv, "a", 1, "4")
 		synctest.Wait()
-		sub, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "b", QoS: 1}, {Filter: "a", QoS: 1}})
+		sub, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "b", QoS: 1}, {Pattern: "a", QoS: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}

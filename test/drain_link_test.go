@@ -144,7 +144,7 @@ func TestSubscriptionDrainRaces(t *testing.T) {
 	defer conn.Close()
 	for i := range chance.Rounds(300, 20_000) {
 		scope, end := context.WithCancel(t.Context())
-		sub, err := conn.Subscribe(scope, "t", mqtt.WithBuffer(i%3), mqtt.WithDelivery())
+		sub, err := conn.Subscribe(scope, "t", mqtt.WithBuffer(i%3), mqtt.WithImmediateDelivery())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -406,11 +406,11 @@ func TestSubscriptionDrainEndsWithItsSubscription(t *testing.T) {
 func TestSubscriptionDrainOfOtherKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, srv, _ := serve(t, mqtt.V5, server.Config{})
-		beside, err := conn.Subscribe(t.Context(), "a", mqtt.WithDelivery())
+		beside, err := conn.Subscribe(t.Context(), "a", mqtt.WithImmediateDelivery())
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a", QoS: 1}, {Filter: "b/+", QoS: 2}, {Filter: "b/#", QoS: 1}})
+		s, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a", QoS: 1}, {Pattern: "b/+", QoS: 2}, {Pattern: "b/#", QoS: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}

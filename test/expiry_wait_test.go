@@ -34,7 +34,7 @@ func expiresIn(t *testing.T, f *mqtt.Future, d time.Duration) {
 func TestWaitingMessagesExpireInTime(t *testing.T) {
 	for name, wait := range map[string]func(t *testing.T) *scripted{
 		"without a link": func(t *testing.T) *scripted {
-			s := script(t, mqtt.V5, mqtt.WithQueueQoS0())
+			s := script(t, mqtt.V5, mqtt.WithQueuedQoS0())
 			s.net.RefuseDials(-1, nil)
 			s.Cut()
 			synctest.Wait()

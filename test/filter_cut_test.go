@@ -50,7 +50,7 @@ func serveCutter(t *testing.T, v mqtt.Version, typ codec.Type, text string, opts
 
 // inEachSession runs test in every version, with and without a session that is kept.
 func inEachSession(t *testing.T, test func(t *testing.T, v mqtt.Version, opts []mqtt.ConnectOption)) {
-	for _, opts := range [][]mqtt.ConnectOption{nil, {mqtt.WithSession(time.Hour)}, {mqtt.WithSession(time.Hour), mqtt.WithAlwaysResubscribe()}} {
+	for _, opts := range [][]mqtt.ConnectOption{nil, {mqtt.WithSession(time.Hour)}, {mqtt.WithSession(time.Hour), mqtt.WithResubscribeOnReconnect()}} {
 		t.Run(fmt.Sprintf("%d options", len(opts)), func(t *testing.T) {
 			inEachVersion(t, func(t *testing.T, v mqtt.Version) { test(t, v, opts) })
 		})
@@ -115,7 +115,7 @@ func TestServerThatCutsAtAResubscriptionEndsIt(t *testing.T) {
 		c.on.Store(false)
 		subscribe(t, conn, "a")
 		bad, shares := subscribe(t, conn, "forbidden"), subscribe(t, conn, "forbidden")
-		some, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "b"}, {Filter: "forbidden"}, {Filter: "c"}}, mqtt.WithPartial())
+		some, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "b"}, {Pattern: "forbidden"}, {Pattern: "c"}}, mqtt.WithPartialSuccess())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,11 +162,11 @@ func TestEachFilterThatIsCutAtIsFound(t *testing.T) {
 			if i == 2 || i == 6 {
 				name = fmt.Sprintf("bad/%d", i)
 			}
-			filters = append(filters, mqtt.Filter{Filter: name})
+			filters = append(filters, mqtt.Filter{Pattern: name})
 		}
 		done := make(chan *mqtt.Subscription, 1)
 		go func() {
-			s, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithPartial())
+			s, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithPartialSuccess())
 			if err != nil {
 				t.Error(err)
 			}
@@ -175,7 +175,7 @@ func TestEachFilterThatIsCutAtIsFound(t *testing.T) {
 		s := take(t, done)
 		for i, r := range s.Results() {
 			if i == 2 || i == 6 {
-				wantSetAside(t, r.Err, codec.SUBSCRIBE, filters[i].Filter)
+				wantSetAside(t, r.Err, codec.SUBSCRIBE, filters[i].Pattern)
 			} else if r.Err != nil {
 				t.Errorf("%s: %v", r.Filter, r.Err)
 			}

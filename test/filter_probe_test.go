@@ -28,7 +28,7 @@ func (s *scripted) flaps(present bool) {
 // what the application asks for meanwhile behind it.
 func TestProbingLinkSendsOnePacketAtATime(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-		s := script(t, v, mqtt.WithQueueQoS0())
+		s := script(t, v, mqtt.WithQueuedQoS0())
 		s.subscribed("a", 1)
 		s.subscribed("b", 1)
 		s.conn.Publish(t.Context(), mqtt.Message{Topic: "p", QoS: 1})

@@ -114,7 +114,7 @@ func TestWaitAll(t *testing.T) {
 // be taken back; sent in order ahead of a full window.
 func TestQoS0Queued(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
-		s := script(t, v, mqtt.WithQueueQoS0())
+		s := script(t, v, mqtt.WithQueuedQoS0())
 		s.net.RefuseDials(1, nil)
 		s.Cut()
 		synctest.Wait()

@@ -99,7 +99,7 @@ func (a *churnApp) work(sub *mqtt.Subscription, o manner, m mqtt.Message, rnd *r
 	}
 	a.last[sub] = max(a.last[sub], key)
 	for _, f := range sub.Filters() {
-		e.had[f.Filter] = true
+		e.had[f.Pattern] = true
 	}
 	if len(sub.Filters()) == 0 {
 		e.had[""] = true
@@ -197,7 +197,7 @@ func (a *churnApp) subscribe(rnd *rand.Rand) {
 	var filters []mqtt.Filter
 	var names []string
 	for _, i := range rnd.Perm(len(churnFilters))[:1+rnd.IntN(3)*rnd.IntN(2)] {
-		filters = append(filters, mqtt.Filter{Filter: churnFilters[i], QoS: 2})
+		filters = append(filters, mqtt.Filter{Pattern: churnFilters[i], QoS: 2})
 		names = append(names, churnFilters[i])
 	}
 	slow := []mqtt.SlowPolicy{mqtt.SlowHold, mqtt.SlowLatest, mqtt.SlowEvict, mqtt.SlowBlock, mqtt.SlowDropNewest}[rnd.IntN(5)]
@@ -216,7 +216,7 @@ func (a *churnApp) subscribe(rnd *rand.Rand) {
 	if o.form == byHandler && maybe(2, mqtt.WithWorkers(3)) {
 		o.anyOrder = true
 	}
-	maybe(2, mqtt.WithPartial())
+	maybe(2, mqtt.WithPartialSuccess())
 	maybe(2, mqtt.WithoutWaiting())
 	atEnd := maybe(6, mqtt.WithUnsubscribeAtEnd())
 	ctx, cancel := context.WithCancel(a.t.Context())

@@ -96,7 +96,7 @@ func TestInboxIsKeptForTheFiltersThatAreLeft(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := newDisk().inbox(t, v, false)
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := s.conn.SubscribeMany(ctx, []mqtt.Filter{{Filter: "a/b", QoS: 1}, {Filter: "a/+", QoS: 1}}, mqtt.WithoutWaiting()); err != nil {
+		if _, err := s.conn.SubscribeMany(ctx, []mqtt.Filter{{Pattern: "a/b", QoS: 1}, {Pattern: "a/+", QoS: 1}}, mqtt.WithoutWaiting()); err != nil {
 			t.Fatal(err)
 		}
 		if v == mqtt.V5 { // an identifier for each
@@ -292,7 +292,7 @@ func TestEvictedAndSubscribedAgainKeepsTheOrderOfTheInbox(t *testing.T) {
 		s := newDisk().inbox(t, v, false)
 		gate := make(chan struct{})
 		slow := mqtt.CodecFunc[string]{DecodeFunc: func(mqtt.Message) (string, error) { <-gate; return "", nil }}
-		old, err := mqtt.SubscribeAs(t.Context(), s.conn, "t", slow, mqtt.WithoutWaiting(), mqtt.WithBuffer(0), mqtt.WithDelivery(),
+		old, err := mqtt.SubscribeAs(t.Context(), s.conn, "t", slow, mqtt.WithoutWaiting(), mqtt.WithBuffer(0), mqtt.WithImmediateDelivery(),
 			mqtt.WithPendingLimit(4, 0), mqtt.WithSlowPolicy(mqtt.SlowEvict))
 		if err != nil {
 			t.Fatal(err)
@@ -435,7 +435,7 @@ func TestDrainWaitsForMessagesNotYetAssigned(t *testing.T) {
 			conn := d.process(unreachable()).connect(t, v, mqtt.WithInbox())
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			go conn.Subscribe(ctx, "t", mqtt.WithDelivery())
+			go conn.Subscribe(ctx, "t", mqtt.WithImmediateDelivery())
 			synctest.Wait()
 			ended := make(chan struct{})
 			go func() { conn.Drain(ctx); close(ended) }()

@@ -196,7 +196,7 @@ func TestFailedConnectHandsOutNoInbox(t *testing.T) {
 		p := d.process(unreachable())
 		_, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithClientID("c"), mqtt.WithVersions(v), mqtt.WithDialer(p.dial),
 			mqtt.WithSession(time.Hour), mqtt.WithStore(p), mqtt.WithInbox(),
-			mqtt.WithSubscription("t", mqtt.QoS(2), mqtt.WithDelivery()), mqtt.WithCatchAll(mqtt.WithDelivery()))
+			mqtt.WithSubscription("t", mqtt.QoS(2), mqtt.WithImmediateDelivery()), mqtt.WithCatchAll(mqtt.WithImmediateDelivery()))
 		if err == nil {
 			t.Fatal("connected")
 		}
@@ -212,10 +212,10 @@ func TestFailedSubscribeLeavesTheInboxToTheNext(t *testing.T) {
 			conn := d.process(unreachable()).connect(t, v, mqtt.WithInbox())
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if _, err := conn.Subscribe(ctx, "t", mqtt.WithDelivery()); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := conn.Subscribe(ctx, "t", mqtt.WithImmediateDelivery()); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatal(err)
 			}
-			sub, err := conn.Subscribe(t.Context(), "t", mqtt.WithoutWaiting(), mqtt.WithDelivery())
+			sub, err := conn.Subscribe(t.Context(), "t", mqtt.WithoutWaiting(), mqtt.WithImmediateDelivery())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,7 +228,7 @@ func TestFailedSubscribeLeavesTheInboxToTheNext(t *testing.T) {
 			s := d.inbox(t, v, true)
 			refused := make(chan error, 1)
 			go func() {
-				_, err := s.conn.Subscribe(t.Context(), "t", mqtt.WithDelivery())
+				_, err := s.conn.Subscribe(t.Context(), "t", mqtt.WithImmediateDelivery())
 				refused <- err
 			}()
 			s.ExpectPacket()

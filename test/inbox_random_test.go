@@ -208,7 +208,7 @@ func (r *inboxRun) read(ctx context.Context, conn *mqtt.Conn, number, i int, las
 	}
 	form := rnd.IntN(4)
 	if form == 0 {
-		opts = append(opts, mqtt.WithDelivery())
+		opts = append(opts, mqtt.WithImmediateDelivery())
 	}
 	sub, err := conn.Subscribe(ctx, inboxFilters[i], opts...)
 	if err != nil {

@@ -158,7 +158,7 @@ func TestInvalidSubscriptions(t *testing.T) {
 		for _, f := range filters {
 			_, err := s.conn.Subscribe(t.Context(), f)
 			invalid("Subscribe "+f, err)
-			_, err = s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "ok"}, {Filter: f}})
+			_, err = s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "ok"}, {Pattern: f}})
 			invalid("SubscribeMany "+f, err)
 			_, err = s.conn.Unsubscribe(t.Context(), "ok", f)
 			invalid("Unsubscribe "+f, err)
@@ -175,7 +175,7 @@ func TestInvalidSubscriptions(t *testing.T) {
 		invalid("shared with No Local", err)
 		_, err = s.conn.Subscribe(t.Context(), "f", nil)
 		invalid("a nil option", err)
-		_, err = s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "f"}}, mqtt.QoS(1), nil)
+		_, err = s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "f"}}, mqtt.QoS(1), nil)
 		invalid("a nil option among others", err)
 		_, err = mqtt.SubscribeAs(t.Context(), s.conn, "f", mqtt.UTF8(), nil)
 		invalid("a nil option of a typed subscription", err)

@@ -105,7 +105,7 @@ func TestMoreThanOurReceiveMaximum(t *testing.T) {
 // What follows a DISCONNECT of the server is not looked at.
 func TestNothingCountsAfterDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSubscription("t", mqtt.WithDelivery()))
+		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSubscription("t", mqtt.WithImmediateDelivery()))
 		w := d.up(server.Connack)
 		w.ExpectPacket()
 		w.Send("E0 01 8B 32 06 0001 74 0001 00 C0 00")

@@ -151,7 +151,7 @@ func TestPacketHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var seen []mqtt.PacketInfo
-		d := dial(t, mqtt.WithVersions(mqtt.V311), mqtt.WithSubscription("t", mqtt.QoS(2), mqtt.WithDelivery()),
+		d := dial(t, mqtt.WithVersions(mqtt.V311), mqtt.WithSubscription("t", mqtt.QoS(2), mqtt.WithImmediateDelivery()),
 			mqtt.WithKeepAlive(20*time.Second), mqtt.WithPacketHook(func(p mqtt.PacketInfo) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -205,7 +205,7 @@ func TestPacketHook(t *testing.T) {
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSession(time.Hour), mqtt.WithMaxInflight(1), mqtt.WithQueue(3, 0, mqtt.QueueDropOldest),
-			mqtt.WithKeepAlive(20*time.Second), mqtt.WithPingTimeout(10*time.Second), mqtt.WithSubscription("s", mqtt.WithManualAck(), mqtt.WithDelivery()))
+			mqtt.WithKeepAlive(20*time.Second), mqtt.WithPingTimeout(10*time.Second), mqtt.WithSubscription("s", mqtt.WithManualAck(), mqtt.WithImmediateDelivery()))
 		d.Timeout = time.Minute
 		w := d.up(server.Connack)
 		w.ExpectPacket()

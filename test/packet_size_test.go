@@ -107,7 +107,7 @@ func TestSubscribeAboveTheMaximumPacketSize(t *testing.T) {
 		}
 		s.ExpectNothing(time.Minute)
 
-		filters := []mqtt.Filter{{Filter: strings.Repeat("a", 20)}, {Filter: strings.Repeat("b", 20)}, {Filter: "c"}}
+		filters := []mqtt.Filter{{Pattern: strings.Repeat("a", 20)}, {Pattern: strings.Repeat("b", 20)}, {Pattern: "c"}}
 		s.conn.SubscribeMany(t.Context(), filters, mqtt.WithoutWaiting())
 		total := 0
 		for range 2 {

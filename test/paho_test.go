@@ -245,8 +245,8 @@ func TestDisconnectIsTheLastPacket(t *testing.T) {
 // publish(payload=...): payloads of text and numbers.
 func TestPayloadsOfTextAndNumbers(t *testing.T) {
 	for want, got := range map[string][]byte{
-		"": mqtt.Text(""), "text": mqtt.Text("text"), "-12": mqtt.Int(-12), "9223372036854775807": mqtt.Int(1<<63 - 1),
-		"0.1": mqtt.Float(0.1), "1e+100": mqtt.Float(1e100), "3": mqtt.Float(3),
+		"": mqtt.TextPayload(""), "text": mqtt.TextPayload("text"), "-12": mqtt.IntPayload(-12), "9223372036854775807": mqtt.IntPayload(1<<63 - 1),
+		"0.1": mqtt.FloatPayload(0.1), "1e+100": mqtt.FloatPayload(1e100), "3": mqtt.FloatPayload(3),
 	} {
 		if string(got) != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -286,7 +286,7 @@ func TestManyFiltersInOnePacket(t *testing.T) {
 		conn, srv, _ := serve(t, v, server.Config{OnSubscribe: func(_ string, s codec.Subscription) codec.ReasonCode {
 			return codec.ReasonCode(min(s.QoS, 1))
 		}})
-		sub, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a", QoS: 2}, {Filter: "b/+", QoS: 0}, {Filter: "c/#", QoS: 1}})
+		sub, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a", QoS: 2}, {Pattern: "b/+", QoS: 0}, {Pattern: "c/#", QoS: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}

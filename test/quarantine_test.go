@@ -52,7 +52,7 @@ func TestTakeoverEndsTheConn(t *testing.T) {
 		d.ExpectNoDial(time.Hour)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithSurviveTakeover())
+		d := dial(t, mqtt.WithVersions(mqtt.V5), mqtt.WithReconnectAfterTakeover())
 		d.up(server.Connack).Send(server.DisconnectTaken)
 		d.up(server.Connack)
 	})

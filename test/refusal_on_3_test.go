@@ -31,8 +31,8 @@ func TestSubackOf3RefusesOneFilterByAnyCode(t *testing.T) {
 		in3(t, func(t *testing.T, v mqtt.Version) {
 			s := script(t, v)
 			good := s.subscribed("good", 1)
-			both, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a", QoS: 1}, {Filter: "b", QoS: 1}},
-				mqtt.WithPartial(), mqtt.WithoutWaiting())
+			both, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a", QoS: 1}, {Pattern: "b", QoS: 1}},
+				mqtt.WithPartialSuccess(), mqtt.WithoutWaiting())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -101,7 +101,7 @@ func TestResumedSessionIsNotResubscribed(t *testing.T) {
 			inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 				opts := []mqtt.ConnectOption{mqtt.WithSession(time.Hour)}
 				if always {
-					opts = append(opts, mqtt.WithAlwaysResubscribe())
+					opts = append(opts, mqtt.WithResubscribeOnReconnect())
 				}
 				conn, srv, _ := serve(t, v, server.Config{}, opts...)
 				subs, filters := fifty(t, conn)
@@ -306,7 +306,7 @@ func TestConnUnsubscribe(t *testing.T) {
 			t.Errorf("Err is %v", mine.Err())
 		}
 		// A Subscription of several filters lives on with the rest.
-		two, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "x"}, {Filter: "y"}}, mqtt.WithoutWaiting())
+		two, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "x"}, {Pattern: "y"}}, mqtt.WithoutWaiting())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -366,7 +366,7 @@ func TestUnsubscribeWhileSubscribing(t *testing.T) {
 				s := script(t, mqtt.V5)
 				var opts []mqtt.SubscribeOption
 				if tt.partial {
-					opts = append(opts, mqtt.WithPartial())
+					opts = append(opts, mqtt.WithPartialSuccess())
 				}
 				type outcome struct {
 					sub *mqtt.Subscription
@@ -374,7 +374,7 @@ func TestUnsubscribeWhileSubscribing(t *testing.T) {
 				}
 				done := make(chan outcome, 1)
 				go func() {
-					sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "x"}, {Filter: "y"}}, opts...)
+					sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "x"}, {Pattern: "y"}}, opts...)
 					done <- outcome{sub, err}
 				}()
 				ids := []byte{s.ExpectPacket()[3]}

@@ -122,7 +122,7 @@ func TestOneSubscriptionTakesOneCopy(t *testing.T) {
 	for _, copies := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			conn, srv, _ := serve(t, mqtt.V5, server.Config{CopyPerSubscription: copies})
-			sub, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a/#", QoS: 0}, {Filter: "a/+", QoS: 2}, {Filter: "a/b", QoS: 1}})
+			sub, err := conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a/#", QoS: 0}, {Pattern: "a/+", QoS: 2}, {Pattern: "a/b", QoS: 1}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func TestOneSubscriptionTakesOneCopy(t *testing.T) {
 func TestNoLossWhileFiltersAreGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := script(t, mqtt.V5)
-		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a/#", QoS: 0}, {Filter: "a/b", QoS: 1}}, mqtt.WithoutWaiting())
+		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a/#", QoS: 0}, {Pattern: "a/b", QoS: 1}}, mqtt.WithoutWaiting())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -412,7 +412,7 @@ func TestRacingUnsubscribeAndSubscribe(t *testing.T) {
 func alternate(t *testing.T, conn *mqtt.Conn, filter string, random *rand.Rand) (mine *mqtt.Subscription) {
 	for range chance.Rounds(300, 10_000) {
 		if mine == nil {
-			opts := []mqtt.SubscribeOption{mqtt.WithDelivery()}
+			opts := []mqtt.SubscribeOption{mqtt.WithImmediateDelivery()}
 			if random.IntN(2) == 0 {
 				opts = append(opts, mqtt.WithoutWaiting())
 			}

@@ -364,7 +364,7 @@ func TestDrain(t *testing.T) {
 // Flush waits for what was accepted before it, at every QoS, and no longer.
 func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dial(t, mqtt.WithQueueQoS0(), mqtt.WithMaxInflight(1))
+		d := dial(t, mqtt.WithQueuedQoS0(), mqtt.WithMaxInflight(1))
 		var before []*mqtt.Future
 		for qos := range mqtt.QoS(3) {
 			before = append(before, d.conn.Publish(t.Context(), mqtt.Message{Topic: "t", QoS: qos}))

@@ -204,7 +204,7 @@ func (p *simProcess) newSub(again string, rng *rand.Rand) (s *simSub, filters []
 		s.filters, least = []string{again}, 1
 	}
 	for _, f := range s.filters {
-		filters = append(filters, mqtt.Filter{Filter: f, QoS: mqtt.QoS(least + rng.IntN(3-least))})
+		filters = append(filters, mqtt.Filter{Pattern: f, QoS: mqtt.QoS(least + rng.IntN(3-least))})
 	}
 	s.slow, s.manual = mqtt.SlowPolicy(rng.IntN(5)), rng.IntN(3) == 0
 	if again != "" && s.slow == mqtt.SlowLatest {

@@ -350,10 +350,10 @@ func (p *plan) options() []mqtt.ConnectOption {
 		opts = append(opts, mqtt.WithInbox())
 	}
 	if p.queueQoS0 {
-		opts = append(opts, mqtt.WithQueueQoS0())
+		opts = append(opts, mqtt.WithQueuedQoS0())
 	}
 	if p.always {
-		opts = append(opts, mqtt.WithAlwaysResubscribe())
+		opts = append(opts, mqtt.WithResubscribeOnReconnect())
 	}
 	return opts
 }

@@ -335,7 +335,7 @@ func TestEndOfASubscriptionEndsThePause(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
 		ctx, cancel := context.WithCancel(t.Context())
-		sub, err := conn.Subscribe(ctx, "t", mqtt.WithSlowPolicy(mqtt.SlowBlock), mqtt.WithBuffer(0), mqtt.WithPendingLimit(10, 0), mqtt.WithDelivery())
+		sub, err := conn.Subscribe(ctx, "t", mqtt.WithSlowPolicy(mqtt.SlowBlock), mqtt.WithBuffer(0), mqtt.WithPendingLimit(10, 0), mqtt.WithImmediateDelivery())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -237,7 +237,7 @@ func checkNotOverwritten(t *testing.T, d *disk, before []store.Key) {
 // also at QoS 0.
 func TestKeyOfAQueuedQoS0IsFreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newDisk().script(t, mqtt.V5, false, mqtt.WithQueueQoS0())
+		s := newDisk().script(t, mqtt.V5, false, mqtt.WithQueuedQoS0())
 		s.offline()
 		f := s.conn.Publish(t.Context(), keyed("k", 0))
 		s.net.RefuseDials(0, nil)

@@ -18,7 +18,7 @@ import (
 func TestSubscribeOnTheWire(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
-		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a/b", QoS: 1}, {Filter: "c/d", QoS: 2}}, mqtt.WithoutWaiting())
+		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a/b", QoS: 1}, {Pattern: "c/d", QoS: 2}}, mqtt.WithoutWaiting())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestBadSubscribeIsRefusedBeforeIO(t *testing.T) {
 		if _, err := s.conn.SubscribeMany(t.Context(), nil); !errors.Is(err, mqtt.ErrInvalid) {
 			t.Errorf("no filter: %v", err)
 		}
-		if _, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a"}, {Filter: "a", QoS: 1}}); !errors.Is(err, mqtt.ErrInvalid) {
+		if _, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a"}, {Pattern: "a", QoS: 1}}); !errors.Is(err, mqtt.ErrInvalid) {
 			t.Errorf("twice: %v", err)
 		}
 		if _, err := s.conn.Unsubscribe(t.Context()); !errors.Is(err, mqtt.ErrInvalid) {
@@ -243,7 +243,7 @@ func TestOneOfSeveralFiltersRefused(t *testing.T) {
 			}
 			return codec.ReasonCode(s.QoS)
 		}})
-		filters := []mqtt.Filter{{Filter: "a"}, {Filter: "b", QoS: 1}, {Filter: "c", QoS: 2}}
+		filters := []mqtt.Filter{{Pattern: "a"}, {Pattern: "b", QoS: 1}, {Pattern: "c", QoS: 2}}
 		_, err := conn.SubscribeMany(t.Context(), filters)
 		e, ok := errors.AsType[*mqtt.SubscribeError](err)
 		if !ok || len(e.Results) != 3 || e.Results[0].Err != nil || e.Results[1].Err == nil || e.Results[2].Granted != 2 {
@@ -251,7 +251,7 @@ func TestOneOfSeveralFiltersRefused(t *testing.T) {
 		}
 		eventually(t, "the granted ones are unsubscribed", func() bool { return len(held(srv)) == 0 })
 
-		sub, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithPartial())
+		sub, err := conn.SubscribeMany(t.Context(), filters, mqtt.WithPartialSuccess())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,7 +116,7 @@ func TestTypedOwnCodec(t *testing.T) {
 			t.Errorf("a value that cannot be encoded: %v", err)
 		}
 		// Delivery by option starts into the channel of values.
-		opted, err := mqtt.SubscribeAs(t.Context(), conn, "o", number, mqtt.WithDelivery())
+		opted, err := mqtt.SubscribeAs(t.Context(), conn, "o", number, mqtt.WithImmediateDelivery())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestTypedDetachedInOrder(t *testing.T) {
 		for round := range 100 {
 			filter := fmt.Sprint("t", round)
 			ctx, cancel := context.WithCancel(t.Context())
-			old, err := mqtt.SubscribeAs(ctx, s.conn, filter, mqtt.UTF8(), mqtt.WithoutWaiting(), mqtt.WithBuffer(0), mqtt.WithDelivery())
+			old, err := mqtt.SubscribeAs(ctx, s.conn, filter, mqtt.UTF8(), mqtt.WithoutWaiting(), mqtt.WithBuffer(0), mqtt.WithImmediateDelivery())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestTypedDetachedInOrder(t *testing.T) {
 				s.message(0x30, 0, filter, strconv.Itoa(i))
 			}
 			cancel()
-			next, err := s.conn.Subscribe(t.Context(), filter, mqtt.WithoutWaiting(), mqtt.WithDelivery())
+			next, err := s.conn.Subscribe(t.Context(), filter, mqtt.WithoutWaiting(), mqtt.WithImmediateDelivery())
 			if err != nil {
 				t.Fatal(err)
 			}

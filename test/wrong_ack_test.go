@@ -232,8 +232,8 @@ func TestWrongAnswerToAControlPacketEndsTheLink(t *testing.T) {
 func TestThreeLinksClosedByWrongAnswersFailThatSubscribeAlone(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
-		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "bad", QoS: 1}, {Filter: "good", QoS: 1}},
-			mqtt.WithPartial(), mqtt.WithoutWaiting())
+		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "bad", QoS: 1}, {Pattern: "good", QoS: 1}},
+			mqtt.WithPartialSuccess(), mqtt.WithoutWaiting())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestThreeLinksClosedByWrongAnswersFailThatSubscribeAlone(t *testing.T) {
 func TestSubackWithTheWrongNumberOfCodesIsMendedByPacketsOfOneFilter(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
 		s := script(t, v)
-		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Filter: "a", QoS: 1}, {Filter: "b", QoS: 1}}, mqtt.WithoutWaiting())
+		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a", QoS: 1}, {Pattern: "b", QoS: 1}}, mqtt.WithoutWaiting())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -101,7 +101,7 @@ func clock(conn *mqtt.Conn) {
 	for {
 		select {
 		case now := <-tick.C:
-			conn.TryPublish(mqtt.Message{Topic: "plant/clock", Payload: mqtt.Text(now.Format(time.TimeOnly))})
+			conn.TryPublish(mqtt.Message{Topic: "plant/clock", Payload: mqtt.TextPayload(now.Format(time.TimeOnly))})
 		case <-conn.Done():
 			return
 		}

@@ -41,7 +41,7 @@ func run(ctx context.Context, url string, w io.Writer) error {
 		return err
 	}
 
-	answer, err := client.request(ctx, mqtt.Message{Topic: "service/square", Payload: mqtt.Int(12), QoS: 1})
+	answer, err := client.request(ctx, mqtt.Message{Topic: "service/square", Payload: mqtt.IntPayload(12), QoS: 1})
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func square(ctx context.Context, conn *mqtt.Conn, m mqtt.Message) {
 		Properties: &mqtt.Properties{CorrelationData: m.Properties.CorrelationData},
 	}
 	if n, err := strconv.ParseInt(string(m.Payload), 10, 64); err == nil {
-		reply.Payload = mqtt.Int(n * n)
+		reply.Payload = mqtt.IntPayload(n * n)
 	}
 	conn.Publish(ctx, reply)
 }

@@ -65,7 +65,7 @@ func run(ctx context.Context, url string, n int, w io.Writer) error {
 		case <-traffic.C:
 			m := mqtt.Message{Topic: "pump/7/set", Payload: []byte("on"), QoS: 1}
 			if sent++; sent%2 == 0 {
-				m = mqtt.Message{Topic: "alarm/pump/7", Payload: mqtt.Float(93.5), QoS: 1}
+				m = mqtt.Message{Topic: "alarm/pump/7", Payload: mqtt.FloatPayload(93.5), QoS: 1}
 			}
 			// TryPublish never waits, so that it may stand in a select loop.
 			conn.TryPublish(m)
