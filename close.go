@@ -309,7 +309,7 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	l.stopReader(half)
 	c.stopHandOver(half)
 	c.ledger.settle()
-	if c.out.keep != nil {
+	if c.out.journal != nil {
 		// Acknowledgements may wait for their records.
 		end, _ := half.Deadline()
 		c.out.flushStore(time.Until(end))
@@ -371,7 +371,7 @@ func (c *Conn) finish(err error) {
 	c.beginClose()
 	c.stopCtx()
 	c.cancel(err)
-	if c.out.keep != nil {
+	if c.out.journal != nil {
 		c.out.flushStore(c.cfg.closeTimeout) // what is not in it yet may still get there
 	}
 	c.out.shutdown(closedBy(err))
@@ -380,7 +380,7 @@ func (c *Conn) finish(err error) {
 		c.retire(s, err, leaveServer)
 	}
 	c.awaitPumps()
-	if c.out.keep != nil {
+	if c.out.journal != nil {
 		if err := c.out.closeStore(c.cfg.closeTimeout); err != nil {
 			c.info("store", "error", err)
 		}

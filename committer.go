@@ -12,17 +12,17 @@ import (
 // writes the batches of journal.go, and carries out what is true once they are durable.
 
 // commit is the committer: it writes batches until nothing is left to write.
-// commitSoon starts it, at most one at a time; closing the store waits for it.
+// commitSoonLocked starts it, at most one at a time; closing the store waits for it.
 func (o *outbound) commit() {
-	k := o.keep
+	k := o.journal
 	var b storeBatch
 	for o.nextBatch(&b) {
 		loaded := k.load(b.loads)
 		o.mu.Lock()
 		for i := range loaded {
-			o.fetched(&loaded[i])
+			o.fetchedLocked(&loaded[i])
 		}
-		o.pump()
+		o.pumpLocked()
 		o.unlock()
 		if b.feed {
 			k.feed() // before what b makes durable, which is newer
@@ -37,12 +37,12 @@ func (o *outbound) commit() {
 	}
 }
 
-// commitBatch writes b, and tells everybody what came of it. It reports whether
+// commitBatch writes b, and carries out what follows. It reports whether
 // something is left of b, to be tried again: what is to be noted about messages
 // that are in the store. It goes on alone, so that new messages for which there
 // is no room do not make it fail again.
 func (o *outbound) commitBatch(b *storeBatch) (again bool) {
-	k := o.keep
+	k := o.journal
 	err := k.session.Commit(b.ops)
 	if err != nil && slices.ContainsFunc(b.inbound, func(f inFact) bool { return f.inbox }) {
 		k.halt(err)
@@ -51,17 +51,17 @@ func (o *outbound) commitBatch(b *storeBatch) (again bool) {
 	var final bool
 	var refused []inFact
 	if err == nil {
-		o.committed(b)
+		o.committedLocked(b)
 	} else {
-		refused = o.notCommitted(b, err)
+		refused = o.notCommittedLocked(b, err)
 		if again = len(b.ops) > 0; again {
 			k.failures++
 			final = k.failures >= storeFailures
 		}
 		final = final || errors.Is(err, store.ErrUncertain) // only opening it again tells what it holds
 	}
-	o.pump()
-	o.checkFlush()
+	o.pumpLocked()
+	o.checkFlushLocked()
 	o.unlock()
 	if err == nil {
 		refused = b.inbound
@@ -80,11 +80,11 @@ func (o *outbound) commitBatch(b *storeBatch) (again bool) {
 func (o *outbound) nextBatch(b *storeBatch) bool {
 	o.mu.Lock()
 	defer o.unlock()
-	k := o.keep
+	k := o.journal
 	if k.next.empty() {
-		o.durable(k.no)
+		o.resolveDurableLocked(k.no)
 		k.no++
-		o.pump()
+		o.pumpLocked()
 	}
 	if !k.next.empty() {
 		*b, k.next = k.next, *b
@@ -109,25 +109,25 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 func (o *outbound) giveUpStore() {
 	o.mu.Lock()
 	defer o.unlock()
-	next := &o.keep.next
+	next := &o.journal.next
 	for i := range next.facts {
 		if f := &next.facts[i]; f.r.key == f.key && f.r.saved == durNone {
 			f.r.staged = durNone // nothing brings it into the store any more
 		}
 	}
 	next.reset()
-	o.undeleted()
+	o.resolveUndeletedLocked()
 }
 
 // flushStore waits until everything gathered is written, at most for a time, and
 // reports whether it is. Commits that fail are not tried again from here on.
 func (o *outbound) flushStore(atMost time.Duration) bool {
-	k := o.keep
+	k := o.journal
 	o.mu.Lock()
 	select {
-	case <-k.hurry:
+	case <-k.closeNow:
 	default:
-		close(k.hurry)
+		close(k.closeNow)
 	}
 	if !k.running {
 		o.mu.Unlock()
@@ -151,11 +151,11 @@ func (o *outbound) flushStore(atMost time.Duration) bool {
 // closeStore lets go of the store once everything is written. A commit that
 // hangs is left to the committer, which then closes the session.
 func (o *outbound) closeStore(atMost time.Duration) error {
-	k := o.keep
+	k := o.journal
 	deadline := time.Now().Add(atMost)
 	written := o.flushStore(atMost)
 	o.mu.Lock()
-	for written && k.running { // somebody woke it again
+	for written && k.running { // it was started again
 		o.mu.Unlock()
 		written = o.flushStore(time.Until(deadline))
 		o.mu.Lock()
@@ -172,10 +172,10 @@ func (o *outbound) closeStore(atMost time.Duration) error {
 	return nil
 }
 
-// committed applies that b is durable.
-func (o *outbound) committed(b *storeBatch) {
-	o.keep.failures = 0
-	o.durable(b.no)
+// committedLocked applies that b is durable.
+func (o *outbound) committedLocked(b *storeBatch) {
+	o.journal.failures = 0
+	o.resolveDurableLocked(b.no)
 	for i := range b.facts {
 		f := &b.facts[i]
 		r := f.r
@@ -186,20 +186,20 @@ func (o *outbound) committed(b *storeBatch) {
 		switch {
 		case f.dur == durMessage && r.fut != nil:
 			r.fut.setStored()
-			o.spill(r)
-		case f.dur == durReleased && o.link != nil && r.wire == o.link.no:
-			o.pubrel(r)
+			o.spillLocked(r)
+		case f.dur == durReleased && o.link != nil && r.sentOnLink == o.link.no:
+			o.pubrelLocked(r)
 		}
 	}
 }
 
-// spill leaves the payload of r, which waits in the queue, to the store alone
+// spillLocked leaves the payload of r, which waits in the queue, to the store alone
 // when more than the budget is in memory.
-func (o *outbound) spill(r *record) {
+func (o *outbound) spillLocked(r *record) {
 	if r.list != &o.q12 || len(r.payload) == 0 {
 		return
 	}
-	if k := o.keep; k.resident+len(r.payload) > k.budget {
+	if k := o.journal; k.resident+len(r.payload) > k.budget {
 		r.payload, r.onDisk = nil, true
 	} else {
 		k.resident += len(r.payload)
@@ -207,10 +207,10 @@ func (o *outbound) spill(r *record) {
 	}
 }
 
-// notCommitted fails the messages that b was to bring into the store, and takes
+// notCommittedLocked fails the messages that b was to bring into the store, and takes
 // them out of it, as well as the inbound identifiers, which it returns: the
 // ledger is told that they are not durable, and asks again.
-func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
+func (o *outbound) notCommittedLocked(b *storeBatch, err error) (refused []inFact) {
 	lost := map[uint64]bool{}
 	uncertain := errors.Is(err, store.ErrUncertain)
 	for i := range b.facts {
@@ -221,8 +221,8 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 				if uncertain {
 					r.saved = durMessage
 				}
-				o.unqueue(r)
-				o.finish(r, &StoreError{Op: "write", Err: err})
+				o.unqueueLocked(r)
+				o.finishLocked(r, &StoreError{Op: "write", Err: err})
 			}
 		}
 	}
@@ -230,15 +230,15 @@ func (o *outbound) notCommitted(b *storeBatch, err error) (refused []inFact) {
 	b.drop(func(op *store.Op) bool {
 		return lost[op.Key.Seq] && op.Key.Kind != store.Inbox || op.Key.Kind == store.Meta // the clocks are of no use alone
 	}, lost)
-	next := &o.keep.next
+	next := &o.journal.next
 	next.drop(func(op *store.Op) bool { return lost[op.Key.Seq] && op.Key.Kind != store.Inbox }, lost)
 	if slices.ContainsFunc(refused, func(f inFact) bool { return f.inbox }) {
 		refused = next.refuse(refused) // what came later must not be entered first
 	}
 	if uncertain {
-		o.undeleted() // nor is anything deleted after it
+		o.resolveUndeletedLocked() // nor is anything deleted after it
 	} else {
-		o.neverThere(lost)
+		o.resolveNeverStoredLocked(lost)
 	}
 	return refused
 }
@@ -254,29 +254,29 @@ func (o *outbound) runCommitter() {
 		if p := recover(); p != nil {
 			panic(p)
 		}
-		o.keep.failed(&CallbackError{Function: sessionStore, Exited: true}, true)
+		o.journal.failed(&CallbackError{Function: sessionStore, Exited: true}, true)
 	}()
 	o.commit()
 	returned = true
 }
 
-// keepMessage writes r, which was just accepted.
-func (o *outbound) keepMessage(r *record) {
-	k := o.keep
+// recordMessageLocked writes r, which was just accepted.
+func (o *outbound) recordMessageLocked(r *record) {
+	k := o.journal
 	r.key, r.staged = k.key(), durMessage
 	m := r.stored()
 	if r.expires != 0 {
-		k.keepClock()
+		k.recordClockLocked()
 		m.expires = k.clock.at(r.expires)
 	}
 	k.next.put(store.Outgoing, r.key, r.payload, m.appendHead)
 	k.next.facts = append(k.next.facts, outFact{r: r, key: r.key, dur: durMessage})
-	o.commitSoon()
+	o.commitSoonLocked()
 }
 
-// keepExchange writes how far the exchange of r is.
-func (o *outbound) keepExchange(r *record, state exchangeState) {
-	k := o.keep
+// recordExchangeLocked writes how far the exchange of r is.
+func (o *outbound) recordExchangeLocked(r *record, state exchangeState) {
+	k := o.journal
 	x := storedExchange{id: r.id, qos: r.qos, state: state}
 	switch state {
 	case exchangeSent:
@@ -288,52 +288,52 @@ func (o *outbound) keepExchange(r *record, state exchangeState) {
 	}
 	k.next.put(store.Exchange, r.key, nil, x.append)
 	k.next.facts = append(k.next.facts, outFact{r: r, key: r.key, id: r.id, dur: r.staged})
-	o.commitSoon()
+	o.commitSoonLocked()
 }
 
-// unkeepExchange forgets the exchange of r, which is as good as never sent.
-func (o *outbound) unkeepExchange(r *record) {
-	if o.keep == nil {
+// deleteExchangeLocked forgets the exchange of r, which is as good as never sent.
+func (o *outbound) deleteExchangeLocked(r *record) {
+	if o.journal == nil {
 		return
 	}
 	r.staged, r.saved = durMessage, min(r.saved, durMessage)
-	o.keep.next.remove(store.Exchange, r.key)
-	o.commitSoon()
+	o.journal.next.remove(store.Exchange, r.key)
+	o.commitSoonLocked()
 }
 
-// unkeepAside frees the packet identifier of r, which was set aside.
-func (o *outbound) unkeepAside(r *record) {
+// deleteQuarantinedLocked frees the packet identifier of r, which is quarantined.
+func (o *outbound) deleteQuarantinedLocked(r *record) {
 	if r.staged > durNone {
-		o.keep.next.remove(store.Exchange, r.key)
-		o.commitSoon()
+		o.journal.next.remove(store.Exchange, r.key)
+		o.commitSoonLocked()
 	}
 }
 
-// unkeep forgets r, which has ended; an exchange set aside stays, for the sake
+// deleteMessageLocked forgets r, which has ended; a quarantined exchange stays, for the sake
 // of its packet identifier.
-func (o *outbound) unkeep(r *record) {
+func (o *outbound) deleteMessageLocked(r *record) {
 	if r.staged == durNone {
 		return
 	}
-	k := o.keep
+	k := o.journal
 	k.next.remove(store.Outgoing, r.key)
 	switch {
-	case r.state == recAside:
-		o.keepExchange(r, exchangeAside)
+	case r.state == recQuarantined:
+		o.recordExchangeLocked(r, exchangeQuarantined)
 		return
 	case r.staged >= durSent:
 		k.next.remove(store.Exchange, r.key)
 	}
 	r.staged, r.saved = durNone, durNone
-	o.commitSoon()
+	o.commitSoonLocked()
 }
 
-// keepIncoming writes or deletes an inbound exchange, and tells the ledger when
+// recordIncoming writes or deletes an inbound exchange, and tells the ledger when
 // that is durable. Called with the ledger's lock held, which comes before ours.
-func (o *outbound) keepIncoming(key uint64, f inFact) uint64 {
+func (o *outbound) recordIncoming(key uint64, f inFact) uint64 {
 	o.mu.Lock()
 	defer o.unlock()
-	k := o.keep
+	k := o.journal
 	if f.gone {
 		k.next.remove(store.Incoming, key)
 	} else {
@@ -344,16 +344,16 @@ func (o *outbound) keepIncoming(key uint64, f inFact) uint64 {
 	if f.gen != 0 {
 		k.next.inbound = append(k.next.inbound, f)
 	}
-	o.commitSoon()
+	o.commitSoonLocked()
 	return key
 }
 
-// keepInbox writes a message that arrived, at QoS 2 with its packet identifier,
-// whose key it returns. Called with the ledger's lock held, as keepIncoming.
-func (o *outbound) keepInbox(r *storedInbox, key uint64, f inFact) (incoming uint64) {
+// recordInbox writes a message that arrived, at QoS 2 with its packet identifier,
+// whose key it returns. Called with the ledger's lock held, as recordIncoming.
+func (o *outbound) recordInbox(r *storedInbox, key uint64, f inFact) (incoming uint64) {
 	o.mu.Lock()
 	defer o.unlock()
-	k := o.keep
+	k := o.journal
 	k.next.put(store.Inbox, key, r.msg.Payload, r.appendHead)
 	if r.msg.QoS == 2 {
 		incoming = k.key()
@@ -361,21 +361,21 @@ func (o *outbound) keepInbox(r *storedInbox, key uint64, f inFact) (incoming uin
 		k.next.put(store.Incoming, incoming, nil, x.append)
 	}
 	k.next.inbound = append(k.next.inbound, f)
-	o.commitSoon()
+	o.commitSoonLocked()
 	return incoming
 }
 
-// unkeepInbox deletes a message that the application is done with.
-func (o *outbound) unkeepInbox(key uint64) {
+// deleteInbox deletes a message that the application is done with.
+func (o *outbound) deleteInbox(key uint64) {
 	o.mu.Lock()
 	defer o.unlock()
-	o.keep.next.remove(store.Inbox, key)
-	o.commitSoon()
+	o.journal.next.remove(store.Inbox, key)
+	o.commitSoonLocked()
 }
 
-// commitSoon sees to it that a committer is at work.
-func (o *outbound) commitSoon() {
-	switch k := o.keep; {
+// commitSoonLocked sees to it that a committer is at work.
+func (o *outbound) commitSoonLocked() {
+	switch k := o.journal; {
 	case k.closed:
 		k.next.reset()
 	case !k.running:
@@ -384,29 +384,29 @@ func (o *outbound) commitSoon() {
 	}
 }
 
-// fetch has the payload of r, which is in the store alone, brought into memory.
-func (o *outbound) fetch(r *record) {
-	o.keep.next.loads = append(o.keep.next.loads, outFact{r: r, key: r.key})
-	o.commitSoon()
+// fetchLocked has the payload of r, which is in the store alone, brought into memory.
+func (o *outbound) fetchLocked(r *record) {
+	o.journal.next.loads = append(o.journal.next.loads, outFact{r: r, key: r.key})
+	o.commitSoonLocked()
 }
 
-// fetched puts a payload where it is waited for.
-func (o *outbound) fetched(l *loadedPayload) {
+// fetchedLocked puts a payload where it is waited for.
+func (o *outbound) fetchedLocked(l *loadedPayload) {
 	r := l.r
 	if r.key != l.key || !r.onDisk {
 		return
 	}
 	if l.err != nil {
-		o.notFetched(l)
+		o.notFetchedLocked(l)
 		return
 	}
 	r.payload, r.onDisk = l.payload, false
 }
 
-// notFetched gives up a message whose payload is damaged. What could not be read
+// notFetchedLocked gives up a message whose payload is damaged. What could not be read
 // this time is tried again with a rest, while others are committed, and in the end
 // left in the store: a later process may be able to.
-func (o *outbound) notFetched(l *loadedPayload) {
+func (o *outbound) notFetchedLocked(l *loadedPayload) {
 	r := l.r
 	err := &StoreError{Op: "read", Err: l.err}
 	if r.reads++; !l.gone() && r.reads < storeFailures {
@@ -414,28 +414,28 @@ func (o *outbound) notFetched(l *loadedPayload) {
 		time.AfterFunc(storePause, func() { o.fetchAgain(r, key) })
 		return
 	}
-	o.passOver(r)
+	o.skipLocked(r)
 	if !l.gone() {
-		o.unkeepExchange(r)
+		o.deleteExchangeLocked(r)
 		r.staged = durNone
 		o.log(StoreFailed{Err: err})
 	}
-	o.finish(r, err)
+	o.finishLocked(r, err)
 }
 
 // fetchAgain is fetch after a rest, unless r has ended meanwhile.
 func (o *outbound) fetchAgain(r *record, key uint64) {
 	o.mu.Lock()
 	defer o.unlock()
-	if r.key == key && r.onDisk && !o.keep.closed {
-		o.fetch(r)
+	if r.key == key && r.onDisk && !o.journal.closed {
+		o.fetchLocked(r)
 	}
 }
 
-// durable resolves what waited for the batches up to number no, and closes gaps.
-func (o *outbound) durable(no uint64) {
-	k := o.keep
-	k.closeGaps(no)
+// resolveDurableLocked resolves what waited for the batches up to number no, and drops their tombstones.
+func (o *outbound) resolveDurableLocked(no uint64) {
+	k := o.journal
+	k.dropTombstones(no)
 	n := 0
 	for ; n < len(k.ends) && k.ends[n].batch <= no; n++ {
 		o.resolved = append(o.resolved, k.ends[n].resolution)
@@ -443,11 +443,11 @@ func (o *outbound) durable(no uint64) {
 	k.ends = slices.Delete(k.ends, 0, n)
 }
 
-// neverThere resolves what waited for the deletion of messages that no commit
+// resolveNeverStoredLocked resolves what waited for the deletion of messages that no commit
 // brought into the store.
-func (o *outbound) neverThere(lost map[uint64]bool) {
-	k := o.keep
-	k.ends = slices.DeleteFunc(k.ends, func(e heldEnd) bool {
+func (o *outbound) resolveNeverStoredLocked(lost map[uint64]bool) {
+	k := o.journal
+	k.ends = slices.DeleteFunc(k.ends, func(e awaitingDelete) bool {
 		if lost[e.key] {
 			o.resolved = append(o.resolved, e.resolution)
 		}
@@ -455,16 +455,16 @@ func (o *outbound) neverThere(lost map[uint64]bool) {
 	})
 }
 
-// undeleted resolves what waits for deletions that fail, or hang beyond the end
+// resolveUndeletedLocked resolves what waits for deletions that fail, or hang beyond the end
 // of the Conn: a later one may find the messages.
-func (o *outbound) undeleted() {
-	for i := range o.keep.ends {
-		e := &o.keep.ends[i]
+func (o *outbound) resolveUndeletedLocked() {
+	for i := range o.journal.ends {
+		e := &o.journal.ends[i]
 		if p, ok := e.err.(*PublishError); ok {
-			p.Kept = true // nobody has seen it yet
+			p.Kept = true // no caller has seen it yet
 		}
 		o.resolved = append(o.resolved, e.resolution)
 	}
-	clear(o.keep.ends)
-	o.keep.ends = o.keep.ends[:0]
+	clear(o.journal.ends)
+	o.journal.ends = o.journal.ends[:0]
 }

@@ -19,7 +19,7 @@ type ackFact struct {
 // ofControl reports whether f answers a SUBSCRIBE or UNSUBSCRIBE.
 func (f *ackFact) ofControl() bool { return f.typ == codec.SUBACK || f.typ == codec.UNSUBACK }
 
-// control is a SUBSCRIBE or UNSUBSCRIBE under way. encode and dropped are
+// control is a SUBSCRIBE or UNSUBSCRIBE in flight. encode and dropped are
 // called under outbound's lock; answered without it, by the window's goroutine.
 type control struct {
 	packet   codec.Type

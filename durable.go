@@ -18,9 +18,9 @@ func (c *Conn) openStore() error {
 		return err
 	}
 	c.restored = r.found
-	c.out.keep = &keeper{
+	c.out.journal = &journal{
 		session: session, epoch: r.epoch, budget: c.cfg.storeMemory,
-		hurry: make(chan struct{}), inbound: c.storedInbound, failed: c.storeFailed,
+		closeNow: make(chan struct{}), inbound: c.storedInbound, failed: c.storeFailed,
 	}
 	if l := session.Limits(); l.Messages > 0 {
 		c.out.cfg.messages = l.Messages
@@ -29,7 +29,7 @@ func (c *Conn) openStore() error {
 		c.out.cfg.bytes = int(min(l.Bytes, math.MaxInt))
 	}
 	c.out.restore(r)
-	c.ledger.keep = c.out.keepIncoming
+	c.ledger.keep = c.out.recordIncoming
 	if c.cfg.inbox {
 		c.openInbox(r.epoch, r.inbox)
 	}
@@ -75,10 +75,10 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	}
 	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.forgo
 	c.ledger.openInbox(&inboxBook{
-		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.keepInbox, remove: c.out.unkeepInbox,
+		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox,
 	}, earlier)
 	in.unpark()
-	c.out.keep.halt, c.out.keep.feed = c.ledger.halt, in.feed
+	c.out.journal.halt, c.out.journal.feed = c.ledger.halt, in.feed
 	for _, it := range earlier {
 		it.owed, it.loose = debts(it.names), len(it.names) == 0
 		in.index(it)

@@ -9,7 +9,7 @@ import (
 // Close and Abort may flush the store at the same time: that commits which fail are
 // not tried again is noted once, under the lock.
 func TestFlushStoreByTwoAtOnce(t *testing.T) {
-	o := &outbound{keep: &keeper{hurry: make(chan struct{})}}
+	o := &outbound{journal: &journal{closeNow: make(chan struct{})}}
 	var begun, done sync.WaitGroup
 	o.mu.Lock()
 	for range 2 {
@@ -22,14 +22,14 @@ func TestFlushStoreByTwoAtOnce(t *testing.T) {
 	begun.Wait()
 	for range 1000 {
 		runtime.Gosched()
-		if closed(o.keep.hurry) {
+		if closed(o.journal.closeNow) {
 			t.Error("it is noted without the lock")
 			break
 		}
 	}
 	o.mu.Unlock()
 	done.Wait()
-	if !closed(o.keep.hurry) {
+	if !closed(o.journal.closeNow) {
 		t.Error("it is not noted")
 	}
 }

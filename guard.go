@@ -26,7 +26,7 @@ func (s *supervisor) learn(l *link, err error) {
 	s.learnInbound(err)
 	answer := mayBeAnswer(err)
 	switch v := s.c.out.judgeDeath(&l.sender, answer, deathLimit); {
-	case v.aside:
+	case v.quarantined:
 		s.youngDeaths = youngBeforeProbe // the next link probes the rest
 		s.setAside(&v, err)
 	case v.accused: // the next link probes too

@@ -31,7 +31,7 @@ func TestPacketHookSeesPayloadsOnlyWhenAsked(t *testing.T) {
 			for i, payload := range []string{"small", big, "", copied, big} {
 				publish(o, QoS(1+i%2), payload)
 			}
-			o.append(&l.sender, codec.AppendPingreq)
+			o.appendLocked(&l.sender, codec.AppendPingreq)
 			b, _ := takeBuffer(o, l)
 			l.showSent(b)
 			want := []string{"PUBLISH 1 small", "PUBLISH 2 " + big, "PUBLISH 3 ", "PUBLISH 4 " + copied, "PUBLISH 5 " + big, "PINGREQ 0 "}

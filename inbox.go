@@ -88,8 +88,8 @@ func (in *inbox) wake() {
 	o := in.out
 	o.mu.Lock()
 	defer o.unlock()
-	o.keep.next.feed = true
-	o.commitSoon()
+	o.journal.next.feed = true
+	o.commitSoonLocked()
 }
 
 // lookAgain has the committer look through everything.

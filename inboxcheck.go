@@ -10,7 +10,7 @@ import (
 // returns nothing.
 func inboxProblems(c *Conn) []string {
 	c.out.mu.Lock()
-	busy := c.out.keep.running
+	busy := c.out.journal.running
 	c.out.mu.Unlock()
 	if busy {
 		return nil

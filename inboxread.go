@@ -80,7 +80,7 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 		keys[i] = store.Key{Kind: store.Inbox, Seq: it.key}
 	}
 	msgs := make([]Message, 0, len(items))
-	err = in.out.keep.session.Read(keys, func(i int, value []byte) error {
+	err = in.out.journal.session.Read(keys, func(i int, value []byte) error {
 		var r storedInbox
 		if err := r.decode(value); err != nil {
 			return &store.DamageError{Key: keys[i], Problem: err.Error()}

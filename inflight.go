@@ -13,19 +13,19 @@ import (
 // ends. Identifiers come from one rotating counter, so that one is not used
 // again soon after it was freed [MQTT-2.2.1-3].
 type window struct {
-	ids      packetid.Table[record]
-	order    recordList // PUBACK or PUBREC awaited, in the order of the first sending
-	released recordList // PUBCOMP awaited, in the order of the PUBRECs [MQTT-4.6.0-4]
-	aside    recordList // never sent again; each keeps its identifier
-	resend   *record    // next of order to be sent again on this link; nil when through
-	rerel    *record    // next of released to be sent again on this link; nil when through
-	quota    int        // PUBLISHes that may still be sent [MQTT-4.9.0-1]
-	limit    int        // what quota started at on this link
-	link     uint32     // number of the current link; 0 while there is none
-	lastID   uint16
-	hold     bool   // no PUBLISH may be sent for now: the link probes
-	controls int    // SUBSCRIBEs and UNSUBSCRIBEs unanswered
-	maxID    uint16 // the highest identifier: 65,535, less only in tests
+	ids         packetid.Table[record]
+	order       recordList // PUBACK or PUBREC awaited, in the order of the first sending
+	released    recordList // PUBCOMP awaited, in the order of the PUBRECs [MQTT-4.6.0-4]
+	quarantined recordList // never sent again; each keeps its identifier
+	nextPublish *record    // next of order to be sent again on this link; nil when through
+	nextPubrel  *record    // next of released to be sent again on this link; nil when through
+	quota       int        // PUBLISHes that may still be sent [MQTT-4.9.0-1]
+	limit       int        // what quota started at on this link
+	link        uint32     // number of the current link; 0 while there is none
+	lastID      uint16
+	hold        bool   // no PUBLISH may be sent for now: the link probes
+	controls    int    // SUBSCRIBEs and UNSUBSCRIBEs unanswered
+	maxID       uint16 // the highest identifier: 65,535, less only in tests
 }
 
 // maxPacketID is the highest packet identifier (section 2.2.1).
@@ -50,8 +50,8 @@ const (
 // freeID reports whether an identifier is not in use.
 func (w *window) freeID() bool { return w.ids.Len() < int(w.maxID) }
 
-// number gives r the next identifier; freeID must hold.
-func (w *window) number(r *record) {
+// assignID gives r the next identifier; freeID must hold.
+func (w *window) assignID(r *record) {
 	w.lastID = w.ids.NextFree(w.lastID, w.maxID)
 	r.id = w.lastID
 	w.ids.Set(r.id, r)
@@ -59,9 +59,9 @@ func (w *window) number(r *record) {
 
 // take gives r, a control exchange, an identifier. freeID must hold.
 func (w *window) take(r *record) {
-	r.state, r.wire = recControl, w.link
+	r.state, r.sentOnLink = recControl, w.link
 	w.controls++
-	w.number(r)
+	w.assignID(r)
 }
 
 // canAdmit reports whether a new publish may be sent now: nothing waits to be
@@ -76,10 +76,10 @@ func (w *window) canSend() bool { return w.link != 0 && !w.hold && !w.resending(
 // admit gives r an identifier and a unit of the quota. canAdmit must hold.
 func (w *window) admit(r *record) {
 	if r.id == 0 {
-		w.number(r)
+		w.assignID(r)
 	}
-	r.again = r.wire != 0
-	r.state, r.wire, r.quota = recSent, w.link, true
+	r.sentBefore = r.sentOnLink != 0
+	r.state, r.sentOnLink, r.quota = recSent, w.link, true
 	w.quota--
 	w.order.pushBack(r)
 }
@@ -88,7 +88,7 @@ func (w *window) admit(r *record) {
 // order, before anything new [MQTT-4.6.0-1].
 func (w *window) up(link uint32, limit int) {
 	w.link, w.limit, w.quota = link, limit, limit
-	w.resend, w.rerel = w.order.head, w.released.head
+	w.nextPublish, w.nextPubrel = w.order.head, w.released.head
 	for _, l := range []*recordList{&w.order, &w.released} {
 		for r := l.head; r != nil; r = r.next {
 			r.quota, r.resent = false, false
@@ -96,7 +96,7 @@ func (w *window) up(link uint32, limit int) {
 	}
 }
 
-// widen raises the limit of the link; what is under way stays counted.
+// widen raises the limit of the link; what is in flight stays counted.
 func (w *window) widen(limit int) {
 	w.quota += limit - w.limit
 	w.limit = limit
@@ -105,7 +105,7 @@ func (w *window) widen(limit int) {
 // down ends the link. Control exchanges end with it: their owner starts them
 // anew on the next link, with new identifiers.
 func (w *window) down(dropped func(*record)) {
-	w.link, w.limit, w.quota, w.resend, w.rerel = 0, 0, 0, nil, nil
+	w.link, w.limit, w.quota, w.nextPublish, w.nextPubrel = 0, 0, 0, nil, nil
 	w.hold, w.controls = false, 0
 	w.ids.Each(func(r *record) {
 		if r.state == recControl {
@@ -116,27 +116,28 @@ func (w *window) down(dropped func(*record)) {
 }
 
 // resending reports whether something is still to be sent again on this link.
-func (w *window) resending() bool { return w.resend != nil || w.rerel != nil }
+func (w *window) resending() bool { return w.nextPublish != nil || w.nextPubrel != nil }
 
 // nextResend returns the record to send next on a resumed link, or nil when
-// there is none, the quota is spent, or publishes are held. PUBRELs come first: they take no quota,
-// so nothing may hold them back (section 4.9).
+// there is none, the quota is spent, or publishes
+// have to wait. PUBRELs come first: they take no quota, so nothing may stop them (section
+// 4.9).
 func (w *window) nextResend() *record {
-	if r := w.rerel; r != nil {
+	if r := w.nextPubrel; r != nil {
 		if r.unsaved() {
 			return nil
 		}
-		w.rerel = r.next
-		r.wire, r.resent = w.link, true
+		w.nextPubrel = r.next
+		r.sentOnLink, r.resent = w.link, true
 		return r
 	}
-	r := w.resend
+	r := w.nextPublish
 	if r == nil || w.hold || w.quota <= 0 {
 		return nil
 	}
-	w.resend = r.next
+	w.nextPublish = r.next
 	w.quota--
-	r.wire, r.quota, r.again = w.link, true, true
+	r.sentOnLink, r.quota, r.sentBefore = w.link, true, true
 	return r
 }
 
@@ -146,7 +147,7 @@ func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) 
 	r := w.ids.Get(id)
 	if w.strange(r) {
 		// Unknown, or not yet sent again on this link: an answer to nothing.
-		if t == codec.PUBREC && (r == nil || r.state == recAside) {
+		if t == codec.PUBREC && (r == nil || r.state == recQuarantined) {
 			return nil, ackUnknown
 		}
 		return nil, ackIgnored
@@ -186,7 +187,7 @@ func (w *window) ack(v Version, t codec.Type, id uint16, code codec.ReasonCode) 
 // strange reports whether r, which has the identifier of an acknowledgement, is no
 // publish that was sent on this link.
 func (w *window) strange(r *record) bool {
-	return r == nil || r.state == recAside || r.state == recControl || r.wire != w.link
+	return r == nil || r.state == recQuarantined || r.state == recControl || r.sentOnLink != w.link
 }
 
 // wrongKind is the verdict on an acknowledgement of a kind that the exchange of r
@@ -224,20 +225,20 @@ func (w *window) release(r *record) {
 	}
 }
 
-// setAside keeps the identifier of r, which was sent on this link or on none,
+// quarantine keeps the identifier of r, which was sent on this link or on none,
 // taken and sends r no more.
-func (w *window) setAside(r *record) {
+func (w *window) quarantine(r *record) {
 	w.release(r)
 	r.list.remove(r)
-	r.state = recAside
-	w.aside.pushBack(r)
+	r.state = recQuarantined
+	w.quarantined.pushBack(r)
 }
 
 // forget empties the window when the server's session is gone: the records come
 // back in their order, and every identifier is free.
 func (w *window) forget(each func(*record)) {
-	w.resend, w.rerel = nil, nil
-	for _, l := range []*recordList{&w.released, &w.order, &w.aside} {
+	w.nextPublish, w.nextPubrel = nil, nil
+	for _, l := range []*recordList{&w.released, &w.order, &w.quarantined} {
 		for r := l.head; r != nil; r = l.head {
 			w.ids.Clear(r.id)
 			l.remove(r)

@@ -8,39 +8,39 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// keeper is outbound's hold on the session store: what is to be written next,
+// journal is what outbound gives the session store: what is to be written next,
 // and what becomes true once it is durable. Whoever changes the session under
 // outbound's lock adds to it; a committer goroutine, which exists while there is
 // something to write, takes everything gathered so far as one batch. So
-// publishes that come while a commit is under way share the next one, and no
+// publishes that come during a commit share the next one, and no
 // goroutine but the committer ever waits for the disk.
 //
 // Batches are committed in the order they were gathered. So a record is always
 // deleted before its packet identifier, then free, is given to another.
-type keeper struct {
-	session store.Session
-	inbound func([]inFact, error) // tells the ledger; called without a lock
-	failed  func(err error, final bool)
-	halt    func(error)   // stops what would be entered in the inbox; called without a lock, before inbound is told
-	feed    func()        // hands out what waits in the inbox; called without a lock; nil without one
-	epoch   uint64        // number of this process, the high bits of its keys
-	budget  int           // bytes of queued payloads that stay in memory as well
-	hurry   chan struct{} // closed when a failed commit is not to be tried again
-	clock   sessionClock
+type journal struct {
+	session  store.Session
+	inbound  func([]inFact, error) // tells the ledger; called without a lock
+	failed   func(err error, final bool)
+	halt     func(error)   // stops what would be entered in the inbox; called without a lock, before inbound is told
+	feed     func()        // hands out what waits in the inbox; called without a lock; nil without one
+	epoch    uint64        // number of this process, the high bits of its keys
+	budget   int           // bytes of queued payloads that stay in memory as well
+	closeNow chan struct{} // closed when a failed commit is not to be tried again
+	clock    sessionClock
 
 	// Guarded by outbound.mu.
-	seq      uint64 // of the newest key
-	releases uint64 // PUBRECs so far
-	next     storeBatch
-	running  bool          // a committer is at work
-	quiet    chan struct{} // closed when it ends, for who waits for that; nil when nobody does
-	closed   bool          // nothing is written any more
-	left     bool          // nobody waits for the committer: it closes the session
-	resident int           // bytes of queued payloads in memory
-	failures int           // commits that failed since one went through
-	no       uint64        // of next
-	ends     []heldEnd     // in the order of their batches
-	gaps     []gap         // in the order of their batches
+	seq        uint64 // of the newest key
+	releases   uint64 // PUBRECs so far
+	next       storeBatch
+	running    bool             // a committer is at work
+	quiet      chan struct{}    // closed when the committer ends; nil while no call waits for that
+	closed     bool             // nothing is written any more
+	left       bool             // no call waits for the committer: it closes the session
+	resident   int              // bytes of queued payloads in memory
+	failures   int              // commits that failed since one went through
+	no         uint64           // of next
+	ends       []awaitingDelete // in the order of their batches
+	tombstones []tombstone      // in the order of their batches
 }
 
 // storeBatch is what is written, or fetched, at once.
@@ -101,7 +101,7 @@ func (b *storeBatch) reset() {
 }
 
 // key returns a key that was never used in this session.
-func (k *keeper) key() uint64 {
+func (k *journal) key() uint64 {
 	k.seq++
 	return k.epoch<<keyEpoch | k.seq
 }
@@ -126,8 +126,8 @@ func (r *record) stored() storedMessage {
 	}
 }
 
-// keepClock stores the clocks with the batch that is gathered. o.mu is held.
-func (k *keeper) keepClock() {
+// recordClockLocked stores the clocks with the batch that is gathered.
+func (k *journal) recordClockLocked() {
 	if k.clock.fixed || k.next.clock {
 		return
 	}
@@ -144,40 +144,40 @@ func (k *keeper) keepClock() {
 // dies before leaves the message to the next one. So these Futures wait for the
 // commit that deletes the record, and one that resolved has told the truth.
 
-// heldEnd is a Future that resolves when a batch is durable.
-type heldEnd struct {
+// awaitingDelete is a Future that resolves when a batch is durable.
+type awaitingDelete struct {
 	resolution
 	key   uint64 // of the message's record
 	batch uint64 // number of the batch that deletes it, or of one behind
 }
 
-// holdEnd makes r, the end of the message with that key, wait for the deletion,
+// awaitDeleteLocked makes r, the end of the message with that key, wait for the deletion,
 // which is gathered.
-func (k *keeper) holdEnd(r resolution, key uint64) {
-	k.ends = append(k.ends, heldEnd{r, key, k.no})
+func (k *journal) awaitDeleteLocked(r resolution, key uint64) {
+	k.ends = append(k.ends, awaitingDelete{r, key, k.no})
 }
 
 // A message that has its packet identifier in the session store but ends unsent
-// (expired, canceled, beyond what the server takes) leaves a gap in the order.
+// (expired, canceled, beyond what the server takes) leaves a tombstone in the order.
 // A process that dies before the store has let go of it leaves it to the next one,
 // which has to take it for sent, and sends it again where it stood: before
-// messages that were accepted later. So these wait until the gap is durable,
+// messages that were accepted later. So these wait until the deletion is durable,
 // or what is sent again would stand out of its order [MQTT-4.6.0-1]. What makes
-// room for newer messages leaves no gap: under overload there is always another
+// room for newer messages leaves none: under overload there is always another
 // drop that is not durable yet, and nothing would be sent.
 
-// gap is where a message was passed over.
-type gap struct {
+// tombstone is the place of a message that ended unsent.
+type tombstone struct {
 	seq   uint64 // of the message
 	batch uint64 // number of the batch that deletes it, or of one behind
 }
 
-// behindGap reports whether r has to wait for the deletion of an earlier message.
-func (k *keeper) behindGap(r *record) bool {
+// blockedByTombstone reports whether r has to wait for the deletion of an earlier message.
+func (k *journal) blockedByTombstone(r *record) bool {
 	if k == nil {
 		return false
 	}
-	for _, g := range k.gaps {
+	for _, g := range k.tombstones {
 		if g.seq < r.seq {
 			return true
 		}
@@ -185,13 +185,13 @@ func (k *keeper) behindGap(r *record) bool {
 	return false
 }
 
-// closeGaps forgets the gaps that batches up to number no made durable.
-func (k *keeper) closeGaps(no uint64) {
-	for len(k.gaps) > 0 && k.gaps[0].batch <= no {
-		k.gaps = k.gaps[1:]
+// dropTombstones forgets those that batches up to number no made durable.
+func (k *journal) dropTombstones(no uint64) {
+	for len(k.tombstones) > 0 && k.tombstones[0].batch <= no {
+		k.tombstones = k.tombstones[1:]
 	}
-	if len(k.gaps) == 0 {
-		k.gaps = nil
+	if len(k.tombstones) == 0 {
+		k.tombstones = nil
 	}
 }
 
@@ -209,7 +209,7 @@ func (l *loadedPayload) gone() bool {
 }
 
 // load fetches payloads.
-func (k *keeper) load(facts []outFact) []loadedPayload {
+func (k *journal) load(facts []outFact) []loadedPayload {
 	if len(facts) == 0 {
 		return nil
 	}
@@ -239,13 +239,13 @@ func (k *keeper) load(facts []outFact) []loadedPayload {
 }
 
 // pause waits before a failed commit is tried again, and reports whether to.
-func (k *keeper) pause() bool {
+func (k *journal) pause() bool {
 	t := time.NewTimer(storePause)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-k.hurry:
+	case <-k.closeNow:
 		return false
 	}
 }

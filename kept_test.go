@@ -16,7 +16,7 @@ func TestGivenUpMessageIsNotSaidToBeKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.keep = &keeper{session: session, epoch: r.epoch, budget: r.budget, hurry: make(chan struct{}), running: true}
+		o.journal = &journal{session: session, epoch: r.epoch, budget: r.budget, closeNow: make(chan struct{}), running: true}
 		o.restore(r)
 		g, err := checkOutgoing(&Message{Topic: "t", QoS: 1, Properties: &Properties{Key: "k"}})
 		if err != nil {
@@ -28,7 +28,7 @@ func TestGivenUpMessageIsNotSaidToBeKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.giveUpStore()
-		o.keep.running = woken
+		o.journal.running = woken
 		o.shutdown(ErrClosed)
 		var w resolver
 		w.turn(o)

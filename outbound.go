@@ -16,10 +16,27 @@ import (
 // Publishers append under the lock. The goroutine in resolve.go is the only one
 // that resolves QoS 1 and 2 Futures; QoS 0 Futures are resolved by the writer
 // of the link they were handed to.
+//
+// A message is in one list at a time. Which one follows from its state, and says which
+// function may take it out:
+//
+//	state            list             taken out by
+//	not accepted     waiters          admitWaitersLocked, await, refuseWaiterLocked
+//	queued, QoS 0    q0               send0QueuedLocked, unqueueLocked, fail0Locked
+//	queued           q12              assignIDsAheadLocked, leaveLocked, unqueueLocked
+//	queued, with id  withID           leaveLocked, unqueueLocked, withdrawIDsLocked
+//	sent             win.order        window: ack, finish, quarantine, forget
+//	received         win.released     window: finish, quarantine, forget
+//	quarantined      win.quarantined  window.forget
+//	acknowledged     ending           takeBackPayloadsLocked, when the writer is done
+//	                                  with its payload
+//	ended            none             recycleLocked gives the record back to arena
+//
+// A control exchange is in no list: it waits in ctlWait, then holds a packet identifier.
 type outbound struct {
 	cfg   queueConfig
 	log   func(Event) // never blocks
-	kick  chan struct{}
+	wake  chan struct{}
 	ended chan struct{} // closed when the goroutine has resolved everything
 
 	uptime func() time.Duration // see clock
@@ -27,36 +44,36 @@ type outbound struct {
 	mu      sync.Mutex
 	win     window
 	q0, q12 recordList // accepted, not encoded; a full window never holds QoS 0
-	// numbered stands before q12 when there is a session store: these have their
+	// withID stands before q12 when there is a session store: these have their
 	// packet identifiers already, which must be durable before they are encoded.
-	numbered recordList
-	waiters  recordList // not accepted yet, first come first served
-	ending   recordList // acknowledged, while the writer still reads their payload
-	link     *sender    // live: its session state is settled; nil while offline
-	closed   error      // why publishes are refused; nil while they are not
-	final    bool       // nothing can come any more: the goroutine may end
-	gaveUp   bool       // the end of the Conn failed messages that were accepted
+	withID  recordList
+	waiters recordList // not accepted yet, first come first served
+	ending  recordList // acknowledged, while the writer still reads their payload
+	link    *sender    // the window was told of its session; nil while offline
+	closed  error      // why publishes are refused; nil while they are not
+	final   bool       // nothing can come any more: the goroutine may end
+	gaveUp  bool       // the end of the Conn failed messages that were accepted
 
 	accepted int // unresolved messages
 	bytes    int // what they count for
 	seq      uint64
-	tick     time.Time // coarse clock of the records
+	now      time.Time // coarse clock of the records
 
 	expiring       expiries // what waits and expires
 	toldTimeToLive bool     // that expiry is not sent on 3.x
 
-	inbox    []ackFact // from the reader of the link number inboxLink
+	inbox    []ackFact // from the reader of the link number inboxNo
 	inboxNo  uint32
 	resolved []resolution // to be carried out by the goroutine
-	inHand   bool         // it has some of them in hand
+	inHand   bool         // the goroutine is carrying some out
 	flushers []flusher
 	ctlWait  []*control   // wait for a free packet identifier, or their turn on a link that probes
 	accused  probedPacket // the packet that the last probing links died of
 	deaths   uint8        // how many of them in a row
 
-	keep  *keeper            // the session store; nil when there is none
-	keyed map[string]*record // by the application's key
-	ahead int                // bytes of payload in numbered
+	journal *journal           // the session store; nil when there is none
+	keyed   map[string]*record // by the application's key
+	ahead   int                // bytes of payload in withID
 
 	arena arena
 
@@ -72,9 +89,9 @@ type flusher struct {
 func newOutbound(cfg queueConfig, log func(Event)) *outbound {
 	o := &outbound{
 		cfg: cfg, log: log,
-		kick:  make(chan struct{}, 1),
+		wake:  make(chan struct{}, 1),
 		ended: make(chan struct{}),
-		tick:  time.Now(),
+		now:   time.Now(),
 		win:   window{maxID: maxPacketID},
 
 		uptime: systemClock.uptime,
@@ -114,24 +131,24 @@ type waiter struct {
 func (o *outbound) submit(g *outgoing, wait bool) (*Future, waiter, error) {
 	o.mu.Lock()
 	defer o.unlock()
-	if err := o.refusal(g); err != nil {
+	if err := o.refusalLocked(g); err != nil {
 		return nil, waiter{}, err
 	}
 	if o.link == nil || o.link.idle {
-		o.tick = time.Now() // no writer keeps it going
+		o.now = time.Now() // no writer keeps it going
 	}
-	if o.link != nil && o.fast(g) {
-		return o.send(g), waiter{}, nil
+	if o.link != nil && o.fastLocked(g) {
+		return o.sendLocked(g), waiter{}, nil
 	}
-	r, err := o.enqueue(g, wait)
+	r, err := o.enqueueLocked(g, wait)
 	if err != nil {
 		return nil, waiter{}, err
 	}
 	return r.fut, waiter{r, r.ready}, nil
 }
 
-// refusal returns why g cannot be accepted, or nil.
-func (o *outbound) refusal(g *outgoing) error {
+// refusalLocked returns why g cannot be accepted, or nil.
+func (o *outbound) refusalLocked(g *outgoing) error {
 	l := o.link
 	switch {
 	case o.closed != nil:
@@ -146,26 +163,26 @@ func (o *outbound) refusal(g *outgoing) error {
 	return nil
 }
 
-// fast reports whether g may go straight to the writer's buffer: nothing of its
+// fastLocked reports whether g may go straight to the writer's buffer: nothing of its
 // kind waits before it, and there is room for it.
-func (o *outbound) fast(g *outgoing) bool {
-	if o.link.closing || o.waiters.n > 0 || !o.fits(g.cost) {
+func (o *outbound) fastLocked(g *outgoing) bool {
+	if o.link.closing || o.waiters.n > 0 || !o.fitsLocked(g.cost) {
 		return false
 	}
 	if g.qos == 0 {
 		// What may have to be dropped for a newer message must not be encoded.
 		return o.q0.n == 0 && !o.win.hold && (o.cfg.policy != QueueDropOldest || !o.link.out.full(bufferMark))
 	}
-	return o.keep == nil && !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
+	return o.journal == nil && !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
 }
 
-func (o *outbound) fits(cost int) bool {
+func (o *outbound) fitsLocked(cost int) bool {
 	return o.accepted < o.cfg.messages && cost <= o.cfg.bytes-o.bytes
 }
 
 // price makes g count for what it takes in the session store, if there is one.
 func (o *outbound) price(g *outgoing) {
-	if o.keep != nil && g.qos > 0 {
+	if o.journal != nil && g.qos > 0 {
 		if g.given {
 			// A commit may read it beyond the end of its Future.
 			g.payload, g.given = slices.Clone(g.payload), false
@@ -175,31 +192,31 @@ func (o *outbound) price(g *outgoing) {
 	}
 }
 
-// send appends g to the writer's buffer.
-func (o *outbound) send(g *outgoing) *Future {
+// sendLocked appends g to the writer's buffer.
+func (o *outbound) sendLocked(g *outgoing) *Future {
 	o.seq++
 	o.accepted++
 	o.bytes += g.cost
 	o.stats.published++
 	if g.qos == 0 {
-		return o.send0(g)
+		return o.send0Locked(g)
 	}
-	r := o.newRecord(g)
+	r := o.newRecordLocked(g)
 	o.win.admit(r)
-	o.encode(r, false)
+	o.encodeLocked(r, false)
 	f := r.fut
-	f.stage, f.id = StageSent, r.id // nobody else has it yet
+	f.stage, f.id = StageSent, r.id // no other goroutine has it yet
 	return f
 }
 
-// send0 appends a QoS 0 message, whose Future it shares with the others that
+// send0Locked appends a QoS 0 message, whose Future it shares with the others that
 // will be written together with it.
-func (o *outbound) send0(g *outgoing) *Future {
+func (o *outbound) send0Locked(g *outgoing) *Future {
 	b := o.link.room()
 	p := codec.Publish{Retain: g.retain, Topic: g.topic, Payload: g.payload, Props: g.props}
-	b.publish(o.link.version, &p, g.keep)
+	b.publish(o.link.version, &p, g.byRef)
 	if g.props != nil {
-		o.tellTimeToLive(o.link.version, g.props)
+		o.tellTimeToLiveLocked(o.link.version, g.props)
 	}
 	b.n0++
 	b.size0 += g.cost
@@ -214,148 +231,148 @@ func (o *outbound) send0(g *outgoing) *Future {
 	return b.fut
 }
 
-// admit moves r, which is in no list, into the window and the writer's buffer.
-func (o *outbound) admit(r *record) {
+// admitLocked moves r, which is in no list, into the window and the writer's buffer.
+func (o *outbound) admitLocked(r *record) {
 	o.expiring.remove(r)
 	o.win.admit(r)
-	o.encode(r, false)
+	o.encodeLocked(r, false)
 	r.fut.advance(StageSent, r.id)
 }
 
-// encode appends the PUBLISH of r.
-func (o *outbound) encode(r *record, dup bool) {
+// encodeLocked appends the PUBLISH of r.
+func (o *outbound) encodeLocked(r *record, dup bool) {
 	l := o.link
 	p := codec.Publish{Dup: dup, QoS: byte(r.qos), Retain: r.retain, PacketID: r.id,
-		Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
-	l.out.publish(l.version, &p, r.keep)
+		Topic: r.topic, Payload: r.payload, Props: o.agedLocked(r)}
+	l.out.publish(l.version, &p, r.byRef)
 	if r.props != nil {
-		o.tellTimeToLive(l.version, r.props)
+		o.tellTimeToLiveLocked(l.version, r.props)
 	}
-	r.sentAt = o.tick
+	r.sentAt = o.now
 	if l.probe {
 		l.lastSent = r.sentAt
 	}
-	if r.keep && len(r.payload) > refSize && !r.held {
-		r.held = true
-		l.out.held = append(l.out.held, r)
+	if r.byRef && len(r.payload) > refSize && !r.inWrite {
+		r.inWrite = true
+		l.out.inWrite = append(l.out.inWrite, r)
 	}
 	l.wakeIdleLocked()
 }
 
-// pump sends what waits, as far as window and buffer allow: first what is to be
+// pumpLocked sends what waits, as far as window and buffer allow: first what is to be
 // sent again, then the queue.
-func (o *outbound) pump() {
+func (o *outbound) pumpLocked() {
 	l := o.link
 	if l == nil || l.closing {
-		o.admitWaiters()
+		o.admitWaitersLocked()
 		return
 	}
 	if l.probe {
-		o.tick = time.Now()
+		o.now = time.Now()
 	}
-	o.waitingControls()
+	o.waitingControlsLocked()
 	for !l.out.full(windowMark) {
 		r := o.win.nextResend()
 		if r == nil {
 			break
 		}
-		o.resend(r)
+		o.resendLocked(r)
 	}
 	if l.probe && !o.win.hold && o.probePassedLocked() {
 		l.probe, l.silent = false, false
 		o.win.widen(l.window)
 	}
 	for len(l.more) == 0 && !l.out.full(bufferMark) && o.q0.n > 0 && !o.win.hold {
-		o.send0Queued(o.q0.head)
+		o.send0QueuedLocked(o.q0.head)
 	}
-	for r := o.due(); r != nil && !l.out.full(windowMark) && (o.win.canAdmit() || r.id != 0 && o.win.canSend()); r = o.due() {
-		if err := o.unfit(r); err != nil {
-			o.passOver(r)
-			o.finish(r, err)
+	for r := o.dueLocked(); r != nil && !l.out.full(windowMark) && (o.win.canAdmit() || r.id != 0 && o.win.canSend()); r = o.dueLocked() {
+		if err := o.unfitLocked(r); err != nil {
+			o.skipLocked(r)
+			o.finishLocked(r, err)
 			continue
 		}
-		if o.keep.behindGap(r) {
+		if o.journal.blockedByTombstone(r) {
 			break
 		}
-		o.leave(r)
-		o.admit(r)
+		o.leaveLocked(r)
+		o.admitLocked(r)
 	}
-	o.admitWaiters()
+	o.admitWaitersLocked()
 }
 
-// resend sends the PUBLISH or PUBREL of r once more, on a new link.
-func (o *outbound) resend(r *record) {
+// resendLocked sends the PUBLISH or PUBREL of r once more, on a new link.
+func (o *outbound) resendLocked(r *record) {
 	o.stats.resent++
 	if r.state == recReleased {
-		o.pubrel(r)
+		o.pubrelLocked(r)
 		return
 	}
 	if err := o.link.agreed.carriesRecord(r); err != nil {
 		// The server may hold a part of the exchange, so its identifier stays taken.
-		o.win.setAside(r)
-		o.settle(r, err)
+		o.win.quarantine(r)
+		o.resolveLocked(r, err)
 		return
 	}
-	o.encode(r, true)
+	o.encodeLocked(r, true)
 	r.fut.advance(StageSent, r.id)
 }
 
-// pubrel appends the PUBREL of r.
-func (o *outbound) pubrel(r *record) {
-	r.sentAt = o.tick
+// pubrelLocked appends the PUBREL of r.
+func (o *outbound) pubrelLocked(r *record) {
+	r.sentAt = o.now
 	var packet [8]byte
-	o.owe(o.link, codec.AppendAck(packet[:0], o.link.version, codec.PUBREL, r.id, codec.Success, nil))
+	o.oweLocked(o.link, codec.AppendAck(packet[:0], o.link.version, codec.PUBREL, r.id, codec.Success, nil))
 }
 
-// send0Queued sends a QoS 0 message that waited in the queue.
-func (o *outbound) send0Queued(r *record) {
+// send0QueuedLocked sends a QoS 0 message that waited in the queue.
+func (o *outbound) send0QueuedLocked(r *record) {
 	o.q0.remove(r)
-	if err := o.unfit(r); err != nil {
-		o.finish(r, err)
+	if err := o.unfitLocked(r); err != nil {
+		o.finishLocked(r, err)
 		return
 	}
 	b := o.link.out
-	p := codec.Publish{Retain: r.retain, Topic: r.topic, Payload: r.payload, Props: o.aged(r)}
-	b.publish(o.link.version, &p, r.keep)
-	o.tellTimeToLive(o.link.version, r.props)
+	p := codec.Publish{Retain: r.retain, Topic: r.topic, Payload: r.payload, Props: o.agedLocked(r)}
+	b.publish(o.link.version, &p, r.byRef)
+	o.tellTimeToLiveLocked(o.link.version, r.props)
 	b.n0++
 	b.size0 += r.cost
 	if b.first0 == 0 {
 		b.first0 = r.seq
 	}
 	r.fut.advance(StageSent, 0)
-	o.unkey(r)
+	o.unkeyLocked(r)
 	b.futs = append(b.futs, r.fut)
-	o.recycle(r) // the Future and the bytes are the buffer's now
+	o.recycleLocked(r) // the Future and the bytes are the buffer's now
 	o.link.wakeIdleLocked()
 }
 
-// unfit returns why the queued r must not be sent on this link, or nil.
-func (o *outbound) unfit(r *record) error {
-	if o.expired(r) {
+// unfitLocked returns why the queued r must not be sent on this link, or nil.
+func (o *outbound) unfitLocked(r *record) error {
+	if o.expiredLocked(r) {
 		return ErrExpired
 	}
 	return o.link.agreed.carriesRecord(r)
 }
 
-// finish ends r, which is in no list and not in the window: its Future is
+// finishLocked ends r, which is in no list and not in the window: its Future is
 // resolved by the goroutine, its place in the queue is free.
-func (o *outbound) finish(r *record, err error) {
-	o.settle(r, err)
-	if !r.held {
-		o.recycle(r)
+func (o *outbound) finishLocked(r *record, err error) {
+	o.resolveLocked(r, err)
+	if !r.inWrite {
+		o.recycleLocked(r)
 	}
 }
 
-// settle hands the Future of r to the goroutine and frees its place. One that
-// fails is held until the session store has let go of the message.
-func (o *outbound) settle(r *record, err error) {
+// resolveLocked hands the Future of r to the goroutine and frees its place. One that
+// fails waits until the message is deleted from the session store.
+func (o *outbound) resolveLocked(r *record, err error) {
 	o.expiring.remove(r)
 	if r.fut == nil {
 		return
 	}
 	end := resolution{fut: r.fut}
-	hold := err != nil && o.keep != nil && (r.staged > durNone || r.ended && o.keep.running)
+	hold := err != nil && o.journal != nil && (r.staged > durNone || r.ended && o.journal.running)
 	if err != nil {
 		kept := r.saved > durNone && r.staged == durNone
 		if r.restored && !kept {
@@ -366,25 +383,25 @@ func (o *outbound) settle(r *record, err error) {
 	}
 	o.accepted--
 	o.bytes -= r.cost
-	o.unkey(r)
+	o.unkeyLocked(r)
 	if hold {
-		o.keep.holdEnd(end, r.key)
+		o.journal.awaitDeleteLocked(end, r.key)
 	} else {
 		o.resolved = append(o.resolved, end)
 	}
-	o.unkeep(r)
+	o.deleteMessageLocked(r)
 	r.fut, r.payload, r.props = nil, nil, nil
 }
 
-// key makes r the message that the application calls by its key, until it ends.
-func (o *outbound) key(r *record) {
+// keyLocked makes r the message that the application calls by its key, until it ends.
+func (o *outbound) keyLocked(r *record) {
 	if o.keyed == nil {
 		o.keyed = map[string]*record{}
 	}
 	o.keyed[r.appKey] = r
 }
 
-func (o *outbound) unkey(r *record) {
+func (o *outbound) unkeyLocked(r *record) {
 	if r.appKey != "" {
 		delete(o.keyed, r.appKey)
 	}
@@ -404,7 +421,7 @@ func (o *outbound) lookup(key string) *Future {
 // resolve.
 func (o *outbound) unlock() {
 	if len(o.resolved) > 0 {
-		o.nudge()
+		o.wakeResolver()
 	}
 	o.mu.Unlock()
 }
@@ -417,18 +434,18 @@ func (o *outbound) unfinished() bool {
 	return o.accepted > 0 || o.gaveUp
 }
 
-// nudge wakes the goroutine.
-func (o *outbound) nudge() {
+// wakeResolver wakes the goroutine.
+func (o *outbound) wakeResolver() {
 	select {
-	case o.kick <- struct{}{}:
+	case o.wake <- struct{}{}:
 	default:
 	}
 }
 
-// append adds a packet that the protocol owes (ack, ping, control) to the
+// appendLocked adds a packet that the protocol owes (ack, ping, control) to the
 // buffer of l, or reports that it cannot: l is not the current link any more, or
-// its DISCONNECT is in the buffer [MQTT-3.14.4-1]. The caller holds the lock.
-func (o *outbound) append(l *sender, add func([]byte) []byte) bool {
+// its DISCONNECT is in the buffer [MQTT-3.14.4-1].
+func (o *outbound) appendLocked(l *sender, add func([]byte) []byte) bool {
 	if o.link != l || l.closing {
 		return false
 	}

@@ -151,7 +151,7 @@ func TestWaitersAreAcceptedOffline(t *testing.T) {
 	}
 	l.probe = true
 	o.down(&l.sender, errors.New("cut"))
-	if v := o.judgeDeath(&l.sender, true, 1); !v.aside {
+	if v := o.judgeDeath(&l.sender, true, 1); !v.quarantined {
 		t.Fatal("nothing was set aside")
 	}
 	turnAll(o)
@@ -194,7 +194,7 @@ func TestSentMessageIsNotTakenBack(t *testing.T) {
 	l = newFakeLink(o, 2, V311, 10)
 	l.probe = true
 	o.mu.Lock()
-	o.sessionLost()
+	o.sessionLostLocked()
 	o.mu.Unlock()
 	if sent.Stage() != StageQueued {
 		t.Errorf("stage %v, want queued: the message is to be published anew", sent.Stage())

@@ -72,13 +72,13 @@ type outbuf struct {
 	buf  []byte
 	refs []bufRef
 
-	fut    *Future   // of the QoS 0 messages that came straight from a publisher
-	futs   []*Future // of the QoS 0 messages that were queued before
-	held   []*record // whose payloads refs points to
-	first0 uint64    // acceptance number of the first QoS 0 message in it, 0 for none
-	n0     int       // QoS 0 messages in it
-	size0  int       // what they count for in the queue's limit
-	ping   int       // where in buf its PINGREQ ends, 0 without one
+	fut     *Future   // of the QoS 0 messages that came straight from a publisher
+	futs    []*Future // of the QoS 0 messages that were queued before
+	inWrite []*record // whose payloads refs points to
+	first0  uint64    // acceptance number of the first QoS 0 message in it, 0 for none
+	n0      int       // QoS 0 messages in it
+	size0   int       // what they count for in the queue's limit
+	ping    int       // where in buf its PINGREQ ends, 0 without one
 
 	owed   int // bytes of acknowledgements in it
 	beside int // bytes of the payloads in refs
@@ -145,10 +145,10 @@ func appendChunks(dst [][]byte, p []byte, most int) [][]byte {
 func (b *outbuf) reset() {
 	clear(b.refs)
 	clear(b.futs)
-	clear(b.held)
+	clear(b.inWrite)
 	buf := b.buf[:0]
 	if cap(buf) > outbufKeep {
 		buf = nil
 	}
-	*b = outbuf{buf: buf, refs: b.refs[:0], futs: b.futs[:0], held: b.held[:0]}
+	*b = outbuf{buf: buf, refs: b.refs[:0], futs: b.futs[:0], inWrite: b.inWrite[:0]}
 }

@@ -19,7 +19,7 @@ type outgoing struct {
 	cost    int // what it counts for in the queue's limit
 	qos     QoS
 	retain  bool
-	keep    bool // payload may be kept without a copy
+	byRef   bool // payload may be kept without a copy
 	given   bool // it is the caller's own
 }
 
@@ -56,9 +56,9 @@ func checkOutgoing(m *Message) (outgoing, error) {
 	}
 	g.cost = g.size
 	g.given = m.ref&flagGivenAway != 0
-	g.keep = g.given
-	if !g.keep && (len(m.Payload) > refSize || m.QoS > 0 && len(m.Payload) > slabPayload) {
-		g.payload, g.keep = slices.Clone(m.Payload), true
+	g.byRef = g.given
+	if !g.byRef && (len(m.Payload) > refSize || m.QoS > 0 && len(m.Payload) > slabPayload) {
+		g.payload, g.byRef = slices.Clone(m.Payload), true
 	}
 	return g, nil
 }

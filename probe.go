@@ -18,7 +18,7 @@ const (
 	// youngBeforeProbe is how many links in a row die young before the next one probes.
 	youngBeforeProbe = 2
 	// deathLimit is how many probing links in a row a packet may kill before it is
-	// set aside, and how many times a message may make us close the link.
+	// quarantined, and how many times a message may make us close the link.
 	deathLimit = 3
 )
 
@@ -30,9 +30,9 @@ const probeWait = 5 * time.Second
 // probeVerdict is what the death of a link says about the packets that were unanswered.
 type probeVerdict struct {
 	probedPacket
-	accused    bool // the probed packet killed the link, it seems
-	cleared    bool // no packet did
-	aside      bool // the probed packet has killed deathLimit links
-	topic, key string
-	id         uint16
+	accused     bool // the probed packet killed the link, it seems
+	cleared     bool // no packet did
+	quarantined bool // the probed packet has killed deathLimit links
+	topic, key  string
+	id          uint16
 }

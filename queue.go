@@ -7,14 +7,14 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// enqueue accepts g into the queue, or makes it wait, or refuses it.
-func (o *outbound) enqueue(g *outgoing, wait bool) (*record, error) {
+// enqueueLocked accepts g into the queue, or makes it wait, or refuses it.
+func (o *outbound) enqueueLocked(g *outgoing, wait bool) (*record, error) {
 	if g.cost > o.cfg.bytes {
 		return nil, &PacketTooLargeError{Size: g.cost, Max: o.cfg.bytes}
 	}
-	if o.waiters.n > 0 || !o.fits(g.cost) {
+	if o.waiters.n > 0 || !o.fitsLocked(g.cost) {
 		switch {
-		case o.cfg.policy == QueueDropOldest && o.makeRoom(g.cost):
+		case o.cfg.policy == QueueDropOldest && o.makeRoomLocked(g.cost):
 		case o.cfg.policy == QueueDropOldest, o.cfg.policy == QueueDropNewest:
 			o.stats.dropped++
 			o.log(MessageDropped{Topic: g.topic, Err: ErrDropped, Total: o.stats.dropped})
@@ -22,60 +22,60 @@ func (o *outbound) enqueue(g *outgoing, wait bool) (*record, error) {
 		case o.cfg.policy == QueueFail || !wait:
 			return nil, ErrQueueFull
 		default:
-			r := o.newRecord(g)
+			r := o.newRecordLocked(g)
 			r.ready = make(chan struct{})
 			o.waiters.pushBack(r)
-			o.watchExpiry(r)
+			o.watchExpiryLocked(r)
 			return r, nil
 		}
 	}
-	r := o.newRecord(g)
-	o.accept(r)
+	r := o.newRecordLocked(g)
+	o.acceptLocked(r)
 	return r, nil
 }
 
-// accept puts r at the end of its queue.
-func (o *outbound) accept(r *record) {
+// acceptLocked puts r at the end of its queue.
+func (o *outbound) acceptLocked(r *record) {
 	o.seq++
 	r.seq = o.seq
 	o.accepted++
 	o.bytes += r.cost
 	o.stats.published++
-	o.watchExpiry(r)
+	o.watchExpiryLocked(r)
 	if r.qos == 0 {
 		o.q0.pushBack(r)
 		return
 	}
 	o.q12.pushBack(r)
-	if o.keep != nil {
-		o.keepMessage(r)
-		o.numberAhead() // message and identifier in one batch
+	if o.journal != nil {
+		o.recordMessageLocked(r)
+		o.assignIDsAheadLocked() // message and identifier in one batch
 	}
 }
 
-// makeRoom drops the oldest queued messages until size more bytes fit, or none
+// makeRoomLocked drops the oldest queued messages until size more bytes fit, or none
 // when that cannot be, and reports whether they fit.
-func (o *outbound) makeRoom(size int) bool {
-	if !o.canMakeRoom(size) {
+func (o *outbound) makeRoomLocked(size int) bool {
+	if !o.canMakeRoomLocked(size) {
 		return false
 	}
-	for r := range o.unsent {
-		if o.fits(size) {
+	for r := range o.unsentLocked {
+		if o.fitsLocked(size) {
 			break
 		}
 		o.stats.dropped++
 		o.log(MessageDropped{Topic: r.topic, Err: ErrDropped, Total: o.stats.dropped})
-		o.unqueue(r)
-		o.finish(r, ErrDropped)
+		o.unqueueLocked(r)
+		o.finishLocked(r, ErrDropped)
 	}
 	return true
 }
 
-// canMakeRoom reports whether dropping makes size more bytes fit; otherwise
+// canMakeRoomLocked reports whether dropping makes size more bytes fit; otherwise
 // what is queued would be dropped in vain.
-func (o *outbound) canMakeRoom(size int) bool {
+func (o *outbound) canMakeRoomLocked(size int) bool {
 	n, bytes, most := o.accepted, o.bytes, o.cfg.bytes-size
-	for r := range o.unsent {
+	for r := range o.unsentLocked {
 		if n < o.cfg.messages && bytes <= most {
 			return true
 		}
@@ -85,21 +85,21 @@ func (o *outbound) canMakeRoom(size int) bool {
 	return n < o.cfg.messages && bytes <= most
 }
 
-// unsent yields the queued messages that were never sent, oldest first. What is
+// unsentLocked yields the queued messages that were never sent, oldest first. What is
 // published anew after a lost session stands before them and is none of them.
 // The one yielded may be taken out.
-func (o *outbound) unsent(yield func(*record) bool) {
+func (o *outbound) unsentLocked(yield func(*record) bool) {
 	a, b := o.q0.head, o.q12.head
-	if o.numbered.head != nil {
-		b = o.numbered.head
+	if o.withID.head != nil {
+		b = o.withID.head
 	}
-	for b != nil && b.wire != 0 {
-		b = o.behind(b)
+	for b != nil && b.sentOnLink != 0 {
+		b = o.behindLocked(b)
 	}
 	for a != nil || b != nil {
 		r := a
 		if a == nil || b != nil && b.seq < a.seq {
-			r, b = b, o.behind(b)
+			r, b = b, o.behindLocked(b)
 		} else {
 			a = a.next
 		}
@@ -109,91 +109,91 @@ func (o *outbound) unsent(yield func(*record) bool) {
 	}
 }
 
-// behind returns what stands behind r in numbered or q12, nil for nothing.
-func (o *outbound) behind(r *record) *record {
-	if r.next == nil && r.list == &o.numbered {
+// behindLocked returns what stands behind r in withID or q12, nil for nothing.
+func (o *outbound) behindLocked(r *record) *record {
+	if r.next == nil && r.list == &o.withID {
 		return o.q12.head
 	}
 	return r.next
 }
 
-// due returns the QoS 1 or 2 message to send next, nil when there is none or it
+// dueLocked returns the QoS 1 or 2 message to send next, nil when there is none or it
 // is not ready: with a session store it and its packet identifier must be durable.
-func (o *outbound) due() *record {
-	if o.keep == nil {
+func (o *outbound) dueLocked() *record {
+	if o.journal == nil {
 		return o.q12.head
 	}
-	o.numberAhead()
-	if r := o.numbered.head; r != nil && r.saved >= durSent && !r.onDisk {
+	o.assignIDsAheadLocked()
+	if r := o.withID.head; r != nil && r.saved >= durSent && !r.onDisk {
 		return r
 	}
 	return nil
 }
 
-// numberAhead gives packet identifiers to the first messages of the queue, about
+// assignIDsAheadLocked gives packet identifiers to the first messages of the queue, about
 // a window ahead, so that many are made durable together.
-func (o *outbound) numberAhead() {
+func (o *outbound) assignIDsAheadLocked() {
 	if o.link == nil {
 		return
 	}
 	for r := o.q12.head; r != nil && o.win.freeID(); r = o.q12.head {
-		if n := o.numbered.n; n > 0 && (n >= max(o.win.limit, numberedMin) || o.ahead+r.size > loadBytes) {
+		if n := o.withID.n; n > 0 && (n >= max(o.win.limit, withIDMin) || o.ahead+r.size > loadBytes) {
 			return
 		}
-		o.leave(r)
-		o.numbered.pushBack(r)
+		o.leaveLocked(r)
+		o.withID.pushBack(r)
 		o.ahead += r.size
-		o.win.number(r)
-		o.keepExchange(r, exchangeSent)
+		o.win.assignID(r)
+		o.recordExchangeLocked(r, exchangeSent)
 		if r.onDisk {
-			o.fetch(r)
+			o.fetchLocked(r)
 		}
 	}
 }
 
-// numberedMin is how many messages may have a packet identifier ahead of a
+// withIDMin is how many messages may have a packet identifier ahead of a
 // window that is smaller.
-const numberedMin = 256
+const withIDMin = 256
 
-// leave takes r out of the queue, to be sent; a packet identifier stays with it.
-func (o *outbound) leave(r *record) {
+// leaveLocked takes r out of the queue, to be sent; a packet identifier stays with it.
+func (o *outbound) leaveLocked(r *record) {
 	if r.resident {
 		r.resident = false
-		o.keep.resident -= len(r.payload)
+		o.journal.resident -= len(r.payload)
 	}
-	if r.list == &o.numbered {
+	if r.list == &o.withID {
 		o.ahead -= r.size
 	}
 	r.list.remove(r)
 }
 
-// unqueue takes r out of the queue for good.
-func (o *outbound) unqueue(r *record) {
-	if r.list == &o.numbered {
+// unqueueLocked takes r out of the queue for good.
+func (o *outbound) unqueueLocked(r *record) {
+	if r.list == &o.withID {
 		o.win.ids.Clear(r.id)
 		r.id = 0
 	}
-	o.leave(r)
+	o.leaveLocked(r)
 }
 
-// unnumber takes the packet identifiers back from what was not sent: they belong
+// withdrawIDsLocked takes the packet identifiers back from what was not sent: they belong
 // to a session that the server has lost.
-func (o *outbound) unnumber() {
-	for r := o.numbered.tail; r != nil; r = o.numbered.tail {
-		o.unqueue(r)
-		o.unkeepExchange(r)
+func (o *outbound) withdrawIDsLocked() {
+	for r := o.withID.tail; r != nil; r = o.withID.tail {
+		o.unqueueLocked(r)
+		o.deleteExchangeLocked(r)
 		o.q12.pushFront(r)
 	}
 }
 
-// admitWaiters accepts waiting publishers in the order they came while there is room.
-func (o *outbound) admitWaiters() {
-	for r := o.waiters.head; r != nil && o.fits(r.cost); r = o.waiters.head {
+// admitWaitersLocked accepts waiting publishers in the order they came while there is room.
+func (o *outbound) admitWaitersLocked() {
+	for r := o.waiters.head; r != nil && o.fitsLocked(r.cost); r = o.waiters.head {
 		o.waiters.remove(r)
 		close(r.ready)
 		r.ready = nil
-		o.accept(r)
-		o.nudge() // the goroutine sends it
+		o.acceptLocked(r)
+		o.wakeResolver() // the goroutine sends it
 	}
 }
 
@@ -211,9 +211,9 @@ func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
 	if waiting {
 		topic = r.topic
 		o.waiters.remove(r)
-		o.unkey(r)
-		o.recycle(r)
-		o.admitWaiters() // a smaller one behind it may fit
+		o.unkeyLocked(r)
+		o.recycleLocked(r)
+		o.admitWaitersLocked() // a smaller one behind it may fit
 	}
 	o.unlock()
 	if waiting {
@@ -226,27 +226,27 @@ func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
 func (o *outbound) cancel(r *record, f *Future) bool {
 	o.mu.Lock()
 	defer o.unlock()
-	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.numbered || r.wire != 0 {
+	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.withID || r.sentOnLink != 0 {
 		return false
 	}
-	o.passOver(r)
-	o.finish(r, ErrCanceled)
-	o.admitWaiters()
+	o.skipLocked(r)
+	o.finishLocked(r, ErrCanceled)
+	o.admitWaitersLocked()
 	return true
 }
 
-// newRecord makes the record of g, with a Future and a payload of its own.
-func (o *outbound) newRecord(g *outgoing) *record {
+// newRecordLocked makes the record of g, with a Future and a payload of its own.
+func (o *outbound) newRecordLocked(g *outgoing) *record {
 	r := o.arena.record()
 	r.exchange = exchange{
 		fut: o.arena.future(), topic: g.topic, payload: g.payload, props: g.props,
-		qos: g.qos, retain: g.retain, keep: g.keep, size: g.size, cost: g.cost,
-		seq: o.seq, since: o.tick, appKey: g.key,
+		qos: g.qos, retain: g.retain, byRef: g.byRef, size: g.size, cost: g.cost,
+		seq: o.seq, since: o.now, appKey: g.key,
 	}
 	if g.key != "" {
-		o.key(r)
+		o.keyLocked(r)
 	}
-	if !g.keep {
+	if !g.byRef {
 		r.payload = o.arena.payload(g.payload)
 	}
 	if g.expiry > 0 {
@@ -256,20 +256,20 @@ func (o *outbound) newRecord(g *outgoing) *record {
 	return r
 }
 
-// recycle lets go of r.
-func (o *outbound) recycle(r *record) {
+// recycleLocked lets go of r.
+func (o *outbound) recycleLocked(r *record) {
 	o.expiring.remove(r)
 	o.arena.recycle(r)
 }
 
-// watchExpiry has r, which waits and was never sent, end when it expires. o.mu is held.
-func (o *outbound) watchExpiry(r *record) {
-	if r.expires == 0 || r.wire != 0 {
+// watchExpiryLocked has r, which waits and was never sent, end when it expires.
+func (o *outbound) watchExpiryLocked(r *record) {
+	if r.expires == 0 || r.sentOnLink != 0 {
 		return
 	}
 	o.expiring.add(r)
 	if len(o.expiring) == 1 {
-		o.nudge() // the goroutine starts its timer
+		o.wakeResolver() // the goroutine starts its timer
 	}
 }
 
@@ -292,23 +292,23 @@ func (o *outbound) expireSome() (more bool) {
 		if n == expiryBatch {
 			return true
 		}
-		o.expire(o.expiring[0])
+		o.expireLocked(o.expiring[0])
 	}
-	o.admitWaiters()
-	if o.keep != nil && len(o.expiring) > 0 {
-		o.followWallClock()
+	o.admitWaitersLocked()
+	if o.journal != nil && len(o.expiring) > 0 {
+		o.followWallClockLocked()
 	}
 	return false
 }
 
-// expire ends r, which waits.
-func (o *outbound) expire(r *record) {
+// expireLocked ends r, which waits.
+func (o *outbound) expireLocked(r *record) {
 	if r.list == &o.waiters {
-		o.refuseWaiter(r, ErrExpired)
+		o.refuseWaiterLocked(r, ErrExpired)
 		return
 	}
-	o.passOver(r)
-	o.finish(r, ErrExpired)
+	o.skipLocked(r)
+	o.finishLocked(r, ErrExpired)
 }
 
 // nextExpiry returns when to look for expired messages.
@@ -322,15 +322,15 @@ func (o *outbound) nextExpiry() time.Duration {
 	return min(max(left, time.Millisecond), expiryLook)
 }
 
-// expired reports whether r must not be sent any more. Expiry is for what was
+// expiredLocked reports whether r must not be sent any more. Expiry is for what was
 // never sent; the server may hold an earlier copy of the rest.
-func (o *outbound) expired(r *record) bool {
-	return r.expires != 0 && r.wire == 0 && o.uptime() >= r.expires
+func (o *outbound) expiredLocked(r *record) bool {
+	return r.expires != 0 && r.sentOnLink == 0 && o.uptime() >= r.expires
 }
 
-// aged returns the properties of r with the expiry interval reduced by the time
+// agedLocked returns the properties of r with the expiry interval reduced by the time
 // it waited here, never below 1 (section 3.3.2.3.3) nor above what it was.
-func (o *outbound) aged(r *record) *codec.Properties {
+func (o *outbound) agedLocked(r *record) *codec.Properties {
 	if r.expires == 0 || r.props == nil {
 		return r.props
 	}
@@ -340,9 +340,9 @@ func (o *outbound) aged(r *record) *codec.Properties {
 	return &p
 }
 
-// tellTimeToLive tells, once in the life of the Conn, that the server is not told
-// of expiry on 3.x: it counts until the message is sent. o.mu is held.
-func (o *outbound) tellTimeToLive(v Version, p *codec.Properties) {
+// tellTimeToLiveLocked tells, once in the life of the Conn, that the server is not told
+// of expiry on 3.x: it counts until the message is sent.
+func (o *outbound) tellTimeToLiveLocked(v Version, p *codec.Properties) {
 	if v == V5 || p == nil || o.toldTimeToLive {
 		return
 	}
@@ -350,44 +350,44 @@ func (o *outbound) tellTimeToLive(v Version, p *codec.Properties) {
 	o.log(Downgraded{What: "message expiry", From: V5.String(), To: v.String(), Temporary: true})
 }
 
-// passOver takes r, which is to end unsent, out of the queue.
-func (o *outbound) passOver(r *record) {
-	if r.list == &o.numbered {
-		o.keep.gaps = append(o.keep.gaps, gap{r.seq, o.keep.no})
+// skipLocked takes r, which is to end unsent, out of the queue.
+func (o *outbound) skipLocked(r *record) {
+	if r.list == &o.withID {
+		o.journal.tombstones = append(o.journal.tombstones, tombstone{r.seq, o.journal.no})
 	}
-	o.unqueue(r)
+	o.unqueueLocked(r)
 }
 
-// followWallClock stores the clocks anew when the wall clock was set: what the next
-// process finds must not count that as time that passed. o.mu is held.
-func (o *outbound) followWallClock() {
-	if k := o.keep; !k.closed && k.clock.wasSet() {
-		k.keepClock()
-		o.commitSoon()
+// followWallClockLocked stores the clocks anew when the wall clock was set: what the next
+// process finds must not count that as time that passed.
+func (o *outbound) followWallClockLocked() {
+	if k := o.journal; !k.closed && k.clock.wasSet() {
+		k.recordClockLocked()
+		o.commitSoonLocked()
 	}
 }
 
-// fail0 fails the QoS 0 messages that wait, which by default need a link.
-func (o *outbound) fail0(err error) {
+// fail0Locked fails the QoS 0 messages that wait, which by default need a link.
+func (o *outbound) fail0Locked(err error) {
 	for r := o.q0.head; r != nil; r = o.q0.head {
 		o.q0.remove(r)
-		o.finish(r, err)
+		o.finishLocked(r, err)
 	}
 	for r := o.waiters.head; r != nil; {
 		next := r.next
 		if r.qos == 0 {
-			o.refuseWaiter(r, err)
+			o.refuseWaiterLocked(r, err)
 		}
 		r = next
 	}
 }
 
-// refuseWaiter fails a publisher that waits for a place in the queue.
-func (o *outbound) refuseWaiter(r *record, err error) {
+// refuseWaiterLocked fails a publisher that waits for a place in the queue.
+func (o *outbound) refuseWaiterLocked(r *record, err error) {
 	o.waiters.remove(r)
 	close(r.ready)
 	r.ready = nil
 	o.accepted++ // what finish takes back
 	o.bytes += r.cost
-	o.finish(r, err)
+	o.finishLocked(r, err)
 }

@@ -151,10 +151,10 @@ func TestRoomInAQueueWithoutLimit(t *testing.T) {
 		fits       bool
 	}{{0, 100, true}, {math.MaxInt - 100, 100, true}, {math.MaxInt - 50, 100, false}, {math.MaxInt, 1, false}} {
 		o.bytes = tc.held
-		if got := o.fits(tc.size); got != tc.fits {
+		if got := o.fitsLocked(tc.size); got != tc.fits {
 			t.Errorf("%d bytes beside %d: %t", tc.size, tc.held, got)
 		}
-		if got := o.canMakeRoom(tc.size); got != tc.fits {
+		if got := o.canMakeRoomLocked(tc.size); got != tc.fits {
 			t.Errorf("room for %d bytes beside %d, with nothing to drop: %t", tc.size, tc.held, got)
 		}
 	}

@@ -10,11 +10,11 @@ import (
 type recordState uint8
 
 const (
-	recQueued   recordState = iota // accepted, not encoded: policies and Cancel may take it
-	recSent                        // PUBLISH appended, PUBACK or PUBREC awaited
-	recReleased                    // PUBREC seen, PUBREL owed or sent, PUBCOMP awaited
-	recAside                       // never sent again; its id stays taken until the session ends
-	recControl                     // a SUBSCRIBE or UNSUBSCRIBE, its answer awaited
+	recQueued      recordState = iota // accepted, not encoded: policies and Cancel may take it
+	recSent                           // PUBLISH appended, PUBACK or PUBREC awaited
+	recReleased                       // PUBREC seen, PUBREL owed or sent, PUBCOMP awaited
+	recQuarantined                    // never sent again; its id stays taken until the session ends
+	recControl                        // a SUBSCRIBE or UNSUBSCRIBE, its answer awaited
 )
 
 // record is one outgoing message from acceptance to resolution, or a control
@@ -58,19 +58,19 @@ type exchange struct {
 	state   recordState
 	qos     QoS
 	retain  bool
-	keep    bool // the payload is the caller's or a copy of ours: may go by reference
+	byRef   bool // the payload is the caller's or a copy of ours: may go by reference
 
-	wire   uint32 // number of the link it was appended to last, 0 for none
-	quota  bool   // holds a unit of the current link's send quota
-	held   bool   // the writer still refers to its payload
-	ended  bool   // acknowledged while held: resolve when the writer lets go
-	endErr error  // how, for ended
-	again  bool   // its PUBLISH was sent on more than one link
+	sentOnLink uint32 // number of the link it was appended to last, 0 for none
+	quota      bool   // holds a unit of the current link's send quota
+	inWrite    bool   // the writer still refers to its payload
+	ended      bool   // acknowledged while inWrite: resolve when the writer lets go
+	endErr     error  // how, for ended
+	sentBefore bool   // its PUBLISH was sent on more than one link
 
 	misanswered bool  // the server answered it by the wrong kind of packet on this link
 	misanswers  uint8 // links that ended so
 
-	// With a session store; see keeper.
+	// With a session store; see journal.
 	appKey   string     // the application's, "" for none
 	key      uint64     // of its records
 	staged   durability // what was handed to the committer
@@ -78,21 +78,21 @@ type exchange struct {
 	onDisk   bool       // the payload is in the store alone
 	reads    uint8      // how often it could not be fetched from there
 	resident bool       // the payload counts towards what is kept in memory
-	restored bool       // of an earlier process: nobody here may hold its Future
+	restored bool       // of an earlier process: perhaps no caller has its Future
 	resent   bool       // PUBREL was sent again on this link
 }
 
-// wireEarlier stands in record.wire for a link of an earlier process.
-const wireEarlier = 1<<32 - 1
+// sentByEarlierProcess stands in record.sentOnLink for a link of an earlier process.
+const sentByEarlierProcess = 1<<32 - 1
 
 // mayHaveArrived reports whether the server may have the message of r, whose
 // exchange ended with err. What the server refused it has not, unless it took
 // an earlier copy.
 func (r *record) mayHaveArrived(err error) bool {
 	if e, ok := err.(*ReasonError); ok && e.Packet != codec.PUBCOMP {
-		return r.again
+		return r.sentBefore
 	}
-	return r.wire != 0
+	return r.sentOnLink != 0
 }
 
 // unsaved reports whether the PUBREL of r must wait for the session store.

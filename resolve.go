@@ -14,7 +14,7 @@ func (o *outbound) acks(l *sender, facts []ackFact) {
 	}
 	o.inbox = append(o.inbox, facts...)
 	o.unlock()
-	o.nudge()
+	o.wakeResolver()
 }
 
 // resolve is the window's goroutine: it takes in acknowledgements, admits what
@@ -28,7 +28,7 @@ func (o *outbound) resolve() {
 	look.Stop()
 	for looking := false; ; {
 		select {
-		case <-o.kick:
+		case <-o.wake:
 		case <-look.C:
 			looking = false
 			o.expireDue()
@@ -61,8 +61,8 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	o.mu.Lock()
 	w.inbox, o.inbox = o.inbox, w.inbox[:0]
 	l, no := o.link, o.inboxNo
-	w.answers = o.take(w.inbox, w.answers[:0])
-	o.pump()
+	w.answers = o.takeAcksLocked(w.inbox, w.answers[:0])
+	o.pumpLocked()
 	w.batch, o.resolved = o.resolved, w.batch[:0]
 	o.inHand = len(w.batch) > 0
 	final = o.final && len(o.inbox) == 0
@@ -84,14 +84,14 @@ func (w *resolver) turn(o *outbound) (more, final bool) {
 	o.mu.Lock()
 	o.inHand = false
 	w.expiring = len(o.expiring) > 0
-	o.checkFlush()
+	o.checkFlushLocked()
 	o.mu.Unlock()
 	return more, final
 }
 
-// take carries out what the window decides about the acknowledgements of the
+// takeAcksLocked carries out what the window decides about the acknowledgements of the
 // current link, and returns the answers to control packets.
-func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswer {
+func (o *outbound) takeAcksLocked(facts []ackFact, answers []controlAnswer) []controlAnswer {
 	l := o.link
 	if l == nil || l.no != o.inboxNo {
 		return answers // of a link that has ended: its acknowledgements are void with it
@@ -99,22 +99,22 @@ func (o *outbound) take(facts []ackFact, answers []controlAnswer) []controlAnswe
 	for i := range facts {
 		f := &facts[i]
 		if r := o.win.ids.Get(f.id); f.ofControl() || r != nil && r.state == recControl {
-			answers = o.takeAnswer(l, f, answers)
+			answers = o.takeAnswerLocked(l, f, answers)
 		} else {
-			o.takeAck(l, f)
+			o.takeAckLocked(l, f)
 		}
 	}
 	return answers
 }
 
-// takeLast is take for what l received last before it ended: an acknowledgement
+// takeLastAcksLocked is takeAcksLocked for what l received last before it ended: an acknowledgement
 // counts however soon the link ended behind it. Control exchanges start anew.
-func (o *outbound) takeLast(l *sender) {
+func (o *outbound) takeLastAcksLocked(l *sender) {
 	if o.inboxNo == l.no {
 		for i := range o.inbox {
 			f := &o.inbox[i]
 			if !f.ofControl() {
-				o.takeAck(l, f)
+				o.takeAckLocked(l, f)
 			} else if r := o.win.ids.Get(f.id); r != nil && r.state == recControl {
 				r.ctl.answeredLast = true
 			}
@@ -124,12 +124,12 @@ func (o *outbound) takeLast(l *sender) {
 	o.inbox = o.inbox[:0]
 }
 
-func (o *outbound) takeAck(l *sender, f *ackFact) {
+func (o *outbound) takeAckLocked(l *sender, f *ackFact) {
 	r, v := o.win.ack(l.version, f.typ, f.id, f.code)
-	o.carryOut(l, f, r, v)
+	o.carryOutLocked(l, f, r, v)
 }
 
-func (o *outbound) takeAnswer(l *sender, f *ackFact, answers []controlAnswer) []controlAnswer {
+func (o *outbound) takeAnswerLocked(l *sender, f *ackFact, answers []controlAnswer) []controlAnswer {
 	r := o.win.ids.Get(f.id)
 	switch {
 	case r != nil && r.state == recControl && r.misanswered:
@@ -140,7 +140,7 @@ func (o *outbound) takeAnswer(l *sender, f *ackFact, answers []controlAnswer) []
 			l.newestCtl = nil
 		}
 		answers = append(answers, controlAnswer{ctl: r.ctl, fact: *f})
-		o.recycle(r)
+		o.recycleLocked(r)
 	case r != nil && r.state == recControl:
 		o.stats.ignoredAcks++
 		o.win.wrongKind(r)
@@ -148,13 +148,13 @@ func (o *outbound) takeAnswer(l *sender, f *ackFact, answers []controlAnswer) []
 	case o.win.strange(r):
 		o.stats.ignoredAcks++
 	default:
-		o.carryOut(l, f, r, o.win.wrongKind(r))
+		o.carryOutLocked(l, f, r, o.win.wrongKind(r))
 	}
 	return answers
 }
 
-// carryOut does what the window decided about f.
-func (o *outbound) carryOut(l *sender, f *ackFact, r *record, v verdict) {
+// carryOutLocked does what the window decided about f.
+func (o *outbound) carryOutLocked(l *sender, f *ackFact, r *record, v verdict) {
 	switch v {
 	case ackIgnored:
 		o.stats.ignoredAcks++
@@ -165,24 +165,24 @@ func (o *outbound) carryOut(l *sender, f *ackFact, r *record, v verdict) {
 			code = codec.PacketIdentifierNotFound
 		}
 		var packet [8]byte
-		o.owe(l, codec.AppendAck(packet[:0], l.version, codec.PUBREL, f.id, code, nil))
+		o.oweLocked(l, codec.AppendAck(packet[:0], l.version, codec.PUBREL, f.id, code, nil))
 	case ackReleased:
 		r.fut.setAnswer(f.code, f.answer)
 		r.fut.advance(StageReceived, r.id)
 		r.payload, r.props = nil, nil // the server owns the message now
-		if o.keep == nil {
-			o.pubrel(r)
+		if o.journal == nil {
+			o.pubrelLocked(r)
 		} else {
-			o.keepExchange(r, exchangeReleased) // committed sends it
+			o.recordExchangeLocked(r, exchangeReleased) // committedLocked sends it
 		}
 	case ackRepeat:
 		if !r.unsaved() {
-			o.pubrel(r)
+			o.pubrelLocked(r)
 		}
 	case ackDone:
-		o.concluded(l, f, r)
+		o.concludeLocked(l, f, r)
 	case ackMismatch:
-		o.end(r, errTakenAtQoS1)
+		o.endLocked(r, errTakenAtQoS1)
 	case ackViolation:
 		o.stats.ignoredAcks++
 		if !l.closing { // behind our DISCONNECT it is the server that closes
@@ -191,12 +191,12 @@ func (o *outbound) carryOut(l *sender, f *ackFact, r *record, v verdict) {
 	}
 }
 
-// concluded resolves r by the acknowledgement that ended its exchange.
-func (o *outbound) concluded(l *sender, f *ackFact, r *record) {
+// concludeLocked resolves r by the acknowledgement that ended its exchange.
+func (o *outbound) concludeLocked(l *sender, f *ackFact, r *record) {
 	switch {
 	case f.typ == codec.PUBCOMP && f.code == codec.PacketIdentifierNotFound && r.resent:
 		// The server had finished before the link was cut.
-		o.end(r, nil)
+		o.endLocked(r, nil)
 	case f.code.IsError():
 		e := &ReasonError{Packet: f.typ, Version: l.version, Code: f.code}
 		if f.answer != nil {
@@ -205,56 +205,55 @@ func (o *outbound) concluded(l *sender, f *ackFact, r *record) {
 		if f.typ != codec.PUBCOMP { // else the code that counts was PUBREC's
 			r.fut.setAnswer(f.code, f.answer)
 		}
-		o.end(r, e)
+		o.endLocked(r, e)
 	case f.typ == codec.PUBCOMP:
-		o.end(r, nil)
-	case r.held:
+		o.endLocked(r, nil)
+	case r.inWrite:
 		r.fut.setAnswer(f.code, f.answer)
-		o.end(r, nil)
+		o.endLocked(r, nil)
 	default:
-		o.settle(r, nil)
+		o.resolveLocked(r, nil)
 		done := &o.resolved[len(o.resolved)-1]
 		done.code, done.answer, done.answered = f.code, f.answer, true
-		o.recycle(r)
+		o.recycleLocked(r)
 	}
 }
 
-// end resolves r, which has left the window, or lets the writer do so when it
+// endLocked resolves r, which has left the window, or lets the writer do so when it
 // still reads the payload.
-func (o *outbound) end(r *record, err error) {
-	if r.held {
-		if o.keep != nil {
-			o.unkeep(r) // before its packet identifier, which is free, goes to another
+func (o *outbound) endLocked(r *record, err error) {
+	if r.inWrite {
+		if o.journal != nil {
+			o.deleteMessageLocked(r) // before its packet identifier, which is free, goes to another
 		}
 		r.ended, r.endErr = true, err
 		o.ending.pushBack(r)
 		return
 	}
-	o.finish(r, err)
+	o.finishLocked(r, err)
 }
 
-// letGo takes back the payloads that the writer was done with.
-func (o *outbound) letGo(held []*record) {
+// takeBackPayloadsLocked takes back the payloads that the writer was done with.
+func (o *outbound) takeBackPayloadsLocked(held []*record) {
 	for _, r := range held {
-		r.held = false
+		r.inWrite = false
 		switch {
 		case r.ended:
 			o.ending.remove(r)
-			o.finish(r, r.endErr)
-		case r.fut == nil && r.state != recAside:
-			o.recycle(r)
+			o.finishLocked(r, r.endErr)
+		case r.fut == nil && r.state != recQuarantined:
+			o.recycleLocked(r)
 		}
 	}
 }
 
-// floodLimit bounds what a peer that does not read can make us owe it ("decided"
-// 15). One that keeps to the protocol stays below it: each of 65,535 packet
+// floodLimit bounds what a peer that does not read can make us owe it . One that keeps to the protocol stays below it: each of 65,535 packet
 // identifiers, either way, has one acknowledgement of 4 bytes at a time.
 const floodLimit = 1 << 20
 
-// owe appends acknowledgements to the buffer of l, or reports that l takes no
+// oweLocked appends acknowledgements to the buffer of l, or reports that l takes no
 // more. It ends l when the peer causes too many and reads none.
-func (o *outbound) owe(l *sender, packets []byte) bool {
+func (o *outbound) oweLocked(l *sender, packets []byte) bool {
 	if o.link != l || l.closing {
 		return false
 	}
@@ -281,7 +280,7 @@ func (o *outbound) pay(no uint32, packets []byte) bool {
 	o.mu.Lock()
 	defer o.unlock()
 	l := o.link
-	return l != nil && l.no == no && o.owe(l, packets)
+	return l != nil && l.no == no && o.oweLocked(l, packets)
 }
 
 // wrote tells that the writer of l has written b (err nil) or failed to. It
@@ -295,20 +294,20 @@ func (o *outbound) wrote(l *sender, b *outbuf, err error) {
 	o.mu.Lock()
 	defer o.unlock()
 	l.writing0, l.inWrite = 0, nil
-	o.release(b)
-	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.numbered.n > 0 || o.win.resending()) {
-		o.pump()
+	o.releaseLocked(b)
+	if o.link == l && (o.q0.n > 0 || o.q12.n > 0 || o.withID.n > 0 || o.win.resending()) {
+		o.pumpLocked()
 	} else {
-		o.admitWaiters()
+		o.admitWaitersLocked()
 	}
-	o.checkFlush()
+	o.checkFlushLocked()
 }
 
-// release frees what b takes in the queue, and takes back the payloads it holds.
-func (o *outbound) release(b *outbuf) {
+// releaseLocked frees what b takes in the queue, and takes back the payloads it holds.
+func (o *outbound) releaseLocked(b *outbuf) {
 	o.accepted -= b.n0
 	o.bytes -= b.size0
-	o.letGo(b.held)
+	o.takeBackPayloadsLocked(b.inWrite)
 }
 
 // swap gives the writer of l the buffer to write next, taking spare in its
@@ -316,7 +315,7 @@ func (o *outbound) release(b *outbuf) {
 func (o *outbound) swap(l *sender, spare *outbuf) *outbuf {
 	o.mu.Lock()
 	defer o.unlock()
-	o.tick = time.Now()
+	o.now = time.Now()
 	l.swaps++
 	if l.empty() {
 		l.idle = true
@@ -333,16 +332,16 @@ func (o *outbound) flush() <-chan struct{} {
 	done := make(chan struct{})
 	defer o.unlock()
 	o.flushers = append(o.flushers, flusher{o.seq, done})
-	o.checkFlush()
+	o.checkFlushLocked()
 	return done
 }
 
-// checkFlush closes the channels of the flushers that have waited long enough.
-func (o *outbound) checkFlush() {
-	if len(o.flushers) == 0 || len(o.resolved) > 0 || o.inHand || o.keep != nil && len(o.keep.ends) > 0 {
+// checkFlushLocked closes the channels of the flushers that have waited long enough.
+func (o *outbound) checkFlushLocked() {
+	if len(o.flushers) == 0 || len(o.resolved) > 0 || o.inHand || o.journal != nil && len(o.journal.ends) > 0 {
 		return
 	}
-	oldest := o.oldest()
+	oldest := o.oldestLocked()
 	keep := o.flushers[:0]
 	for _, f := range o.flushers {
 		if oldest != 0 && oldest <= f.seq {
@@ -355,15 +354,15 @@ func (o *outbound) checkFlush() {
 	o.flushers = keep
 }
 
-// oldest returns the acceptance number of the oldest unresolved message, 0 for none.
-func (o *outbound) oldest() uint64 {
+// oldestLocked returns the acceptance number of the oldest unresolved message, 0 for none.
+func (o *outbound) oldestLocked() uint64 {
 	var oldest uint64
 	lower := func(seq uint64) {
 		if seq != 0 && (oldest == 0 || seq < oldest) {
 			oldest = seq
 		}
 	}
-	for _, l := range []*recordList{&o.q0, &o.numbered, &o.q12} {
+	for _, l := range []*recordList{&o.q0, &o.withID, &o.q12} {
 		if l.head != nil {
 			lower(l.head.seq)
 		}
@@ -403,10 +402,10 @@ func (o *outbound) addStats(s *Stats) {
 func (o *outbound) oldestSent() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.unlock()
-	o.tick = time.Now()
+	o.now = time.Now()
 	var since time.Time
 	for _, r := range []*record{o.win.order.head, o.win.released.head} {
-		if r != nil && r.wire == o.win.link && (since.IsZero() || r.sentAt.Before(since)) {
+		if r != nil && r.sentOnLink == o.win.link && (since.IsZero() || r.sentAt.Before(since)) {
 			since = r.sentAt
 		}
 	}

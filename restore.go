@@ -23,7 +23,7 @@ type restored struct {
 	inbox     []*inboxItem // in the order of arrival; payloads stay in the store
 	orphans   []*record    // exchanges whose message is gone: only the identifier counts
 	damaged   []StoreDamaged
-	givenUp   []MessageDropped // whose Future nobody can have any more
+	givenUp   []MessageDropped // whose Future no caller can have
 	unknownID bool             // there is an exchange whose packet identifier is not known
 	stray     []store.Op       // records of no use, to be deleted or corrected
 	bytes     int              // of the payloads kept in memory
@@ -211,7 +211,7 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 	size := len(m.topic) + len(m.payload) + codec.PropertiesSize(m.props)
 	rec := &record{exchange: exchange{
 		topic: m.topic, props: m.props, qos: m.qos, retain: m.retain,
-		expires: r.expires(&m), appKey: m.key, key: e.Key.Seq, size: size, cost: len(e.Value), keep: true,
+		expires: r.expires(&m), appKey: m.key, key: e.Key.Seq, size: size, cost: len(e.Value), byRef: true,
 		since: time.Now(), staged: durMessage, saved: durMessage, restored: true,
 	}}
 	switch n := len(m.payload); {
@@ -266,10 +266,10 @@ func (r *restored) exchange(x *storedExchange, key uint64) error {
 	if rec == nil {
 		rec = r.orphan(x, key)
 	} else if rec.resident {
-		rec.resident = false // what is under way is in memory anyhow
+		rec.resident = false // what is in flight is in memory anyhow
 		r.bytes -= len(rec.payload)
 	}
-	rec.id, rec.wire, rec.again = x.id, wireEarlier, true
+	rec.id, rec.sentOnLink, rec.sentBefore = x.id, sentByEarlierProcess, true
 	rec.staged, rec.saved = durSent, durSent
 	switch x.state {
 	case exchangeSent:
@@ -279,8 +279,8 @@ func (r *restored) exchange(x *storedExchange, key uint64) error {
 		rec.staged, rec.saved = durReleased, durReleased
 		r.released[rec] = x.release
 		r.releases = max(r.releases, x.release)
-	case exchangeAside:
-		rec.state = recAside
+	case exchangeQuarantined:
+		rec.state = recQuarantined
 	}
 	return nil
 }
@@ -293,7 +293,7 @@ func (r *restored) untold(rec *record, why error) {
 	switch {
 	case rec == nil:
 	case rec.qos == 1:
-		rec.wire = wireEarlier // the server may have it
+		rec.sentOnLink = sentByEarlierProcess // the server may have it
 	default:
 		r.outgoing = slices.DeleteFunc(r.outgoing, func(o *record) bool { return o == rec })
 		for _, kind := range []store.Kind{store.Outgoing, store.Exchange} {
@@ -319,7 +319,7 @@ func (r *restored) orphan(x *storedExchange, key uint64) *record {
 	r.orphans = append(r.orphans, rec)
 	if x.state == exchangeSent {
 		k := store.Key{Kind: store.Exchange, Seq: key}
-		x.state = exchangeAside
+		x.state = exchangeQuarantined
 		r.stray = append(r.stray, store.Op{Key: k, Head: x.append(nil)})
 		if !r.missing[key] {
 			r.damaged = append(r.damaged, StoreDamaged{Err: &store.DamageError{Key: k, Problem: "its message is missing"}})
@@ -335,14 +335,14 @@ func (r *restored) fetchSent(session store.Session) error {
 		if rec.state != recSent || !rec.onDisk {
 			continue
 		}
-		k := keeper{session: session}
+		k := journal{session: session}
 		l := &k.load([]outFact{{r: rec, key: rec.key}})[0]
 		if _, ok := errors.AsType[*store.DamageError](l.err); ok {
 			r.damaged = append(r.damaged, StoreDamaged{Err: l.err})
-			x := storedExchange{id: rec.id, qos: rec.qos, state: exchangeAside}
+			x := storedExchange{id: rec.id, qos: rec.qos, state: exchangeQuarantined}
 			r.stray = append(r.stray, store.Op{Key: store.Key{Kind: store.Exchange, Seq: rec.key}, Head: x.append(nil)},
 				store.Op{Key: store.Key{Kind: store.Outgoing, Seq: rec.key}, Delete: true})
-			rec.state = recAside
+			rec.state = recQuarantined
 			r.giveUp(rec, l.err)
 			continue
 		}

@@ -76,5 +76,5 @@ func (r *restored) withhold() {
 // reserve keeps a packet identifier taken until the session ends, without a
 // record of ours in the store.
 func (r *restored) reserve(id uint16) {
-	r.orphans = append(r.orphans, &record{exchange: exchange{id: id, qos: 1, state: recAside, wire: wireEarlier, restored: true}})
+	r.orphans = append(r.orphans, &record{exchange: exchange{id: id, qos: 1, state: recQuarantined, sentOnLink: sentByEarlierProcess, restored: true}})
 }

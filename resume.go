@@ -16,7 +16,7 @@ func (o *outbound) up(l *sender, sessionPresent bool, randomID uint16, subscribe
 	o.mu.Lock()
 	defer o.unlock()
 	if !sessionPresent {
-		o.sessionLost()
+		o.sessionLostLocked()
 	} else if randomID != 0 && o.win.ids.Len() == 0 {
 		o.win.lastID = randomID
 	}
@@ -28,35 +28,35 @@ func (o *outbound) up(l *sender, sessionPresent bool, randomID uint16, subscribe
 	if l.probe {
 		limit, l.silent, l.probeUntil = 1, true, o.seq
 	}
-	o.tick = time.Now()
+	o.now = time.Now()
 	o.link = l
 	o.win.up(l.no, limit)
 	o.win.hold = l.probe
 	o.inbox, o.inboxNo = o.inbox[:0], l.no
 	subscribe()
-	o.pump()
+	o.pumpLocked()
 }
 
-// sessionLost takes the window apart: what was under way is published anew or
+// sessionLostLocked takes the window apart: what was in flight is published anew or
 // fails, by policy; what was never sent stays queued behind it.
-func (o *outbound) sessionLost() {
-	o.unnumber()
+func (o *outbound) sessionLostLocked() {
+	o.withdrawIDsLocked()
 	var anew recordList
 	o.win.forget(func(r *record) {
 		switch {
-		case r.fut == nil: // set aside, its Future has failed long ago
-			o.unkeepAside(r)
-			o.recycle(r)
+		case r.fut == nil: // quarantined, its Future has failed long ago
+			o.deleteQuarantinedLocked(r)
+			o.recycleLocked(r)
 		case r.state == recReleased:
 			// The server owned it at PUBREC; publishing anew would double it.
-			o.finish(r, ErrSessionLost)
+			o.finishLocked(r, ErrSessionLost)
 		case o.publishAnew(r):
 			r.state, r.id = recQueued, 0
-			o.unkeepExchange(r)
+			o.deleteExchangeLocked(r)
 			r.fut.advance(o.waitingStage(), 0)
 			anew.pushBack(r)
 		default:
-			o.finish(r, ErrSessionLost)
+			o.finishLocked(r, ErrSessionLost)
 		}
 	})
 	for r := anew.tail; r != nil; r = anew.tail {
@@ -67,7 +67,7 @@ func (o *outbound) sessionLost() {
 
 // waitingStage is the stage of a message that waits to be published anew.
 func (o *outbound) waitingStage() Stage {
-	if o.keep != nil {
+	if o.journal != nil {
 		return StageStored // it is, or it would not have been sent
 	}
 	return StageQueued
@@ -92,7 +92,7 @@ func (o *outbound) down(l *sender, cause error) {
 	if o.link != l {
 		return
 	}
-	o.takeLast(l)
+	o.takeLastAcksLocked(l)
 	l.unanswered = o.unansweredLocked()
 	if l.proceed != nil {
 		l.proceed.Stop()
@@ -101,22 +101,22 @@ func (o *outbound) down(l *sender, cause error) {
 		l.closeTimer.Stop()
 	}
 	o.link = nil
-	o.win.down(o.dropControl)
+	o.win.down(o.dropControlLocked)
 	for _, c := range o.ctlWait {
 		c.drop()
 	}
 	o.ctlWait = nil
 	if !o.cfg.keepQoS0 {
-		o.fail0(linkLost(cause))
+		o.fail0Locked(linkLost(cause))
 	}
 	for _, b := range append([]*outbuf{l.out}, l.more...) {
 		b.resolve(&PublishError{Err: linkLost(cause)}) // nothing of it was written
-		o.release(b)
+		o.releaseLocked(b)
 	}
 	l.out, l.more = new(outbuf), nil
-	o.countMisanswers()
-	o.admitWaiters()
-	o.checkFlush()
+	o.countMisanswersLocked()
+	o.admitWaitersLocked()
+	o.checkFlushLocked()
 }
 
 // refuse makes every later publish fail with err. With it the waiting ones fail too.
@@ -128,7 +128,7 @@ func (o *outbound) refuse(err error) {
 	}
 	o.closed = err
 	for r := o.waiters.head; r != nil; r = o.waiters.head {
-		o.refuseWaiter(r, err)
+		o.refuseWaiterLocked(r, err)
 	}
 }
 
@@ -137,14 +137,14 @@ func (o *outbound) refuse(err error) {
 func (o *outbound) shutdown(err error) {
 	o.refuse(err)
 	o.mu.Lock()
-	hangs := o.keep != nil && o.keep.running
+	hangs := o.journal != nil && o.journal.running
 	if hangs {
-		o.undeleted()
+		o.resolveUndeletedLocked()
 	}
 	aging := false
 	fail := func(r *record) {
 		if r.fut == nil {
-			o.recycle(r)
+			o.recycleLocked(r)
 			return
 		}
 		o.gaveUp = true
@@ -153,32 +153,32 @@ func (o *outbound) shutdown(err error) {
 			r.saved = max(r.saved, durMessage) // its commit may still go through
 		}
 		r.staged = durNone // what the store holds stays there
-		o.finish(r, err)
+		o.finishLocked(r, err)
 	}
 	o.win.forget(fail)
-	for _, l := range []*recordList{&o.q0, &o.numbered, &o.q12} {
+	for _, l := range []*recordList{&o.q0, &o.withID, &o.q12} {
 		for r := l.head; r != nil; r = l.head {
-			numbered := l == &o.numbered
-			o.unqueue(r)
+			numbered := l == &o.withID
+			o.unqueueLocked(r)
 			if numbered {
-				o.unkeepExchange(r) // not in flight: a session that is lost does not fail it
+				o.deleteExchangeLocked(r) // not in flight: a session that is lost does not fail it
 			}
 			fail(r)
 		}
 	}
 	if aging && !hangs {
-		o.keep.keepClock() // so that the next process knows how old they are
-		o.commitSoon()
+		o.journal.recordClockLocked() // so that the next process knows how old they are
+		o.commitSoonLocked()
 	}
 	o.final = true
 	o.unlock()
-	o.nudge()
+	o.wakeResolver()
 }
 
-// dropControl ends a control exchange with its link.
-func (o *outbound) dropControl(r *record) {
+// dropControlLocked ends a control exchange with its link.
+func (o *outbound) dropControlLocked(r *record) {
 	c := r.ctl
-	o.recycle(r)
+	o.recycleLocked(r)
 	c.drop()
 }
 
@@ -191,34 +191,34 @@ func (o *outbound) control(c *control) bool {
 	if o.link == nil || o.link.closing {
 		return false
 	}
-	o.sendControl(c)
+	o.sendControlLocked(c)
 	return true
 }
 
-// sendControl is control with the lock held.
-func (o *outbound) sendControl(c *control) {
+// sendControlLocked has c sent when it may go.
+func (o *outbound) sendControlLocked(c *control) {
 	if o.link.closing {
 		c.drop() // its DISCONNECT is in the buffer already [MQTT-3.14.4-1]
 		return
 	}
 	o.ctlWait = append(o.ctlWait, c)
-	o.waitingControls()
+	o.waitingControlsLocked()
 }
 
-// waitingControls sends the controls that wait, as far as they may go.
-func (o *outbound) waitingControls() {
+// waitingControlsLocked sends the controls that wait, as far as they may go.
+func (o *outbound) waitingControlsLocked() {
 	for len(o.ctlWait) > 0 && o.win.freeID() && !o.awaitsTurnLocked() {
 		c := o.ctlWait[0]
 		o.ctlWait = o.ctlWait[1:]
-		o.putControl(c)
+		o.putControlLocked(c)
 	}
 	if o.link.probe {
 		o.holdPublishesLocked(o.link)
 	}
 }
 
-// putControl appends c to the buffer of the current link.
-func (o *outbound) putControl(c *control) {
+// putControlLocked appends c to the buffer of the current link.
+func (o *outbound) putControlLocked(c *control) {
 	l := o.link
 	r := o.arena.record()
 	r.exchange = exchange{ctl: c, qos: 1, sentAt: time.Now()}
@@ -235,18 +235,18 @@ func (o *outbound) sentAt(c *control) time.Time {
 	return c.sent
 }
 
-// countMisanswers counts the link that ends for the publishes that were answered
+// countMisanswersLocked counts the link that ends for the publishes that were answered
 // wrongly on it. What is given up keeps its packet identifier, since the server may
 // hold a part of the exchange.
-func (o *outbound) countMisanswers() {
+func (o *outbound) countMisanswersLocked() {
 	for _, l := range []*recordList{&o.win.order, &o.win.released} {
 		for r := l.head; r != nil; {
 			next := r.next
 			if r.misanswered {
 				r.misanswered = false
 				if r.misanswers++; r.misanswers >= misanswerLimit {
-					o.win.setAside(r)
-					o.settle(r, misanswered(""))
+					o.win.quarantine(r)
+					o.resolveLocked(r, misanswered(""))
 				}
 			}
 			r = next
@@ -267,8 +267,8 @@ func (o *outbound) restore(r *restored) {
 	for _, rec := range released {
 		o.win.released.pushBack(rec)
 	}
-	o.keep.resident, o.keep.releases = r.bytes, r.releases
-	o.keep.clock = r.clock
+	o.journal.resident, o.journal.releases = r.bytes, r.releases
+	o.journal.clock = r.clock
 	if r.unknownID {
 		// The server may wait for the PUBREL of that one, and would take a new
 		// message of QoS 2 that has it for the old one: begin elsewhere.
@@ -289,8 +289,8 @@ func (o *outbound) adopt(rec *record) {
 		w.ids.Set(rec.id, rec)
 		w.lastID = rec.id // the newest last
 	}
-	if rec.state == recAside {
-		w.aside.pushBack(rec)
+	if rec.state == recQuarantined {
+		w.quarantined.pushBack(rec)
 		return
 	}
 	o.seq++
@@ -301,12 +301,12 @@ func (o *outbound) adopt(rec *record) {
 	rec.fut.message = rec
 	rec.fut.stage, rec.fut.kept, rec.fut.id = StageStored, true, rec.id
 	if rec.appKey != "" {
-		o.key(rec)
+		o.keyLocked(rec)
 	}
 	switch rec.state {
 	case recQueued:
 		o.q12.pushBack(rec)
-		o.watchExpiry(rec)
+		o.watchExpiryLocked(rec)
 	case recSent:
 		rec.fut.stage = StageSent
 		w.order.pushBack(rec)
@@ -364,7 +364,7 @@ func (o *outbound) proceed(l *sender) {
 	o.mu.Lock()
 	defer o.unlock()
 	if o.link == l {
-		o.pump()
+		o.pumpLocked()
 	}
 }
 
@@ -376,14 +376,14 @@ func (o *outbound) endSilence(l *sender) {
 		return
 	}
 	l.silent = false
-	o.tick = time.Now()
-	o.pump()
+	o.now = time.Now()
+	o.pumpLocked()
 }
 
 // probePassedLocked reports whether every publish that was there when the link
 // began is through.
 func (o *outbound) probePassedLocked() bool {
-	for _, r := range []*record{o.win.order.head, o.win.released.head, o.numbered.head, o.q12.head} {
+	for _, r := range []*record{o.win.order.head, o.win.released.head, o.withID.head, o.q12.head} {
 		if r != nil && r.seq <= o.link.probeUntil {
 			return false
 		}
@@ -396,7 +396,7 @@ func (o *outbound) probePassedLocked() bool {
 // makes several of any, and is none itself.
 func (o *outbound) unansweredLocked() probedPacket {
 	for r := o.win.released.head; r != nil; r = r.next {
-		if r.wire == o.win.link && !r.unsaved() {
+		if r.sentOnLink == o.win.link && !r.unsaved() {
 			return probedPacket{}
 		}
 	}
@@ -426,7 +426,7 @@ func (o *outbound) unansweredLocked() probedPacket {
 }
 
 // judgeDeath says what the death of l, which is down, tells about the packet that was
-// alone unanswered, and sets a publish aside when it killed limit probing links in a
+// alone unanswered, and quarantines a publish when it killed limit probing links in a
 // row. answer is whether the server may have ended l for it.
 func (o *outbound) judgeDeath(l *sender, answer bool, limit uint8) (v probeVerdict) {
 	o.mu.Lock()
@@ -447,20 +447,20 @@ func (o *outbound) judgeDeath(l *sender, answer bool, limit uint8) (v probeVerdi
 		return v
 	}
 	o.accused, o.deaths = probedPacket{}, 0
-	v.aside = true
+	v.quarantined = true
 	if v.packet == codec.PUBLISH {
-		o.setAsideLocked(&v)
+		o.quarantineLocked(&v)
 	}
 	return v
 }
 
-// setAsideLocked takes the publish of v out of what is sent again.
-func (o *outbound) setAsideLocked(v *probeVerdict) {
+// quarantineLocked takes the publish of v out of what is sent again.
+func (o *outbound) quarantineLocked(v *probeVerdict) {
 	for r := o.win.order.head; r != nil; r = r.next {
 		if r.seq == v.seq {
 			v.topic, v.key, v.id = r.topic, r.appKey, r.id
-			o.win.setAside(r)
-			o.settle(r, ErrSetAside)
+			o.win.quarantine(r)
+			o.resolveLocked(r, ErrSetAside)
 			return
 		}
 	}

@@ -198,9 +198,9 @@ func (r *storedInbox) decodeHead(b []byte) (p codec.PublishView, err error) {
 type exchangeState uint8
 
 const (
-	exchangeSent     exchangeState = 1 + iota // the PUBLISH may have been written
-	exchangeReleased                          // PUBREC came: the server owns the message
-	exchangeAside                             // never sent again, its identifier stays taken
+	exchangeSent        exchangeState = 1 + iota // the PUBLISH may have been written
+	exchangeReleased                             // PUBREC came: the server owns the message
+	exchangeQuarantined                          // never sent again, its identifier stays taken
 )
 
 // storedExchange is a record of kind Exchange: how far the exchange of the
@@ -239,7 +239,7 @@ func (x *storedExchange) decode(b []byte) error {
 	}
 	x.state, x.qos = exchangeState(b[1]), QoS(b[2])
 	x.id, x.release = binary.BigEndian.Uint16(b[3:]), binary.BigEndian.Uint64(b[5:])
-	if x.id == 0 || x.state < exchangeSent || x.state > exchangeAside {
+	if x.id == 0 || x.state < exchangeSent || x.state > exchangeQuarantined {
 		return errStoredValue
 	}
 	return nil

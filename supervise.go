@@ -314,7 +314,7 @@ func (s *supervisor) linkUp(l *link, foreign bool) bool {
 	var lost []lostRoute
 	t.mu.Lock()
 	c.out.up(&l.sender, l.agreed.sessionPresent, random, func() {
-		settled, lost = t.up(&l.agreed, c.cfg.always, l.probe, c.out.sendControl)
+		settled, lost = t.up(&l.agreed, c.cfg.always, l.probe, c.out.sendControlLocked)
 	})
 	grace := t.beginBacklog(l.no, l.agreed.sessionPresent)
 	t.mu.Unlock()

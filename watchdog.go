@@ -68,7 +68,7 @@ func (l *link) ping() {
 		l.kill(noRoom(codec.PINGREQ, pingSize, limit))
 		return
 	}
-	if o.append(&l.sender, codec.AppendPingreq) {
+	if o.appendLocked(&l.sender, codec.AppendPingreq) {
 		l.out.ping = len(l.out.buf)
 	}
 }

@@ -18,7 +18,7 @@ func (m *outModel) check() {
 	if m.o.accepted < 0 || m.o.bytes < 0 || over {
 		m.failf("accepted %d, %d bytes, limits %d and %d", m.o.accepted, m.o.bytes, m.o.cfg.messages, m.o.cfg.bytes)
 	}
-	if n := w.order.n + w.released.n + w.aside.n; w.ids.Len() < n {
+	if n := w.order.n + w.released.n + w.quarantined.n; w.ids.Len() < n {
 		m.failf("%d identifiers for %d exchanges", w.ids.Len(), n)
 	}
 	if m.disk != nil {
@@ -106,21 +106,21 @@ func (m *outModel) quiesce() {
 			m.cut()
 		}
 		// By the turn, or by what the writer let go of: a committer that runs looks once more.
-		busy = busy || m.disk != nil && (!m.o.keep.next.empty() || len(m.o.keep.ends) > 0)
-		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.kick) == 0 && (m.l == nil || len(m.l.work) == 0) {
+		busy = busy || m.disk != nil && (!m.o.journal.next.empty() || len(m.o.journal.ends) > 0)
+		if !busy && m.writing == nil && (m.asleep || m.l == nil) && len(m.o.wake) == 0 && (m.l == nil || len(m.l.work) == 0) {
 			break
 		}
 	}
 	m.check()
 	o := m.o
-	if h := o.waiters.head; h != nil && o.fits(h.cost) {
+	if h := o.waiters.head; h != nil && o.fitsLocked(h.cost) {
 		m.failf("a publisher waits though there is room")
 	}
 	if len(o.resolved) > 0 || len(o.inbox) > 0 {
 		m.failf("%d to resolve, %d acknowledgements left", len(o.resolved), len(o.inbox))
 	}
-	if m.disk != nil && len(o.keep.ends)+len(o.keep.gaps) > 0 {
-		m.failf("%d ends and %d gaps wait for the store, which has nothing to do", len(o.keep.ends), len(o.keep.gaps))
+	if m.disk != nil && len(o.journal.ends)+len(o.journal.tombstones) > 0 {
+		m.failf("%d ends and %d gaps wait for the store, which has nothing to do", len(o.journal.ends), len(o.journal.tombstones))
 	}
 	if m.l == nil {
 		return
@@ -138,9 +138,9 @@ func (m *outModel) quiesce() {
 		m.failf("bytes left")
 	case o.q0.n > 0 && !o.win.hold:
 		m.failf("QoS 0 left")
-	case o.win.rerel != nil || o.win.resend != nil && o.win.quota > 0 && !o.win.hold:
+	case o.win.nextPubrel != nil || o.win.nextPublish != nil && o.win.quota > 0 && !o.win.hold:
 		m.failf("resends left")
-	case o.q12.n > 0 && o.numbered.n == 0 && o.win.canAdmit(), o.due() != nil && o.win.canSend() && o.numbered.n > 0:
+	case o.q12.n > 0 && o.withID.n == 0 && o.win.canAdmit(), o.dueLocked() != nil && o.win.canSend() && o.withID.n > 0:
 		m.failf("QoS 1 or 2 left")
 	case len(o.ctlWait) > 0 && o.win.freeID() && !unanswered:
 		m.failf("control left")
@@ -178,17 +178,17 @@ func (m *outModel) endWell() {
 		}
 		m.deliver(1000)
 		m.quiesce()
-		if m.l != nil && m.o.accepted == 0 && len(m.pending) == 0 && m.o.win.ids.Len() == m.o.win.aside.n && m.o.waiters.n+len(m.o.ctlWait) == 0 {
+		if m.l != nil && m.o.accepted == 0 && len(m.pending) == 0 && m.o.win.ids.Len() == m.o.win.quarantined.n && m.o.waiters.n+len(m.o.ctlWait) == 0 {
 			break
 		}
 		// Identifiers all set aside, a window full of them: only a new session helps.
-		if m.l != nil && m.o.win.aside.n == int(m.o.win.maxID) {
+		if m.l != nil && m.o.win.quarantined.n == int(m.o.win.maxID) {
 			m.cut()
 			m.up(false)
 		}
 	}
-	if m.o.win.ids.Len() != m.o.win.aside.n {
-		m.failf("%d identifiers taken, %d set aside", m.o.win.ids.Len(), m.o.win.aside.n)
+	if m.o.win.ids.Len() != m.o.win.quarantined.n {
+		m.failf("%d identifiers taken, %d set aside", m.o.win.ids.Len(), m.o.win.quarantined.n)
 	}
 	m.checkEmpty()
 	if m.disk != nil {
@@ -198,7 +198,7 @@ func (m *outModel) endWell() {
 
 func (m *outModel) checkEmpty() {
 	o := m.o
-	if o.accepted != 0 || o.bytes != 0 || o.q0.n+o.numbered.n+o.q12.n+o.waiters.n+o.ending.n+o.win.inflight() != 0 || len(o.ctlWait) != 0 {
+	if o.accepted != 0 || o.bytes != 0 || o.q0.n+o.withID.n+o.q12.n+o.waiters.n+o.ending.n+o.win.inflight() != 0 || len(o.ctlWait) != 0 {
 		m.failf("left: accepted %d, %d bytes, queues %d %d, waiting %d, ending %d, inflight %d, controls %d",
 			o.accepted, o.bytes, o.q0.n, o.q12.n, o.waiters.n, o.ending.n, o.win.inflight(), len(o.ctlWait))
 	}

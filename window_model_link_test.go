@@ -26,7 +26,7 @@ func (m *outModel) write() {
 		return
 	}
 	m.writing, m.reading = b, nil
-	for _, r := range b.held {
+	for _, r := range b.inWrite {
 		for _, p := range m.live {
 			if r.fut != nil && p.fut == r.fut {
 				m.reading = append(m.reading, p)
@@ -240,7 +240,7 @@ func (m *outModel) wrongAck() {
 		if f.typ == codec.PUBREC {
 			m.strangers[f.id]++
 		}
-	case (r.state == recSent || r.state == recReleased) && r.wire != m.l.no:
+	case (r.state == recSent || r.state == recReleased) && r.sentOnLink != m.l.no:
 		// Not sent again yet: must change nothing.
 	case r.state == recSent && r.qos == 2 && f.typ == codec.PUBACK && m.linkOpen[f.id] != nil:
 		if m.disk != nil {
@@ -336,7 +336,7 @@ func (m *outModel) up(present bool) {
 	m.o.up(&m.l.sender, present, 0, func() {
 		for range m.rng.IntN(3) {
 			m.controls++
-			m.o.sendControl(testControl(&m.answered, &m.ctlDropped))
+			m.o.sendControlLocked(testControl(&m.answered, &m.ctlDropped))
 		}
 	})
 	m.o.endSilence(&m.l.sender)
@@ -359,7 +359,7 @@ func (m *outModel) cut() {
 	m.cutControls()
 	if m.rng.IntN(4) == 0 && !m.calm {
 		l.probe = true
-		if v := m.o.judgeDeath(&l.sender, true, 1); v.aside {
+		if v := m.o.judgeDeath(&l.sender, true, 1); v.quarantined {
 			m.logf("set aside %d", v.id)
 		}
 	}

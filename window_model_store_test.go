@@ -57,8 +57,8 @@ func (d *modelDisk) open(m *outModel) {
 		m.failf("damaged: %v", r.damaged)
 	}
 	d.Session = session
-	m.o.keep = &keeper{
-		session: d, epoch: r.epoch, budget: r.budget, hurry: make(chan struct{}),
+	m.o.journal = &journal{
+		session: d, epoch: r.epoch, budget: r.budget, closeNow: make(chan struct{}),
 		inbound: func([]inFact, error) {}, failed: func(error, bool) {},
 		running: true, // the model is the committer
 	}
@@ -96,7 +96,7 @@ func (d *modelDisk) step(m *outModel) {
 // take begins a batch.
 func (d *modelDisk) take(m *outModel) {
 	d.taken = m.o.nextBatch(&d.b)
-	m.o.keep.running = true
+	m.o.journal.running = true
 	if !d.taken {
 		d.unsaved = false
 	}
@@ -105,12 +105,12 @@ func (d *modelDisk) take(m *outModel) {
 // commit carries out the batch that was begun, as the committer does.
 func (d *modelDisk) commit(m *outModel) {
 	o := m.o
-	for _, l := range o.keep.load(d.b.loads) {
-		o.fetched(&l)
+	for _, l := range o.journal.load(d.b.loads) {
+		o.fetchedLocked(&l)
 	}
 	clear(d.b.loads)
 	d.b.loads = d.b.loads[:0]
-	o.pump()
+	o.pumpLocked()
 	again := len(d.b.ops) > 0 && o.commitBatch(&d.b)
 	m.logf("commit, again %v", again)
 	if !again {
@@ -188,19 +188,19 @@ func (d *modelDisk) durable(topic string) (x storedExchange) {
 // its identifier ahead.
 func (d *modelDisk) checkCounts(m *outModel) {
 	resident, ahead := 0, 0
-	for _, l := range []*recordList{&m.o.numbered, &m.o.q12} {
+	for _, l := range []*recordList{&m.o.withID, &m.o.q12} {
 		for r := l.head; r != nil; r = r.next {
 			if r.resident {
 				resident += len(r.payload)
 			}
-			if l == &m.o.numbered {
+			if l == &m.o.withID {
 				ahead += r.size
 			}
 		}
 	}
-	if resident != m.o.keep.resident || resident > m.o.keep.budget || ahead != m.o.ahead {
+	if resident != m.o.journal.resident || resident > m.o.journal.budget || ahead != m.o.ahead {
 		m.failf("payloads of %d bytes are in memory, %d counted, the budget is %d; %d bytes are ahead, %d counted",
-			resident, m.o.keep.resident, m.o.keep.budget, ahead, m.o.ahead)
+			resident, m.o.journal.resident, m.o.journal.budget, ahead, m.o.ahead)
 	}
 }
 
@@ -234,7 +234,7 @@ func (d *modelDisk) crash(m *outModel) {
 		for _, r := range m.o.resolved {
 			p.told = p.told || r.fut == p.fut // decided, and about to be told
 		}
-		for _, e := range m.o.keep.ends {
+		for _, e := range m.o.journal.ends {
 			p.told = p.told || e.fut == p.fut // the same
 		}
 	}
@@ -276,7 +276,7 @@ func (d *modelDisk) check(m *outModel) {
 		}
 		return nil
 	})
-	if n != m.o.win.aside.n {
-		m.failf("%d exchanges in the store, %d set aside", n, m.o.win.aside.n)
+	if n != m.o.win.quarantined.n {
+		m.failf("%d exchanges in the store, %d set aside", n, m.o.win.quarantined.n)
 	}
 }

@@ -327,7 +327,7 @@ func (p *modelPub) waiting() bool {
 // turn is a step of the window's goroutine, if it was woken.
 func (m *outModel) turn() {
 	select {
-	case <-m.o.kick:
+	case <-m.o.wake:
 	default:
 		return
 	}
