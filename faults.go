@@ -180,6 +180,9 @@ func (e *messageFault) Error() string {
 
 func (e *messageFault) Unwrap() error { return e.err }
 
+// nilOption is the error of an option that is nil.
+func nilOption() error { return invalid("option", "nil", "must not be nil; leave it out instead") }
+
 // problemOf is what the codec says is wrong with a string.
 func problemOf(err error) string {
 	if e, ok := errors.AsType[*codec.Error](err); ok {

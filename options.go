@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"log/slog"
-	"math"
 	"slices"
 	"time"
 
@@ -21,9 +20,6 @@ type ConnectOption interface {
 type connectFunc func(*config)
 
 func (f connectFunc) applyConnect(c *config) { f(c) }
-
-// nilOption is the error of an option that is nil.
-func nilOption() error { return invalid("option", "nil", "must not be nil; leave it out instead") }
 
 // FirstConnect says what Connect does about the first connection.
 type FirstConnect uint8
@@ -254,16 +250,6 @@ func WithQueue(messages, bytes int, policy QueuePolicy) ConnectOption {
 		}
 		c.queue.policy = policy
 	})
-}
-
-// setLimit keeps the default for zero, and takes negative for no limit.
-func setLimit(to *int, n int) {
-	switch {
-	case n > 0:
-		*to = n
-	case n < 0:
-		*to = math.MaxInt
-	}
 }
 
 // WithQueuedQoS0 queues QoS 0 messages while there is no link, in place of

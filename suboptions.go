@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"math"
+
 	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/internal/match"
 )
@@ -173,3 +175,13 @@ const (
 	formHandler                      // Handle
 	formIterator                     // All
 )
+
+// setLimit keeps the default for zero, and takes negative for no limit.
+func setLimit(to *int, n int) {
+	switch {
+	case n > 0:
+		*to = n
+	case n < 0:
+		*to = math.MaxInt
+	}
+}
