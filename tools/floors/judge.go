@@ -19,7 +19,8 @@ type report struct {
 	nFiles       int
 	breaks       []string // names of a higher floor in a lower one
 	outside      []string // names of a declaration outside the files that may have them
-	impure       []string // imports that a file must not have
+	across       []string // circles over more than one floor
+	impure       []string // imports that a file or a package must not have
 	hooks        []string // ways up
 	wide         []string // types with methods in many files
 	widest       []string // the widest types
@@ -56,6 +57,7 @@ func judge(p *pkg, t *table) *report {
 	}
 	r.outside = slices.Sorted(maps.Keys(outside))
 	r.breaks = breaks(r.files, t)
+	r.across = across(p, r, t)
 	r.hooks = hooks(p, t)
 	r.spread(p)
 	r.sizes(p)
@@ -83,6 +85,40 @@ func breaks(files graph, t *table) (all []string) {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// across returns the circles that stand on more than one floor. A type stands where it is
+// declared, wherever its methods are.
+func across(p *pkg, r *report, t *table) (all []string) {
+	at := map[string]string{}
+	for i := range p.decls {
+		if d := &p.decls[i]; d.owner() == d.name {
+			at[d.name] = p.file(d)
+		}
+	}
+	for _, c := range r.files.circles() {
+		all = appendAcross(all, c, func(file string) int { return t.floor[file] }, t)
+	}
+	for _, c := range r.decls.circles() {
+		all = appendAcross(all, c, func(decl string) int { return t.floor[at[decl]] }, t)
+	}
+	return all
+}
+
+// appendAcross appends circle, with its floors, if it has more than one.
+func appendAcross(all, circle []string, floor func(string) int, t *table) []string {
+	on := map[int]bool{}
+	for _, n := range circle {
+		on[floor(n)] = true
+	}
+	if len(on) < 2 {
+		return all
+	}
+	var names []string
+	for _, f := range slices.Sorted(maps.Keys(on)) {
+		names = append(names, t.floors[f].name)
+	}
+	return append(all, list(names)+": "+list(circle))
 }
 
 // spread finds the types whose methods stand in many files.
@@ -159,6 +195,7 @@ func (r *report) figures() []figure {
 		{"declarations", largest(r.decls), nil},
 		{"files", largest(r.files), nil},
 		{"breaks", len(r.breaks), r.breaks},
+		{"across", len(r.across), r.across},
 		{"outside", len(r.outside), r.outside},
 		{"impure", len(r.impure), r.impure},
 		{"hooks", len(r.hooks), r.hooks},
@@ -185,6 +222,16 @@ func (r *report) over(t *table) (all []string) {
 	return all
 }
 
+// under returns what is better than its limit in t.
+func (r *report) under(t *table) (all []string) {
+	for _, f := range r.figures() {
+		if f.n < t.limits[f.name] {
+			all = append(all, fmt.Sprintf("%s: %d, limit %d", f.name, f.n, t.limits[f.name]))
+		}
+	}
+	return all
+}
+
 // print writes the figures, and what they consist of.
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "%d declarations, %d files\n", r.nDecls, r.nFiles)
@@ -198,7 +245,7 @@ func (r *report) print(w io.Writer) {
 		}
 	}
 	titles := map[string]string{
-		"breaks": "names of a higher floor", "outside": "names outside their files", "impure": "imports of pure files",
+		"breaks": "names of a higher floor", "across": "circles across floors", "outside": "names outside their files", "impure": "imports and clocks of pure files and walls",
 		"hooks": "hooks up", "spread": "types with methods in more than 5 files", "functions": "functions over 60 lines", "lines": "files over 500 lines",
 	}
 	for _, f := range r.figures()[2:] {

@@ -74,10 +74,19 @@ func run(dir, table, moves string, uses bool) (ok bool, err error) {
 	if err := p.move(moves); err != nil {
 		return false, err
 	}
-	if err := t.covers(p.files()); err != nil {
+	covers := t.covers
+	if moves != "" { // which may leave a file empty
+		covers = t.floorless
+	}
+	if err := covers(p.files()); err != nil {
 		return false, fmt.Errorf("%s: %w", table, err)
 	}
 	r := judge(p, t)
+	breached, err := walls(dir, p.PkgPath, t)
+	if err != nil {
+		return false, err
+	}
+	r.impure = append(r.impure, breached...)
 	if uses {
 		r.printUses(os.Stdout)
 	}
@@ -85,6 +94,9 @@ func run(dir, table, moves string, uses bool) (ok bool, err error) {
 	over := r.over(t)
 	for _, o := range over {
 		fmt.Printf("beyond the limit: %s\n", o)
+	}
+	for _, u := range r.under(t) {
+		fmt.Printf("better than the limit: lower it in floors.txt: %s\n", u)
 	}
 	return len(over) == 0, nil
 }

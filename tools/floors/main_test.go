@@ -94,6 +94,60 @@ func TestPureFilesImportNoClock(t *testing.T) {
 	want(t, "impure", r.impure, []string{"down.go imports time"})
 }
 
+func TestCirclesAcrossFloors(t *testing.T) {
+	files := map[string]string{
+		"up.go":   "type conn struct{ l *link }\nfunc (l *link) run(c *conn) {}\n",
+		"down.go": "type link struct{}\ntype a struct{ *b }\ntype b struct{ *a }\n",
+		"mid.go":  "func even() { odd() }\nfunc odd() { even() }\n",
+	}
+	r := house(t, "floor up: up.go\nfloor down: down.go mid.go\n", files, "")
+	want(t, "across", r.across, []string{"up down: conn link"})
+	want(t, "breaks", r.breaks, nil)
+	r = house(t, "floor up: up.go\nfloor down: down.go mid.go\n", files, "b=mid.go")
+	want(t, "across, with a circle of files on one floor", r.across, []string{"up down: conn link"})
+	r = house(t, "floor up: up.go mid.go\nfloor down: down.go\n", files, "odd=down.go")
+	want(t, "across, of files", r.across, []string{
+		"up down: down.go mid.go", "up down: conn link", "up down: even odd",
+	})
+}
+
+func TestWalls(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"pulse/pulse.go":      "package pulse\nimport (\n\"time\"\n\"house/codec\"\n\"net/http\"\n)\nvar a, b = time.Now, time.Second\n",
+		"pulse/other.go":      "package pulse\nimport clock \"time\"\nvar c = clock.AfterFunc\n",
+		"pulse/pulse_test.go": "package pulse\nimport \"net\"\n",
+		"match/trie.go":       "package match\nimport \"house\"\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tab, err := parseTable("wall pulse: time codec\nwall match:\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := walls(dir, "house", tab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "breaches", got, []string{
+		"match/trie.go imports house", "pulse/other.go asks time.AfterFunc", "pulse/pulse.go imports net/http", "pulse/pulse.go asks time.Now",
+	})
+	tab.walls["gone"] = nil
+	if _, err := walls(dir, "house", tab); err == nil || !strings.Contains(err.Error(), "gone has a wall") {
+		t.Errorf("a wall around nothing: %v", err)
+	}
+}
+
+func TestFiguresBetterThanTheirLimits(t *testing.T) {
+	r := &report{decls: graph{}, files: graph{}}
+	want(t, "under", r.under(&table{limits: map[string]int{"declarations": 1, "hooks": 2}}), []string{"hooks: 0, limit 2"})
+}
+
 func TestHooksUp(t *testing.T) {
 	files := map[string]string{
 		"up.go": `type conn struct{ l *link }
