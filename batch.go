@@ -107,17 +107,17 @@ func (r *reader) enter(subs []*owner) ([]Message, error) {
 // copy will be taken for the redelivery that it is.
 func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 	for len(msgs) > 0 {
-		at, n, f := s.deliver(msgs, r.l.version, r.now)
+		at, n, result := s.deliver(msgs, r.l.version, r.now)
 		some := msgs[:n]
 		msgs = msgs[n:]
 		switch {
-		case f == fateGone && at.isBacklog():
+		case result == notDelivered && at.isBacklog():
 			r.l.session.unclaimed(some)
-		case f == fateGone, f == fateHanded && !at.opts.manual:
+		case result == notDelivered, result == deliveredToChannel && !at.opts.manual:
 			if r.l.session.ledger.doneAll(some) {
 				r.owes = true // a pause of the reader settled what was due by then
 			}
-		case f == fateOver && err == nil:
+		case result == deliveredOverLimit && err == nil:
 			err = r.backPressure(at, false)
 		}
 	}

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// fate is what a subscription did with messages that the reader brought.
-type fate uint8
+// deliverResult is what a subscription did with messages that the reader brought.
+type deliverResult uint8
 
 const (
-	fateHanded  fate = iota // they are in the channel
-	fatePending             // they wait in the mailbox, if they did not give way as QoS 0
-	fateOver                // the same, and the mailbox is above its limit
-	fateGone                // the subscription has ended: nothing waits for them
+	deliveredToChannel deliverResult = iota // they are in the channel
+	deliveredToMailbox                      // they wait in the mailbox, if they did not give way as QoS 0
+	deliveredOverLimit                      // the same, and the mailbox is above its limit
+	notDelivered                            // the subscription has ended: nothing waits for them
 )
 
-// deliver brings messages, and returns how many of the first met which fate, and the
-// subscription that they met it at: s, or one that took over from it. The caller goes
+// deliver brings messages, and returns how many of the first had which result, and the
+// subscription that they reached: s, or one that took over from it. The caller goes
 // on with the rest. Only the reader calls it, and for the QoS 1 and 2
 // of a durable inbox the committer; it never blocks.
-func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Subscription, n int, f fate) {
+func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Subscription, n int, result deliverResult) {
 	s.mu.Lock()
 	for try := range 2 {
 		if len(s.heirs) > 0 {
@@ -27,7 +27,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 			if s.returns(&msgs[0]) {
 				s.up.inbox.giveBack(s, msgs)
 				s.mu.Unlock()
-				return s, 1, fatePending
+				return s, 1, deliveredToMailbox
 			}
 			if to := s.successor(&msgs[0]); to != nil {
 				s.pass(&msgs[0], to)
@@ -40,14 +40,14 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 				s.dropped.Add(uint64(len(msgs)))
 			}
 			s.mu.Unlock()
-			return s, len(msgs), fateGone
+			return s, len(msgs), notDelivered
 		}
 		if s.form != formChannel || s.pumps > 0 || s.paused || s.box.len() > 0 {
 			break
 		}
 		if n := s.send(msgs); n > 0 {
 			s.mu.Unlock()
-			return s, n, fateHanded
+			return s, n, deliveredToChannel
 		}
 		if try == 0 {
 			// A consumer that only waits for the processor takes its messages now.
@@ -56,8 +56,8 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 			s.mu.Lock()
 		}
 	}
-	n, f = s.store(msgs, v, now)
-	return s, n, f
+	n, result = s.store(msgs, v, now)
+	return s, n, result
 }
 
 // send puts as many of msgs into the channel as it has room for. s.mu is held.
@@ -76,16 +76,16 @@ func (s *Subscription) send(msgs []Message) int {
 
 // store puts msgs in the mailbox, up to the first that has consequences. s.mu is
 // held, and released.
-func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, f fate) {
+func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, result deliverResult) {
 	var given []Message
 	var event Event
-	for f = fatePending; n < len(msgs) && f == fatePending && len(given) == 0 && event == nil; n++ {
+	for result = deliveredToMailbox; n < len(msgs) && result == deliveredToMailbox && len(given) == 0 && event == nil; n++ {
 		var held bool
 		given, held = s.hold(&msgs[n], now)
 		s.slowed = s.slowed || !held || len(given) > 0
 		event = s.spell()
 		if held && s.over(v) {
-			f = fateOver
+			result = deliveredOverLimit
 		}
 	}
 	s.startPumps()
@@ -94,7 +94,7 @@ func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, f
 	if event != nil {
 		s.up.events.emit(event)
 	}
-	return n, f
+	return n, result
 }
 
 // hold puts m in the mailbox, unless it is QoS 0 and gives way itself, and

@@ -352,25 +352,25 @@ func (in *inbox) give(run *inboxRun) {
 	now := time.Now()
 	for msgs := run.msgs; len(msgs) > 0; {
 		// As on 3.x: no Receive Maximum bounds what is acknowledged already.
-		_, n, f := run.sub.deliver(msgs, V311, now)
-		in.met(f, run.sub, msgs[:n])
+		_, n, result := run.sub.deliver(msgs, V311, now)
+		in.afterDeliver(result, run.sub, msgs[:n])
 		msgs = msgs[n:]
 	}
 	clear(run.msgs)
 	*run = inboxRun{msgs: run.msgs[:0]}
 }
 
-// met does what follows when msgs met a fate.
-func (in *inbox) met(f fate, s *Subscription, msgs []Message) {
+// afterDeliver does what follows when msgs were delivered with result.
+func (in *inbox) afterDeliver(result deliverResult, s *Subscription, msgs []Message) {
 	switch _, leave := s.ending(); {
-	case f == fateGone && leave == leaveServer:
+	case result == notDelivered && leave == leaveServer:
 		// The record stays for the next process.
-	case f == fateGone && leave == leaveInbox:
+	case result == notDelivered && leave == leaveInbox:
 		in.giveBack(s, msgs)
-	case f == fateGone, f == fateHanded && !s.opts.manual:
+	case result == notDelivered, result == deliveredToChannel && !s.opts.manual:
 		in.ledger.doneAll(msgs)
 		s.tellRoom()
-	case f == fateHanded:
+	case result == deliveredToChannel:
 		in.ledger.handed(msgs)
 		s.tellRoom()
 	}

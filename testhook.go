@@ -115,10 +115,10 @@ func (f *testFeed) deliver(m Message) bool {
 		_, gen := g.arrive(&Message{Topic: m.Topic, id: f.id, QoS: 1}, 0, time.Now(), []*owner{&f.s.owner})
 		m.ref |= gen << refShift
 	}
-	_, _, fate := f.s.deliver([]Message{m}, V311, time.Now())
-	if fate == fateGone || fate == fateHanded && !f.s.opts.manual {
+	_, _, result := f.s.deliver([]Message{m}, V311, time.Now())
+	if result == notDelivered || result == deliveredToChannel && !f.s.opts.manual {
 		g.doneAll([]Message{m})
 	}
 	g.settle()
-	return fate != fateGone
+	return result != notDelivered
 }
