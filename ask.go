@@ -406,3 +406,40 @@ func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
 	}
 	return left
 }
+
+// giveUpSubscribe takes filter away from the subscriptions that its SUBSCRIBE is for,
+// as a refusal by SUBACK does.
+func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscription, lost []lostRoute) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.filters[filter]
+	if r == nil || r.ctl == nil || t.out.sentAt(r.ctl).IsZero() {
+		return nil, nil // unsubscribed since, or to be asked for anew
+	}
+	settled, lost = t.conclude(r, codec.UnspecifiedError, err)
+	t.changed()
+	return settled, lost
+}
+
+// misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are
+// asked for in packets of their own next; those that had their share are given up.
+func (t *routes) misansweredFilters(asked []asking, cause error) {
+	var settled []*Subscription
+	var lost []lostRoute
+	t.mu.Lock()
+	for _, q := range asked {
+		r := q.r
+		if r.ticket != q.ticket || t.filters[r.filter] != r {
+			continue // asked again since, or removed
+		}
+		if r.misanswers++; r.misanswers < misanswerLimit {
+			continue
+		}
+		r.misanswers = 0
+		s, l := t.conclude(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
+		settled, lost = append(settled, s...), append(lost, l...)
+	}
+	t.changed()
+	t.mu.Unlock()
+	t.tell(settled, lost)
+}

@@ -67,7 +67,10 @@ func (a *controlAnswer) take(link uint32) error {
 	return err
 }
 
-// misanswerLimit is how many links may end for wrong answers to one exchange.
+// misanswerLimit is how many links may end for wrong answers to one exchange. An
+// acknowledgement of a kind that the exchange cannot have ends the link (section 4.8 of
+// 3.1.1, 4.13 of 5.0), and what was sent is sent again on the next; beyond the limit the
+// exchange is given up alone, so that the Conn goes on.
 const misanswerLimit = 3
 
 // misanswered is why an exchange is given up.

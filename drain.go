@@ -7,27 +7,6 @@ import (
 	"slices"
 )
 
-// isChannel reports whether s is read through its channel of messages.
-func (s *Subscription) isChannel() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.form == formChannel
-}
-
-// tally returns how many messages s had so far, and whether it is finished with all
-// of them, so that their acknowledgements stand before what is sent next. The messages
-// are counted before the ledger is asked: one that comes in between is still owed then,
-// whereas counted after it would pass for acknowledged.
-func (s *Subscription) tally() (arrived uint64, quiet bool) {
-	s.mu.Lock()
-	arrived = s.delivered.Load() + s.dropped.Load()
-	waiting := s.box.len() + s.hands
-	s.mu.Unlock()
-	owes := s.up.ledger.owes(&s.owner)
-	s.up.ledger.settle()
-	return arrived, !owes && waiting == 0
-}
-
 // askDrain sends UNSUBSCRIBE for what s alone has, and waits until the server has
 // answered, on whichever link, or has no session any more, or another subscription took
 // the filters over. It returns a refusal, and the cause of ctx when that ended first.

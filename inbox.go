@@ -235,19 +235,6 @@ func (in *inbox) release(it *inboxItem, s *Subscription) {
 	in.index(it)
 }
 
-// filtersOf returns the filters of s by which it got it.
-func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
-	if len(s.filters) == 0 {
-		return []string{""} // the catch-all
-	}
-	for _, name := range it.names {
-		if s.hasFilter(name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // inboxQueue is what one subscription has in the store alone, in the order of arrival.
 type inboxQueue struct{ items []*inboxItem }
 

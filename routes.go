@@ -421,3 +421,51 @@ func newCatchAll(up *upstream, o subOptions) *Subscription {
 	close(s.ready)
 	return s
 }
+
+// taker is a subscription that is there for what waits, and its filter that says so.
+type taker struct {
+	sub    *Subscription
+	filter string
+}
+
+// takers returns who is here for what waits.
+func (t *routes) takers(k waitKey) (takers []taker) {
+	if k.anybody {
+		return t.whoever(k.name)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k.name == "" {
+		return appendFed(nil, t.catch, "")
+	}
+	if r := t.filters[k.name]; r != nil {
+		for _, m := range r.members {
+			takers = appendFed(takers, m.sub, k.name)
+		}
+	}
+	return takers
+}
+
+// whoever returns the subscriptions that match a topic, else the catch-all.
+func (t *routes) whoever(topic string) (takers []taker) {
+	targets, _, _ := t.match(topic, nil)
+	for _, tg := range targets {
+		if tg.single {
+			takers = appendFed(takers, tg.sub, tg.filter)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(takers) == 0 {
+		takers = appendFed(takers, t.catch, "")
+	}
+	return takers
+}
+
+// appendFed appends s if the inbox hands out to it.
+func appendFed(takers []taker, s *Subscription, filter string) []taker {
+	if s == nil || s.holder || !s.isFed() {
+		return takers
+	}
+	return append(takers, taker{s, filter})
+}

@@ -103,17 +103,6 @@ func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 	}
 }
 
-// scope keeps what stops the watch on the context of s.
-func (s *Subscription) scope(stop func() bool) {
-	s.mu.Lock()
-	s.stop = stop
-	ended := s.ended
-	s.mu.Unlock()
-	if ended {
-		stop()
-	}
-}
-
 // subscriptionScopeEnded ends s because the context given to Subscribe ended.
 // When the Conn ends too, or its session is kept, the server keeps the filters.
 func (c *Conn) subscriptionScopeEnded(ctx context.Context, s *Subscription) {

@@ -40,8 +40,7 @@ type Subscription struct {
 	mu        sync.Mutex
 	form      consumerForm
 	ch        chan Message
-	sink      func(Message, <-chan struct{}) bool // hands one over; false: interrupted
-	closeSink func()
+	sink      sink // nil without a form, and for the iterator
 	box       mailbox
 	pumps     int           // goroutines that hand over; they own the send to the channel
 	hands     int           // messages in the hands of pumps and iterators
@@ -157,14 +156,7 @@ func (s *Subscription) C() <-chan Message {
 	}
 	ch := make(chan Message, s.opts.buffer)
 	s.ch = ch
-	s.begin(formChannel, func(m Message, interrupt <-chan struct{}) bool {
-		select {
-		case ch <- m:
-			return true
-		case <-interrupt:
-			return false
-		}
-	}, func() { close(ch) })
+	s.begin(formChannel, channelSink(ch))
 	return ch
 }
 
@@ -190,16 +182,16 @@ func (s *Subscription) Handle(f func(Message)) error {
 	if s.form != formNone {
 		return ErrConsumerBound
 	}
-	s.begin(formHandler, func(m Message, _ <-chan struct{}) bool { f(m); return true }, func() {})
+	s.begin(formHandler, handlerSink(f))
 	return nil
 }
 
 // begin binds the form and starts to hand over what is pending.
-func (s *Subscription) begin(form consumerForm, sink func(Message, <-chan struct{}) bool, closeSink func()) {
-	s.form, s.sink, s.closeSink = form, sink, closeSink
+func (s *Subscription) begin(form consumerForm, to sink) {
+	s.form, s.sink = form, to
 	s.moves++
 	if s.ended {
-		closeSink()
+		to.close()
 		return
 	}
 	s.startPumps()
@@ -230,7 +222,7 @@ func (s *Subscription) Bind() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.form == formNone {
-		s.form, s.closeSink = formIterator, func() {}
+		s.form = formIterator
 		s.moves++
 	}
 	if s.form != formIterator {
@@ -376,8 +368,8 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 	}
 	s.idle.Broadcast()
 	s.madeRoom()
-	if s.form != formNone && s.pumps == 0 {
-		s.closeSink()
+	if s.sink != nil && s.pumps == 0 {
+		s.sink.close()
 	}
 	s.mu.Unlock()
 	stop()
@@ -474,4 +466,15 @@ func (s *Subscription) awaits(filter string) bool {
 		}
 	}
 	return false
+}
+
+// scope keeps what stops the watch on the context of s.
+func (s *Subscription) scope(stop func() bool) {
+	s.mu.Lock()
+	s.stop = stop
+	ended := s.ended
+	s.mu.Unlock()
+	if ended {
+		stop()
+	}
 }

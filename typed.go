@@ -111,10 +111,17 @@ func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 			close(t.ch)
 			return
 		}
-		t.begin(formTyped, t.send, func() { close(t.ch) })
+		t.begin(formTyped, typedSink[T]{t})
 	})
 	return t.ch
 }
+
+// typedSink decodes what it is sent for the channel of values.
+type typedSink[T any] struct{ to *TypedSubscription[T] }
+
+func (s typedSink[T]) send(m Message, interrupt <-chan struct{}) bool { return s.to.send(m, interrupt) }
+
+func (s typedSink[T]) close() { close(s.to.ch) }
 
 // send decodes m and puts it in the channel.
 func (t *TypedSubscription[T]) send(m Message, interrupt <-chan struct{}) bool {

@@ -239,3 +239,48 @@ func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, code
 	t.noteAnswered()
 	return nil
 }
+
+// giveUpUnsubscribe leaves filter at the server. What still comes for it matches
+// nothing: it is acknowledged and counted, and not held for a Subscribe.
+func (t *routes) giveUpUnsubscribe(filter string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, open := t.removed[filter]; !open {
+		return // subscribed again since
+	}
+	delete(t.removed, filter)
+	t.leftBehind[filter] = true
+	t.refuseDrain(filter, err)
+}
+
+// misansweredRemoval is the same for an UNSUBSCRIBE. A filter that is given up stays
+// subscribed at the server; what comes for it is acknowledged and counted.
+func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause error) {
+	t.mu.Lock()
+	gaveUp := t.countRemovals(filters, wished)
+	t.mu.Unlock()
+	for _, f := range gaveUp {
+		t.upstream.info("unsubscribing given up", "filter", f, "error", cause)
+	}
+}
+
+// countRemovals counts the link that ends, and returns the filters that are given up.
+// mu is held.
+func (t *routes) countRemovals(filters []string, wished []uint64) (gaveUp []string) {
+	for i, f := range filters {
+		if t.removed[f] != wished[i] {
+			continue // wished anew, or subscribed again
+		}
+		if t.misremoved == nil {
+			t.misremoved = map[string]uint8{}
+		}
+		if t.misremoved[f]++; t.misremoved[f] >= misanswerLimit {
+			delete(t.removed, f)
+			delete(t.misremoved, f)
+			t.leftBehind[f] = true
+			t.refuseDrain(f, misanswered(""))
+			gaveUp = append(gaveUp, f)
+		}
+	}
+	return gaveUp
+}

@@ -1,6 +1,7 @@
 package mqtt
 
-// What a subscription has of the durable inbox, and when it takes more.
+// This file says how much a subscription has, here and in the durable inbox, and when
+// it takes more.
 
 // stuffed reports whether no more may be entered for s. What an earlier process left
 // does not count: it must not keep a link from being read that has come now.
@@ -127,4 +128,38 @@ func (s *Subscription) crammed() bool {
 	n, bytes := s.counted()
 	messages, most := s.part()
 	return n > 0 && (n >= messages || bytes >= most) || s.laden()
+}
+
+// isChannel reports whether s is read through its channel of messages.
+func (s *Subscription) isChannel() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.form == formChannel
+}
+
+// tally returns how many messages s had so far, and whether it is finished with all
+// of them, so that their acknowledgements stand before what is sent next. The messages
+// are counted before the ledger is asked: one that comes in between is still owed then,
+// whereas counted after it would pass for acknowledged.
+func (s *Subscription) tally() (arrived uint64, quiet bool) {
+	s.mu.Lock()
+	arrived = s.delivered.Load() + s.dropped.Load()
+	waiting := s.box.len() + s.hands
+	s.mu.Unlock()
+	owes := s.up.ledger.owes(&s.owner)
+	s.up.ledger.settle()
+	return arrived, !owes && waiting == 0
+}
+
+// filtersOf returns the filters of s by which it got it.
+func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
+	if len(s.filters) == 0 {
+		return []string{""} // the catch-all
+	}
+	for _, name := range it.names {
+		if s.hasFilter(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

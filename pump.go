@@ -1,0 +1,313 @@
+package mqtt
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+// This file hands over: a pump, or the iterator, takes messages out of the mailbox, has
+// them in hand until the consumer has them, and puts them back when it is interrupted.
+
+// sink is where the pumps of a subscription hand messages over.
+type sink interface {
+	// send hands m over, and waits until it has; false: it was interrupted.
+	send(m Message, interrupt <-chan struct{}) bool
+	// close tells the consumer that no more comes.
+	close()
+}
+
+// channelSink is the channel of C.
+type channelSink chan Message
+
+func (c channelSink) send(m Message, interrupt <-chan struct{}) bool {
+	select {
+	case c <- m:
+		return true
+	case <-interrupt:
+		return false
+	}
+}
+
+func (c channelSink) close() { close(c) }
+
+// handlerSink is the function of Handle.
+type handlerSink func(Message)
+
+func (f handlerSink) send(m Message, _ <-chan struct{}) bool {
+	f(m)
+	return true
+}
+
+func (handlerSink) close() {}
+
+// handful is how many messages a pump takes at a time for a channel.
+const handful = 32
+
+// handfulBytes bounds a handful of large ones.
+const handfulBytes = 64 << 10
+
+// startPumps starts what hands over pending messages, if it does not run. A
+// pump is owned by the subscription; it ends when nothing is pending or the
+// subscription is paused or ended. s.mu is held.
+func (s *Subscription) startPumps() {
+	if s.sink == nil || s.paused || s.ended {
+		return
+	}
+	limit := 1
+	if s.form == formHandler {
+		limit = s.opts.workers
+	}
+	for s.pumps < limit && s.pumps < s.box.len() {
+		s.pumps++
+		s.goPump(nil)
+	}
+}
+
+// goPump starts a pump, which begins with again, a message in hand. The Conn waits for
+// it unless it runs a handler, which may itself wait for the end of the Conn; for one
+// that decodes it does not wait long.
+func (s *Subscription) goPump(again []Message) {
+	if s.form == formHandler {
+		go s.pump(again)
+		return
+	}
+	s.up.pumps.Go(func() { s.pump(again) })
+}
+
+// pump hands over pending messages in order until there is none, again first, which
+// the application's code has had once. The last pump of an ended subscription closes
+// its channel.
+func (s *Subscription) pump(again []Message) {
+	var hand [handful]Message
+	msgs, returned := again, false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			panic(p)
+		}
+		s.pumpExited(msgs[0], len(again) > 0)
+	}()
+	s.handOverAgain(again)
+	again = nil
+	for {
+		s.mu.Lock()
+		if s.ended || s.paused || s.box.len() == 0 {
+			s.pumps--
+			if s.ended && s.pumps == 0 {
+				s.sink.close()
+			}
+			event := s.spell()
+			s.mu.Unlock()
+			if event != nil {
+				s.up.events.emit(event)
+			}
+			returned = true
+			return
+		}
+		msgs = s.takeHandful(hand[:0])
+		interrupt := s.interrupt
+		s.mu.Unlock()
+		s.handOver(msgs, interrupt)
+		clear(msgs)
+	}
+}
+
+// takeHandful takes as many messages as go over together: several for a channel,
+// one for a body that may take its time. s.mu is held.
+func (s *Subscription) takeHandful(hand []Message) []Message {
+	most, size := 1, 0
+	if s.form == formChannel {
+		most = handful
+	}
+	for len(hand) < most && s.box.len() > 0 && size < handfulBytes {
+		hand = append(hand, s.box.pop())
+		size += len(hand[len(hand)-1].Payload)
+	}
+	s.taken(len(hand))
+	return hand
+}
+
+// handOver gives msgs to the consumer in order, and puts back what an interrupt
+// left. What the channel has is acknowledged before waiting for room in it.
+func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
+	given := 0
+	for i := range msgs {
+		if s.form == formChannel {
+			select {
+			case s.ch <- msgs[i]:
+				continue
+			default:
+			}
+		}
+		s.handedOver(msgs[given:i]...)
+		given = i
+		if !s.sink.send(msgs[i], interrupt) {
+			s.putBack(msgs[i:]...)
+			return
+		}
+	}
+	s.handedOver(msgs[given:]...)
+}
+
+// handOverAgain hands over msgs, which are in hand and were tried before, unless the
+// subscription has ended or is paused.
+func (s *Subscription) handOverAgain(msgs []Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	s.mu.Lock()
+	stopped, interrupt := s.ended || s.paused, s.interrupt
+	s.mu.Unlock()
+	if stopped {
+		s.putBack(msgs...)
+		return
+	}
+	s.handOver(msgs, interrupt)
+}
+
+// pumpExited takes over from a pump whose goroutine the application's code ended with m
+// in hand. A new pump goes on: with m once more, since its work was not done, but not
+// a second time, which would go on for ever. Under WithManualAck the application has m.
+func (s *Subscription) pumpExited(m Message, before bool) {
+	var again []Message
+	switch {
+	case s.opts.manual:
+		s.handedOver(m)
+	case !before:
+		again = []Message{m}
+	default:
+		s.giveUpInHand(m)
+	}
+	s.goPump(again)
+	s.up.record(slog.LevelWarn, "a function ended its goroutine", "client", *s.up.clientID.Load(), "function", s.function(), "topic", m.Topic, "again", len(again) > 0)
+}
+
+// giveUpInHand acknowledges and counts m, which is in hand, unless the server keeps it.
+func (s *Subscription) giveUpInHand(m Message) {
+	if ended, _ := s.ending(); ended {
+		s.putBack(m) // it finds its place
+		return
+	}
+	s.discard([]Message{m}, leaveAcked)
+	s.mu.Lock()
+	s.released(1)
+	s.moves++
+	s.madeRoom()
+	event := s.spell()
+	s.mu.Unlock()
+	if event != nil {
+		s.up.events.emit(event)
+	}
+	s.up.emit(MessageDropped{Topic: m.Topic, Size: len(m.Payload), Err: ErrHandlerExited, Total: s.dropped.Load()})
+}
+
+// function names the code of the application that has the messages in hand.
+func (s *Subscription) function() string {
+	of := map[consumerForm]string{formTyped: "codec", formHandler: "handler", formIterator: "body of All"}[s.form]
+	return fmt.Sprintf("%s of %q", of, s.name())
+}
+
+// busy returns the name of the code of the application that has messages in hand, empty
+// when there is none.
+func (s *Subscription) busy() string {
+	s.mu.Lock()
+	idle := s.hands == 0 || s.form == formChannel || s.form == formTyped && !s.decoding.Load()
+	s.mu.Unlock()
+	if idle {
+		return ""
+	}
+	return s.function()
+}
+
+// taken notes that n messages went into the caller's hands. s.mu is held.
+func (s *Subscription) taken(n int) {
+	s.hands += n
+	s.moves++
+	s.madeRoom()
+}
+
+// handedOver notes that the consumer has msgs.
+func (s *Subscription) handedOver(msgs ...Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	switch {
+	case !s.opts.manual:
+		s.up.finished(msgs...) // before Drain, which waits for hands, goes on
+	case s.up.inbox != nil:
+		s.up.ledger.handed(msgs)
+	}
+	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
+	s.mu.Lock()
+	s.released(len(msgs))
+	s.moves++
+	s.madeRoom()
+	event := s.spell()
+	s.mu.Unlock()
+	if event != nil {
+		s.up.events.emit(event)
+	}
+}
+
+// putBack puts msgs, which were not handed over, in front of the mailbox.
+func (s *Subscription) putBack(msgs ...Message) {
+	s.restore(len(msgs), msgs...)
+}
+
+// released notes that n messages left the caller's hands. s.mu is held.
+func (s *Subscription) released(n int) {
+	if s.hands -= n; s.hands == 0 {
+		s.idle.Broadcast() // withdraw may wait
+		if s.moving {
+			s.moving = false
+			close(s.still)
+		}
+		if in := s.up.inbox; in != nil && s.ended {
+			in.lookAgain()
+		}
+	}
+}
+
+// restore puts msgs in front of the mailbox, or where they belong by now; n of
+// them were in hands here.
+func (s *Subscription) restore(n int, msgs ...Message) {
+	s.mu.Lock()
+	s.released(n)
+	var rest []Message
+	for i := len(msgs) - 1; i >= 0; i-- {
+		switch m := msgs[i]; {
+		case s.returns(&m):
+			s.up.inbox.giveBack(s, []Message{m})
+		case s.successor(&m) != nil:
+			to := s.successor(&m)
+			s.pass(&m, to)
+			to.restore(0, m)
+		case s.ended:
+			rest = append(rest, m)
+		default:
+			s.box.unpop(m)
+			s.startPumps()
+			s.wakeIterators()
+		}
+	}
+	leave := s.leave
+	s.mu.Unlock()
+	s.discard(rest, leave)
+}
+
+// returns reports whether m goes back to the inbox, since s hands over nothing any
+// more. s.mu is held.
+func (s *Subscription) returns(m *Message) bool {
+	return s.up.inbox != nil && m.QoS > 0 && (len(s.heirs) > 0 || s.ended && s.leave == leaveInbox)
+}
+
+// discard acknowledges messages that nobody will have, unless the server keeps them.
+func (s *Subscription) discard(msgs []Message, leave leaving) {
+	if leave == leaveServer || len(msgs) == 0 {
+		return
+	}
+	s.dropped.Add(uint64(len(msgs)))
+	s.up.finished(msgs...)
+}
