@@ -14,8 +14,8 @@ type Credentials struct {
 	Username *string     // nil: absent
 	Password []byte      // nil: absent
 	URL      string      // another server URL, of a domain (mqtt+srv) too
-	Header   http.Header // in place of WithHeader
-	TLS      *tls.Config // in place of WithTLS
+	Header   http.Header // instead of WithHeader
+	TLS      *tls.Config // instead of WithTLS
 }
 
 // LogValue keeps credentials out of logs.
@@ -27,7 +27,7 @@ func (Credentials) String() string { return "[redacted]" }
 // GoString keeps credentials out of text.
 func (Credentials) GoString() string { return "mqtt.Credentials{[redacted]}" }
 
-// WithCredentials sets user name and password, in place of those in the URL.
+// WithCredentials sets user name and password, instead of those in the URL.
 func WithCredentials(username, password string) ConnectOption {
 	return connectFunc(func(c *config) { c.fixed = Credentials{Username: &username, Password: []byte(password)} })
 }

@@ -33,7 +33,7 @@
 // QoS 1 and 2 messages are acknowledged to the server when they have reached
 // the application: in its channel, after the body of its loop or handler, or by
 // [Message.Ack]. Acknowledgements leave in the order of arrival
-// [MQTT-4.6.0-2], so a message that nobody takes holds back the
+// [MQTT-4.6.0-2], so a message that the application does not take holds back the
 // acknowledgements behind it, and in the end the server's window. It never
 // holds back publishes, pings, Subscribe or QoS 0 messages.
 //
@@ -52,4 +52,11 @@
 // What a server refused is a *[ReasonError], what the caller gave wrongly an
 // *[InvalidError], a failed publish a *[PublishError] that says whether the
 // server may have the message. No error shows a password.
+//
+// # Compatibility
+//
+// Structs may gain fields, events and options may be added: build structs with field
+// names. Interfaces that an application implements gain no methods: [Codec],
+// backoff.Policy, store.Store and store.Session. Options and events are interfaces that
+// only this package implements.
 package mqtt

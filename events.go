@@ -12,7 +12,8 @@ import (
 // [Disconnected], [Retrying], [Downgraded], [SubscriptionLost], [SlowConsumer],
 // [AckOverdue], [MessageDropped], [MessageUnmatched], [FaultyMessage],
 // [PublishSetAside], [FilterSetAside], [SessionResumed], [ReceiveMaximumExceeded],
-// [StoreFailed], [StoreDamaged] and [Closed].
+// [StoreFailed], [StoreDamaged] and [Closed]. Types may be added: a switch over them needs
+// a default.
 type Event interface {
 	// Info returns what all events have.
 	Info() EventInfo
@@ -122,7 +123,7 @@ type SlowConsumer struct {
 	Pending int    // messages waiting here
 	Bytes   int
 	Dropped uint64 // by this subscription, so far
-	Started bool   // true: the slow spell begins; false: it is over
+	Started bool   // true: it begins to be slow; false: it keeps up again
 	Paused  bool   // the reader of the link waits for it
 	Evicted bool   // the subscription was ended for it
 }

@@ -11,7 +11,8 @@ import (
 // Stage is how far a publish has come.
 type Stage uint8
 
-// The stages of a publish, in order.
+// The stages of a publish, in the order in which they compare. A stage may be added between
+// two of them; the order of the others stays.
 const (
 	// StageQueued: accepted, and not yet handed to the writer of a link; or, after
 	// a later stage, to be published anew because the server lost the session.

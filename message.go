@@ -14,6 +14,9 @@ import (
 // received Message owns its bytes; publishing it again carries its topic,
 // payload, QoS and properties, and neither its retain flag nor its
 // acknowledgement.
+//
+// Fields may be added; use field names. Messages do not compare with ==, since a payload
+// is a slice.
 type Message struct {
 	// Topic is the topic name: 1 to 65,535 bytes of UTF-8 without wildcards
 	// (section 4.7).
@@ -79,7 +82,7 @@ type Properties struct {
 	UTF8 bool
 	// Key is not sent: it names the message here, at most 1,024 bytes, for
 	// [Conn.Lookup], and with a session store outlives the process. While a message
-	// with the same key is under way Publish fails with [ErrKeyInUse].
+	// with the same key is in flight Publish fails with [ErrKeyInUse].
 	Key string
 }
 

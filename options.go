@@ -91,7 +91,7 @@ func WithVersions(v ...Version) ConnectOption {
 }
 
 // WithDowngradeOnClose also tries the next version when the server closes the
-// connection in place of an answer to CONNECT, as some old servers do. A server that
+// connection instead of answering CONNECT, as some old servers do. A server that
 // has sent a packet of 5.0 to this Conn did not do so for the version.
 func WithDowngradeOnClose() ConnectOption {
 	return connectFunc(func(c *config) { c.downgradeOnCut = true })
@@ -171,7 +171,7 @@ func WithAckTimeout(d time.Duration) ConnectOption {
 }
 
 // WithAckOverdue sets after what time with the application an unacknowledged
-// message is told in an [AckOverdue] event, 10 s by default.
+// message is reported by an [AckOverdue] event, 10 s by default.
 func WithAckOverdue(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.ackOverdue, d) })
 }
@@ -222,7 +222,7 @@ func WithErrorPolicy(f func(error) Decision) ConnectOption {
 }
 
 // WithReconnectAfterTakeover reconnects after another client took the session over,
-// in place of ending with [ErrTakenOver]. Two clients that do so fight. On 3.x a
+// instead of ending with [ErrTakenOver]. Two clients that do so fight. On 3.x a
 // takeover cannot be told from a lost network, so that a Conn always reconnects
 // there, and two clients with one client identifier fight.
 func WithReconnectAfterTakeover() ConnectOption {
@@ -252,12 +252,12 @@ func WithQueue(messages, bytes int, policy QueuePolicy) ConnectOption {
 	})
 }
 
-// WithQueuedQoS0 queues QoS 0 messages while there is no link, in place of
+// WithQueuedQoS0 queues QoS 0 messages while there is no link, instead of
 // failing them with [ErrNotConnected].
 func WithQueuedQoS0() ConnectOption { return connectFunc(func(c *config) { c.queue.keepQoS0 = true }) }
 
-// WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were under
-// way when the server lost the session.
+// WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were in
+// flight when the server lost the session.
 func WithSessionLost(qos1, qos2 LostPolicy) ConnectOption {
 	return connectFunc(func(c *config) { c.queue.lost1, c.queue.lost2 = qos1, qos2 })
 }
@@ -281,7 +281,7 @@ func WithMaxInflight(n int) ConnectOption {
 // without acknowledgement on MQTT 5, 1 to 65,535. Without it 1,024 are announced.
 //
 // A server that sends more, as Mosquitto 2.0.11 does with a long backlog or many
-// retained messages, is told so by DISCONNECT 0x93 and the link ends (section
+// retained messages, is answered by DISCONNECT 0x93 and the link ends (section
 // 3.3.4), with a [ReceiveMaximumExceeded] event, once for each server. Without this
 // option the next links to that server announce 65,535, so that nothing is beyond. A
 // value that was set stays: with [WithSession] what the server

@@ -1,6 +1,6 @@
 package mqtt
 
-// LostPolicy says what becomes of a message that was under way when the server
+// LostPolicy says what becomes of a message that was in flight when the server
 // lost the session.
 type LostPolicy uint8
 
@@ -66,8 +66,8 @@ const (
 	// SlowLatest keeps only the latest message of each topic; the replaced ones
 	// are acknowledged and counted.
 	SlowLatest
-	// SlowEvict ends the subscription with [ErrSlowConsumer] at its limit, in
-	// place of pausing the link or dropping messages.
+	// SlowEvict ends the subscription with [ErrSlowConsumer] at its limit, instead
+	// of pausing the link or dropping messages.
 	SlowEvict
 	// SlowBlock drops nothing and ends nothing: at the limit the link is not
 	// read until the consumer goes on.
@@ -79,7 +79,8 @@ func (p SlowPolicy) String() string {
 	return valueName("slow policy", uint8(p), "hold", "drop newest", "latest", "evict", "block")
 }
 
-// Filter is one topic filter of a subscription to several.
+// Filter is one topic filter of a subscription to several. Fields may be added; use field
+// names. Filters compare with ==, and will go on to.
 type Filter struct {
 	// Pattern is a topic filter, with wildcards and "$share/group/" as the
 	// standard has them (sections 4.7 and 4.8.2).

@@ -47,49 +47,29 @@ func WithStoreMemory(bytes int) ConnectOption {
 }
 
 // WithInbox keeps QoS 1 and 2 messages that arrive in the session store until the
-// application has acknowledged them; it needs [WithStore]. A message is entered
-// once, and acknowledged to the server and handed out when its record is durable:
-// the server no longer waits for the application, and a session that it loses
-// takes nothing with it. What [Message.Ack] does, or the end of a handler's body,
-// then is to delete the record. Delivery into a channel without [WithManualAck]
-// counts as acknowledged as always.
+// application has acknowledged them: by [Message.Ack], at the end of a handler's or a
+// loop's body, or by delivery into a channel without [WithManualAck]. It needs
+// [WithStore]. The server is answered, and the message handed out, when the message is
+// durable, so that a session which the server loses takes nothing with it.
 //
-// After a crash the next Connect hands the messages out again, in the order of
-// arrival and before newer ones, also while no link is up. They have the
-// [Message.InboxKey] they had, and [Message.Redelivered] says so; an application
-// that remembers the keys of its work does each exactly once at QoS 2. QoS 1
-// messages that the server sends again after a crash are entered again. The same
-// goes for the end of the Conn: what was not handed out stays for the next one.
-// A Connect without WithInbox leaves it there. Nothing is handed out before Connect,
-// or Subscribe, has returned.
+// After a crash the next Connect with this option hands out again what was not
+// acknowledged, in the order of arrival and before newer messages. Such a message has the
+// [Message.InboxKey] that it had before, and [Message.Redelivered] returns true. An
+// application that remembers the keys of finished work does each QoS 2 message exactly
+// once; a QoS 1 message that the server sends again after a crash has a new key.
 //
-// A message goes to the subscriptions of the filters that it came for. When there
-// is none within [WithBacklogGrace] of Connect, it goes to whoever matches then, who
-// may have newer ones by that time, else to the catch-all, else it stays in the
-// store until a Subscribe takes it. So does what the backlog of a resumed session
-// brings and nobody takes.
+// What a subscription has not handed over when it ends goes to the next subscription of
+// its filters, in this process or a later one. To give it up, unsubscribe, or take
+// [WithUnsubscribeAtEnd].
 //
-// A subscription that ends because its context does, is refused or evicted leaves
-// what it has not handed over to the next one of its filters, however much later,
-// in this process or another. To give it up, unsubscribe:
-// [Subscription.Unsubscribe] gives up what waits for the subscription, and so does
-// [WithUnsubscribeAtEnd], the option for filters that are not subscribed again;
-// [Conn.Unsubscribe] gives up what waits for its filters. What the application was
-// handed stays its own until it acknowledges it, also after the subscription has
-// ended, and is handed out again by the next process if it never does.
+// An application that falls behind holds the server up in the end: the link is not read
+// while the limits of [WithPendingLimit] are exceeded, nor while 65,536 messages or 64 MiB,
+// or as much as those limits if they are higher, are handed out and not acknowledged. A
+// subscription that makes no progress then ends, see [WithStuckAfter]. When the store fails, nothing of the failed commit
+// is acknowledged, and the link ends so that the server sends it again. QoS 0 messages are
+// not stored, and may overtake others.
 //
-// The limits of a subscription ([WithPendingLimit]) bound what it has in memory, and
-// besides what this process has entered for it and not handed over: above them the
-// link is not read, as always, and a subscription that is stuck is evicted. So it is
-// when the application has 65,536 messages or 64 MiB in hand, or as much as the
-// limits if they are higher, that it has not acknowledged. What earlier processes
-// left does not count. Under [SlowEvict] the inbox fills half of what may be pending,
-// and evicts for what the consumer leaves there, not for what the disk brought at
-// once. The memory that a message in the store
-// takes is that of its topic and key. When the store fails or is full, nothing of
-// the batch is acknowledged and the link ends, so that the server sends it again; a
-// record that cannot be read for five seconds is left to the next Connect. QoS 0
-// messages do not wait, so they may overtake others.
+// docs/durability.md says which subscription gets which message, and what a crash leaves.
 func WithInbox() ConnectOption { return connectFunc(func(c *config) { c.inbox = true }) }
 
 // WithFreshStart makes the server discard an earlier session of this client
@@ -105,7 +85,7 @@ func WithFreshStart() ConnectOption { return connectFunc(func(c *config) { c.fre
 // subscription nor catch-all takes, from CONNACK on, and what is pending and
 // arrives for a filter whose subscription was detached from a kept session. A
 // Subscribe gets what matches it, in order, before anything newer; the rest is
-// acknowledged when the time is over, and told in [MessageUnmatched] or
+// acknowledged when the time is over, and reported by [MessageUnmatched] or
 // [MessageDropped] events. The default is 10 s, negative holds nothing.
 //
 // The Receive Maximum bounds what is held on MQTT 5. At 65,536 messages (3.x) or

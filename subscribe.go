@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// Subscribe subscribes to one topic filter and returns when the server has
-// granted it. [QoS] sets the maximum QoS, 1 by default. The context scopes the
-// subscription and not only the call: its end unsubscribes and closes the
-// channel. [Conn.SubscribeMany] tells the rest.
+// Subscribe subscribes to one topic filter and returns when the server has granted it.
+// [QoS] sets the maximum QoS, 1 by default.
+//
+// The context scopes the subscription and not only the call: when it ends, the channel
+// closes and the filter is unsubscribed, or left at the server when the Conn is ending
+// too or its session is kept. Subscribe returns after at most [WithSubscribeTimeout]
+// while a link is up; the context alone bounds the time offline. With [WithoutWaiting]
+// it returns at once.
+//
+// The error is an *[InvalidError] for what was given, before any I/O, a *[SubscribeError]
+// when the server refuses the filter, the context's cause, or [ErrClosed]. Some servers
+// cut the link at a SUBSCRIBE instead of refusing the filter. Such a filter is found after
+// at most six links: its result in the *[SubscribeError] is a *[SetAsideError], and a
+// [FilterSetAside] event names it. A subscription at which the server begins to cut later
+// ends with that error too.
+//
+// A second subscription to the same filter shares the server's subscription: both get
+// every message.
+//
+// Messages of a resumed session that are held and match come first, in order (see
+// [WithBacklogGrace]). Those that the subscription has not handed over when it ends or
+// fails are acknowledged and counted like its others, unless [WithInbox] keeps them.
 func (c *Conn) Subscribe(ctx context.Context, filter string, opts ...SubscribeOption) (*Subscription, error) {
 	o := newSubOptions(opts)
 	return c.subscribe(ctx, []Filter{{Pattern: filter, QoS: o.qos}}, o)
 }
 
-// SubscribeMany subscribes to several filters as one Subscription, in as few
+// SubscribeMany is [Conn.Subscribe] for several filters as one Subscription, in as few
 // packets as the server takes. Unless [WithPartialSuccess] is given, one refused filter
 // fails the call, with a *[SubscribeError] that has the result of each.
-//
-// The context scopes the subscription: when it ends, the channel closes and the
-// filters are unsubscribed, or left at the server when the Conn is ending too or
-// its session is kept. Subscribe returns after at most [WithSubscribeTimeout]
-// while a link is up; time offline is bounded by the context alone. With
-// [WithoutWaiting] it returns at once.
-//
-// A filter at whose SUBSCRIBE the server cuts the link, as some do instead of refusing
-// it, is found out after at most six links and counts as refused: its result is a
-// *[SetAsideError], and a [FilterSetAside] event names it. Later too a subscription
-// that the server cuts at ends with it.
-//
-// A second subscription to the same filter shares the server's subscription:
-// both get every message.
-//
-// What is held of a resumed session and matches goes to it first, in order (see
-// [WithBacklogGrace]); when it ends or fails, what it has not handed over of that
-// is acknowledged and counted like the rest, unless [WithInbox] keeps it.
 func (c *Conn) SubscribeMany(ctx context.Context, filters []Filter, opts ...SubscribeOption) (*Subscription, error) {
 	return c.subscribe(ctx, filters, newSubOptions(opts))
 }

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Codec turns payloads into values of T and back.
+// Codec turns payloads into values of T and back. No method will be added to it.
 type Codec[T any] interface {
 	// Decode makes a value of the message. It may keep the payload. It runs in a
 	// goroutine of the subscription, or in the loop over All, where
@@ -94,7 +94,7 @@ func SubscribeAs[T any](ctx context.Context, c *Conn, filter string, codec Codec
 	return t, nil
 }
 
-// AsTyped reads s, which nobody reads yet, through codec.
+// AsTyped reads s through codec. No other consumer may have begun with s.
 func AsTyped[T any](s *Subscription, codec Codec[T]) *TypedSubscription[T] {
 	return &TypedSubscription[T]{Subscription: s, codec: codec}
 }

@@ -21,7 +21,8 @@ type Attempt struct {
 }
 
 // A Policy says how long to wait after a failed attempt. It must be safe for
-// concurrent use when connections share it.
+// concurrent use when connections share it. No method will be added to it; fields may be
+// added to [Attempt].
 type Policy interface {
 	// Delay returns the time to wait before the next attempt, zero or more, or
 	// ok = false to stop trying; d means nothing then. It must not block.

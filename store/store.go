@@ -23,7 +23,8 @@ var (
 	ErrNotFound = errors.New("store: no such record")
 )
 
-// Store holds sessions. Its methods may be called from any goroutine.
+// Store holds sessions. Its methods may be called from any goroutine. No method will be
+// added to it.
 type Store interface {
 	// Session opens the session of a client, an empty one when there is none.
 	// It returns [ErrInUse] while the session is open.
@@ -32,7 +33,8 @@ type Store interface {
 
 // Session is what is kept for one client identifier: records of several kinds,
 // each under a number of the client's own choice, never the packet identifier.
-// Commit and Read may be called at the same time from two goroutines.
+// Commit and Read may be called at the same time from two goroutines. No method will be
+// added to it; what it may be able to do besides will be an interface of its own.
 type Session interface {
 	// Load calls visit for every record, ordered by kind and number. A record
 	// that cannot be read or whose content is damaged is set aside, so that it is
