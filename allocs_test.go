@@ -18,7 +18,7 @@ func TestAllocsPublish(t *testing.T) {
 	}{{0, 0.1}, {1, 1}, {2, 1}} {
 		o := newTestOutbound(testQueue(1000))
 		l := upLink(o, 1, V5, 1000)
-		spare := new(outbuf)
+		spare := new(sendBuffer)
 		var w resolver
 		facts := make([]ackFact, 0, 2)
 		ctx := context.Background()

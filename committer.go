@@ -93,9 +93,9 @@ func (o *outbound) nextBatch(b *storeBatch) bool {
 		return true
 	}
 	k.running = false
-	if k.quiet != nil {
-		close(k.quiet)
-		k.quiet = nil
+	if k.ended != nil {
+		close(k.ended)
+		k.ended = nil
 	}
 	if k.left {
 		k.session.Close() // the lock is ours alone by now
@@ -133,10 +133,10 @@ func (o *outbound) flushStore(atMost time.Duration) bool {
 		o.mu.Unlock()
 		return true
 	}
-	if k.quiet == nil {
-		k.quiet = make(chan struct{})
+	if k.ended == nil {
+		k.ended = make(chan struct{})
 	}
-	quiet := k.quiet
+	quiet := k.ended
 	o.mu.Unlock()
 	t := time.NewTimer(atMost)
 	defer t.Stop()

@@ -24,7 +24,7 @@ func newFakeLink(o *outbound, no uint32, v Version, quota int) *link {
 		session: &session{out: o},
 		sender: sender{
 			no: no, version: v, agreed: agreed{version: v, receiveMaximum: quota, maximumPacket: maxPacket, maximumQoS: 2},
-			sendQueue: sendQueue{out: new(outbuf)},
+			sendQueue: sendQueue{out: new(sendBuffer)},
 			idle:      true,
 		},
 		socket: socket{nc: deadConn{}, piece: writePiece, began: time.Now()},
@@ -102,8 +102,8 @@ func parseSent(v Version, b []byte) []sentPacket {
 
 // takeBuffer takes the next buffer as the writer does, nil when there is nothing to
 // write, and cuts it into packets. The buffer is in the writer's hands until wrote.
-func takeBuffer(o *outbound, l *link) (*outbuf, []sentPacket) {
-	b := o.swap(&l.sender, new(outbuf))
+func takeBuffer(o *outbound, l *link) (*sendBuffer, []sentPacket) {
+	b := o.swap(&l.sender, new(sendBuffer))
 	if b == nil {
 		return nil, nil
 	}

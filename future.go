@@ -158,11 +158,11 @@ func (f *Future) setStored() {
 	if f.stage == StageQueued {
 		f.stage = StageStored
 	}
-	f.wakeStored()
+	f.wakeStoredLocked()
 }
 
-// wakeStored ends the waits of WaitStored. f.mu is held.
-func (f *Future) wakeStored() {
+// wakeStoredLocked ends the waits of WaitStored.
+func (f *Future) wakeStoredLocked() {
 	if f.stored != nil {
 		close(f.stored)
 		f.stored = nil
@@ -249,7 +249,7 @@ func (f *Future) resolve(err error) {
 		return
 	}
 	f.stage, f.err = StageDone, err
-	f.wakeStored()
+	f.wakeStoredLocked()
 	if f.done != nil {
 		close(f.done)
 	}
@@ -269,7 +269,7 @@ func (f *Future) answered(code codec.ReasonCode, a *answer) {
 	f.mu.Lock()
 	if f.stage != StageDone {
 		f.stage, f.code, f.answer = StageDone, code, a
-		f.wakeStored()
+		f.wakeStoredLocked()
 		if f.done != nil {
 			close(f.done)
 		}

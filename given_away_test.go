@@ -35,7 +35,7 @@ func TestGivenAwayPayloadIsNotCopied(t *testing.T) {
 				o.publish(context.Background(), &m, false)
 				l.writes.enter()
 				var w bulk
-				if err := w.write(&l.socket, o.swap(&l.sender, new(outbuf))); err != nil {
+				if err := w.write(&l.socket, o.swap(&l.sender, new(sendBuffer))); err != nil {
 					t.Fatal(err)
 				}
 				if want := given && !foreign; same != want {

@@ -389,7 +389,7 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 		session: &a.c.session, server: a.server.String(), address: a.address(),
 		framer: f, connack: *ack,
 		socket: socket{nc: nc, began: time.Now(), foreign: !ofSystem(nc)},
-		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &outbuf{}}},
+		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &sendBuffer{}}},
 	}
 	l.prepare(a.c.out)
 	return l

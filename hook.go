@@ -27,7 +27,7 @@ func (h *packetHooks) received(v Version, link uint32, f *codec.Frame) {
 }
 
 // sent shows the hook the packets of b, which is written next.
-func (h *packetHooks) sent(v Version, link uint32, b *outbuf) {
+func (h *packetHooks) sent(v Version, link uint32, b *sendBuffer) {
 	for at, refs := 0, b.refs; at < len(b.buf); {
 		t, flags, rest, n, err := codec.ParseHeader(b.buf[at:])
 		if err != nil || n == 0 {

@@ -9,8 +9,8 @@ import (
 )
 
 // journal is what outbound gives the session store: what is to be written next,
-// and what becomes true once it is durable. Whoever changes the session under
-// outbound's lock adds to it; a committer goroutine, which exists while there is
+// and what becomes true once it is durable. Each change of the session
+// adds to it under outbound's lock; a committer goroutine, which exists while there is
 // something to write, takes everything gathered so far as one batch. So
 // publishes that come during a commit share the next one, and no
 // goroutine but the committer ever waits for the disk.
@@ -33,7 +33,7 @@ type journal struct {
 	releases   uint64 // PUBRECs so far
 	next       storeBatch
 	running    bool             // a committer is at work
-	quiet      chan struct{}    // closed when the committer ends; nil while no call waits for that
+	ended      chan struct{}    // closed when the committer ends; nil while no call waits for that
 	closed     bool             // nothing is written any more
 	left       bool             // no call waits for the committer: it closes the session
 	resident   int              // bytes of queued payloads in memory
@@ -92,7 +92,7 @@ func (b *storeBatch) reset() {
 	clear(b.facts)
 	clear(b.loads)
 	*b = storeBatch{ops: b.ops[:0], facts: b.facts[:0], inbound: b.inbound[:0], loads: b.loads[:0], arena: b.arena[:0]}
-	if cap(b.arena) > outbufKeep {
+	if cap(b.arena) > sendBufferKeep {
 		b.arena = nil
 	}
 	if cap(b.ops) > batchKeep {

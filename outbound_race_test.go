@@ -12,7 +12,7 @@ import (
 // fakeWriter is the writer of a fake link, and a server that acknowledges all it
 // gets. It ends with the link.
 func fakeWriter(o *outbound, l *link) {
-	spare := new(outbuf)
+	spare := new(sendBuffer)
 	for !l.killed() {
 		b := o.swap(&l.sender, spare)
 		if b == nil {

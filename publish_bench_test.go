@@ -22,7 +22,7 @@ func benchmarkPublish(b *testing.B, qos QoS) {
 	o := newTestOutbound(testQueue(1000))
 	l := &upLink(o, 1, V5, 1000).sender
 	var w resolver
-	spare := new(outbuf)
+	spare := new(sendBuffer)
 	facts := make([]ackFact, 0, 2*batch)
 	payload := make([]byte, 64)
 	for b.Loop() {

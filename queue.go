@@ -7,6 +7,9 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
+// This file is the queue: what is accepted and waits to be sent, what waits for a place
+// in it, and what leaves it unsent: dropped, canceled or expired.
+
 // enqueueLocked accepts g into the queue, or makes it wait, or refuses it.
 func (o *outbound) enqueueLocked(g *outgoing, wait bool) (*record, error) {
 	if g.cost > o.cfg.bytes {

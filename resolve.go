@@ -6,6 +6,9 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
+// This file takes in what came back, acknowledgements and written buffers, and resolves
+// what they end.
+
 // acks hands the acknowledgements of one read to the window's goroutine.
 func (o *outbound) acks(l *sender, facts []ackFact) {
 	o.mu.Lock()
@@ -285,7 +288,7 @@ func (o *outbound) pay(no uint32, packets []byte) bool {
 
 // wrote tells that the writer of l has written b (err nil) or failed to. It
 // resolves the QoS 0 Futures of b; first, so that Flush waits for them.
-func (o *outbound) wrote(l *sender, b *outbuf, err error) {
+func (o *outbound) wrote(l *sender, b *sendBuffer, err error) {
 	var fail error
 	if err != nil && b.n0 > 0 {
 		fail = &PublishError{MayHaveArrived: true, Err: linkLost(err)}
@@ -304,7 +307,7 @@ func (o *outbound) wrote(l *sender, b *outbuf, err error) {
 }
 
 // releaseLocked frees what b takes in the queue, and takes back the payloads it holds.
-func (o *outbound) releaseLocked(b *outbuf) {
+func (o *outbound) releaseLocked(b *sendBuffer) {
 	o.accepted -= b.n0
 	o.bytes -= b.size0
 	o.takeBackPayloadsLocked(b.inWrite)
@@ -312,7 +315,7 @@ func (o *outbound) releaseLocked(b *outbuf) {
 
 // swap gives the writer of l the buffer to write next, taking spare in its
 // place, or nil when there is nothing to write; the writer is then idle.
-func (o *outbound) swap(l *sender, spare *outbuf) *outbuf {
+func (o *outbound) swap(l *sender, spare *sendBuffer) *sendBuffer {
 	o.mu.Lock()
 	defer o.unlock()
 	o.now = time.Now()

@@ -285,7 +285,7 @@ func (r *restored) exchange(x *storedExchange, key uint64) error {
 	return nil
 }
 
-// untold takes in that nobody can tell how far the exchange of rec is: its record
+// untold takes in that it is not known how far the exchange of rec is: its record
 // is damaged, or has the packet identifier of another. The message goes as a new
 // one when it may double, else not at all.
 func (r *restored) untold(rec *record, why error) {

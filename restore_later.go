@@ -8,12 +8,12 @@ import (
 )
 
 // laterRecords are those that a later version of this package wrote before
-// somebody went back to this one. They stay as they are, for the later version to
+// an application went back to this one. They stay as they are, for the later version to
 // go on with, and their packet identifiers stay taken meanwhile.
 type laterRecords struct {
 	meta     []byte // the number of the process in it goes on to be counted
 	messages map[uint64]bool
-	withheld map[*record]bool // their exchange is one of them: how far it is, nobody can tell
+	withheld map[*record]bool // their exchange is one of them: how far it is, is not known
 	ids      []uint16
 }
 

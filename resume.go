@@ -9,6 +9,9 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
+// This file begins and ends links for outbound: what an earlier process or link left open
+// goes on, requests for filters are sent, and a link that probes sends one packet at a time.
+
 // up makes l the current link: subscribe appends the SUBSCRIBE and UNSUBSCRIBE
 // packets that are due, then comes what is to be sent again, then the queue.
 // Before that the window is told whether the server still has the session.
@@ -109,11 +112,11 @@ func (o *outbound) down(l *sender, cause error) {
 	if !o.cfg.keepQoS0 {
 		o.fail0Locked(linkLost(cause))
 	}
-	for _, b := range append([]*outbuf{l.out}, l.more...) {
+	for _, b := range append([]*sendBuffer{l.out}, l.more...) {
 		b.resolve(&PublishError{Err: linkLost(cause)}) // nothing of it was written
 		o.releaseLocked(b)
 	}
-	l.out, l.more = new(outbuf), nil
+	l.out, l.more = new(sendBuffer), nil
 	o.countMisanswersLocked()
 	o.admitWaitersLocked()
 	o.checkFlushLocked()

@@ -23,7 +23,7 @@ type sender struct {
 	sendQueue
 	idle       bool         // the writer waits for work
 	swaps      uint64       // how often the writer took a buffer, or found none
-	inWrite    *outbuf      // what the writer is writing
+	inWrite    *sendBuffer  // what the writer is writing
 	writing0   uint64       // acceptance number of the first QoS 0 message being written
 	closing    bool         // a DISCONNECT is in the buffer: nothing may follow it [MQTT-3.14.4-1]
 	closeBy    time.Time    // with closing: when the socket is closed, whatever the server does
@@ -80,7 +80,7 @@ func (s *sender) swapsTo() (now, then uint64) {
 
 // takeInWrite takes the buffer that is being written from a writer that will not
 // come back with it.
-func (s *sender) takeInWrite() *outbuf {
+func (s *sender) takeInWrite() *sendBuffer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.inWrite

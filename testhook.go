@@ -53,7 +53,7 @@ func (f *Future) conclude(r Result, err error) {
 		f.answer = &answer{r.Reason, r.User}
 	}
 	f.stage, f.code, f.err = StageDone, r.Code, err
-	f.wakeStored()
+	f.wakeStoredLocked()
 	if f.done != nil {
 		close(f.done)
 	}

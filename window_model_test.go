@@ -120,7 +120,7 @@ type outModel struct {
 	no      uint32
 	asleep  bool
 	calm    bool // nothing fails any more
-	writing *outbuf
+	writing *sendBuffer
 	reading []*modelPub // with payloads that the writer reads
 	limit   int
 

@@ -17,7 +17,7 @@ const (
 // It ends with the link, and has the socket closed as its last act.
 func (l *link) writer() {
 	o := l.session.out
-	spare := &outbuf{}
+	spare := &sendBuffer{}
 	var w bulk
 	intact := true // a packet may follow what was written
 	for intact && !l.killed() {
@@ -67,7 +67,7 @@ func (l *link) awaitWork() {
 }
 
 // send writes b, and reports whether another packet may follow.
-func (l *link) send(w *bulk, b *outbuf) bool {
+func (l *link) send(w *bulk, b *sendBuffer) bool {
 	o := l.session.out
 	l.showSent(b) // before the answers can come
 	err := net.ErrClosed
@@ -88,7 +88,7 @@ func (l *link) send(w *bulk, b *outbuf) bool {
 
 // showSent shows the packet hook what is in b. A hook that ends the writer's goroutine
 // leaves b unwritten.
-func (l *link) showSent(b *outbuf) {
+func (l *link) showSent(b *sendBuffer) {
 	h := &l.session.hooks
 	if h.hook == nil {
 		return
@@ -126,7 +126,7 @@ type bulk struct {
 
 // write writes b, and notes when a PINGREQ in it has gone: what stands behind it
 // goes in calls of its own.
-func (w *bulk) write(s *socket, b *outbuf) error {
+func (w *bulk) write(s *socket, b *sendBuffer) error {
 	if b.ping > 0 {
 		if err := w.section(s, b, 0, b.ping); err != nil {
 			return err
@@ -137,7 +137,7 @@ func (w *bulk) write(s *socket, b *outbuf) error {
 }
 
 // section writes a part of b. Each call that goes through counts as progress.
-func (w *bulk) section(s *socket, b *outbuf, from, to int) error {
+func (w *bulk) section(s *socket, b *sendBuffer, from, to int) error {
 	w.pieces = b.section(w.pieces[:0], from, to, s.piece)
 	defer clear(w.pieces)
 	if batch, ok := s.nc.(batchWriter); ok && !s.foreign && from < to {

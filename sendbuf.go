@@ -11,8 +11,8 @@ const (
 	windowMark = 2 * bufferMark
 	// spareBuffers is how many buffers a link keeps for reuse.
 	spareBuffers = 8
-	// outbufKeep is the largest buffer that is kept for reuse.
-	outbufKeep = 2 * bufferMark
+	// sendBufferKeep is the largest buffer that is kept for reuse.
+	sendBufferKeep = 2 * bufferMark
 )
 
 // sendQueue is what one link's writer has still to write. Most of the time it is
@@ -20,13 +20,13 @@ const (
 // encoded in further ones. Everything else goes into the first, ahead of them.
 // It is guarded by outbound.mu.
 type sendQueue struct {
-	out    *outbuf   // written next
-	more   []*outbuf // and then these; QoS 0 alone
-	spares []*outbuf
+	out    *sendBuffer   // written next
+	more   []*sendBuffer // and then these; QoS 0 alone
+	spares []*sendBuffer
 }
 
 // room returns the buffer that takes the next QoS 0 message.
-func (q *sendQueue) room() *outbuf {
+func (q *sendQueue) room() *sendBuffer {
 	b := q.last()
 	if !b.full(bufferMark) {
 		return b
@@ -34,14 +34,14 @@ func (q *sendQueue) room() *outbuf {
 	if n := len(q.spares); n > 0 {
 		b, q.spares = q.spares[n-1], q.spares[:n-1]
 	} else {
-		b = &outbuf{buf: make([]byte, 0, bufferMark+bufferMark/8)} // it will be full
+		b = &sendBuffer{buf: make([]byte, 0, bufferMark+bufferMark/8)} // it will be full
 	}
 	q.more = append(q.more, b)
 	return b
 }
 
 // last returns the buffer that is written last.
-func (q *sendQueue) last() *outbuf {
+func (q *sendQueue) last() *sendBuffer {
 	if n := len(q.more); n > 0 {
 		return q.more[n-1]
 	}
@@ -49,7 +49,7 @@ func (q *sendQueue) last() *outbuf {
 }
 
 // next takes out the first buffer, with spare in exchange.
-func (q *sendQueue) next(spare *outbuf) *outbuf {
+func (q *sendQueue) next(spare *sendBuffer) *sendBuffer {
 	b := q.out
 	if len(q.more) == 0 {
 		q.out = spare
@@ -66,9 +66,9 @@ func (q *sendQueue) next(spare *outbuf) *outbuf {
 
 func (q *sendQueue) empty() bool { return q.out.empty() && len(q.more) == 0 }
 
-// outbuf collects what one link's writer sends next. While it collects it is
+// sendBuffer collects what one link's writer sends next. While it collects it is
 // guarded by outbound.mu; once swapped out it belongs to the writer.
-type outbuf struct {
+type sendBuffer struct {
 	buf  []byte
 	refs []bufRef
 
@@ -90,14 +90,14 @@ type bufRef struct {
 	payload []byte
 }
 
-func (b *outbuf) empty() bool { return len(b.buf) == 0 }
+func (b *sendBuffer) empty() bool { return len(b.buf) == 0 }
 
 // full reports whether b holds as much as mark.
-func (b *outbuf) full(mark int) bool { return len(b.buf)+b.beside >= mark }
+func (b *sendBuffer) full(mark int) bool { return len(b.buf)+b.beside >= mark }
 
 // publish appends p; a payload above refSize by reference when byRef says that
 // it will not change until the writer is done with it.
-func (b *outbuf) publish(v Version, p *codec.Publish, byRef bool) {
+func (b *sendBuffer) publish(v Version, p *codec.Publish, byRef bool) {
 	if !byRef || len(p.Payload) <= refSize {
 		b.buf = codec.AppendPublish(b.buf, v, p)
 		return
@@ -108,7 +108,7 @@ func (b *outbuf) publish(v Version, p *codec.Publish, byRef bool) {
 }
 
 // resolve ends the QoS 0 Futures of b.
-func (b *outbuf) resolve(err error) {
+func (b *sendBuffer) resolve(err error) {
 	if b.fut != nil {
 		b.fut.resolve(err)
 	}
@@ -119,7 +119,7 @@ func (b *outbuf) resolve(err error) {
 
 // section appends to dst what is to be written of buf[from:to] and of the payloads
 // that belong there, in order, no piece larger than most. Both are ends of packets.
-func (b *outbuf) section(dst [][]byte, from, to, most int) [][]byte {
+func (b *sendBuffer) section(dst [][]byte, from, to, most int) [][]byte {
 	for _, r := range b.refs {
 		if from <= r.at && r.at <= to {
 			dst = appendChunks(dst, b.buf[from:r.at], most)
@@ -142,13 +142,13 @@ func appendChunks(dst [][]byte, p []byte, most int) [][]byte {
 }
 
 // reset empties b for reuse and lets go of everything it referred to.
-func (b *outbuf) reset() {
+func (b *sendBuffer) reset() {
 	clear(b.refs)
 	clear(b.futs)
 	clear(b.inWrite)
 	buf := b.buf[:0]
-	if cap(buf) > outbufKeep {
+	if cap(buf) > sendBufferKeep {
 		buf = nil
 	}
-	*b = outbuf{buf: buf, refs: b.refs[:0], futs: b.futs[:0], inWrite: b.inWrite[:0]}
+	*b = sendBuffer{buf: buf, refs: b.refs[:0], futs: b.futs[:0], inWrite: b.inWrite[:0]}
 }
