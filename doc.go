@@ -42,7 +42,7 @@
 // A Conn that was connected once reconnects until it is closed, or until trying
 // again cannot help: another client took its session over. Channels stay open
 // meanwhile, QoS 1 and 2 publishes wait, QoS 0 publishes fail with
-// [ErrNotConnected]. [Conn.Events] tells of it. A session is kept over
+// [ErrNotConnected]. [Conn.Events] reports it. A session is kept over
 // reconnects with [WithSession]; without it the server forgets what it had for
 // this client, and the subscriptions are made again.
 //

@@ -34,7 +34,7 @@ var (
 	// message fails, see [PublishSetAside], and behind every [SetAsideError] of a filter.
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
 	// ErrKeyInUse says that a message with that key is still in flight.
-	ErrKeyInUse = errors.New("mqtt: a message with this key is under way")
+	ErrKeyInUse = errors.New("mqtt: a message with this key is in flight")
 	// ErrWrongAck says that the server answered by a packet that is no answer to
 	// what it was sent: an acknowledgement of another kind, or a SUBACK or UNSUBACK
 	// with another number of codes. It is behind the [ProtocolError] that ends the
@@ -407,7 +407,7 @@ func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
 // CallbackError says that a function of the application did not do its part: it ended
 // its goroutine instead of returning, or Close, Disconnect or Drain gave up waiting
 // for it. In the second case the call returns when its time is up, and the Conn ends,
-// which [Conn.Done] tells, as soon as the function returns.
+// which [Conn.Done] shows, as soon as the function returns.
 type CallbackError struct {
 	// Function names it: "packet hook", "credentials function", "log handler",
 	// `handler of "plant/#"`, and so on.

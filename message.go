@@ -60,8 +60,8 @@ type Properties struct {
 	// that the machine sleeps. A message whose expiry ends before it is sent fails
 	// with [ErrExpired], within a second of it, whether there is a link or not.
 	//
-	// On 3.x it is a time to live until the message is sent, of which the server is
-	// not told; a [Downgraded] event says so once in the life of the Conn.
+	// On 3.x it is a time to live until the message is sent, that the server does
+	// not learn of; a [Downgraded] event says so once in the life of the Conn.
 	//
 	// With a session store the time between two processes counts too, by the clock of
 	// the machine that runs on since it booted, or after a reboot by the wall clock. A

@@ -6,7 +6,7 @@ import "context"
 // outgoing.go, which checks the message, and in outbound.go.
 
 // Publish sends m, or queues it while the window is full or there is no link.
-// It returns a Future that tells what became of it, never nil. A message that
+// It returns a Future that reports what became of it, never nil. A message that
 // is not valid, and a QoS 0 message without a link (see [WithQueuedQoS0]), are
 // refused by a Future that has failed.
 //

@@ -139,5 +139,5 @@ func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == n
 func (c *Conn) Events() <-chan Event { return c.events.main.ch }
 
 // Watch returns a channel of events of its own, which begins with the last one
-// that told the state. It is closed when ctx or the Conn ends.
+// that changed the state. It is closed when ctx or the Conn ends.
 func (c *Conn) Watch(ctx context.Context) <-chan Event { return c.events.watch(ctx) }

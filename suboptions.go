@@ -122,7 +122,7 @@ func WithPartialSuccess() SubscribeOption {
 }
 
 // WithoutWaiting makes Subscribe return at once; [Subscription.Ready] and
-// [Subscription.Err] tell the result.
+// [Subscription.Err] report the result.
 func WithoutWaiting() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.async = true }) }
 
 // WithUnsubscribeAtEnd unsubscribes at the server when the context ends, also

@@ -288,7 +288,7 @@ func (s *Subscription) ack(gen uint32, id uint16) error {
 }
 
 // Pause stops handing over messages. They are held as those of a slow consumer
-// are; the server is not told.
+// are; the server does not learn of it.
 func (s *Subscription) Pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
