@@ -22,7 +22,7 @@ const (
 func (a *arena) record() *record {
 	r := a.free
 	if r == nil {
-		return &record{queue: a.queue}
+		return &record{home: a}
 	}
 	a.free = r.next
 	a.nfree--

@@ -21,7 +21,7 @@ const (
 // exchange that holds a packet identifier. Records are reused: of what is outside
 // outbound only a Future keeps one, which may be another message's by then.
 type record struct {
-	queue recordQueue // set when the record is made; Cancel reads it without a lock
+	home *arena // set when the record is made; Cancel reads it without a lock
 	exchange
 }
 
@@ -32,7 +32,7 @@ type recordQueue interface {
 }
 
 // cancel takes the message of f back.
-func (r *record) cancel(f *Future) bool { return r.queue.cancel(r, f) }
+func (r *record) cancel(f *Future) bool { return r.home.queue.cancel(r, f) }
 
 // exchange is what a record says of one message; the next use of the record
 // clears it. All fields are guarded by outbound.mu.
@@ -47,28 +47,27 @@ type exchange struct {
 	props   *codec.Properties // wire form, nil for none
 	ctl     *control          // for recControl
 
-	expires time.Duration // on the clock of outbound.uptime, when it must not be sent any more; 0 for never
-	since   time.Time     // when it was accepted, coarse
-	sentAt  time.Time     // when it was appended on the current link, coarse
-	seq     uint64        // order of acceptance
-	size    int           // topic, payload and properties
-	cost    int           // what it counts for in the queue's limit
-	place   int           // in outbound.expiring; 0 for none
-	id      uint16
-	state   recordState
-	qos     QoS
-	retain  bool
-	byRef   bool // the payload is the caller's or a copy of ours: may go by reference
+	expires     time.Duration // on the clock of outbound.uptime, when it must not be sent any more; 0 for never
+	since       time.Time     // when it was accepted, coarse
+	sentAt      time.Time     // when it was appended on the current link, coarse
+	seq         uint64        // order of acceptance
+	size        int           // topic, payload and properties
+	cost        int           // what it counts for in the queue's limit
+	place       int           // in outbound.expiring; 0 for none
+	id          uint16
+	state       recordState
+	qos         QoS
+	retain      bool
+	byRef       bool // the payload is the caller's or a copy of ours: may go by reference
+	sentBefore  bool // its PUBLISH was sent on more than one link
+	misanswered bool // the server answered it by the wrong kind of packet on this link
 
 	sentOnLink uint32 // number of the link it was appended to last, 0 for none
 	quota      bool   // holds a unit of the current link's send quota
 	inWrite    bool   // the writer still refers to its payload
 	ended      bool   // acknowledged while inWrite: resolve when the writer lets go
+	misanswers uint8  // links that ended with such an answer
 	endErr     error  // how, for ended
-	sentBefore bool   // its PUBLISH was sent on more than one link
-
-	misanswered bool  // the server answered it by the wrong kind of packet on this link
-	misanswers  uint8 // links that ended so
 
 	// With a session store; see journal.
 	appKey   string     // the application's, "" for none

@@ -287,7 +287,7 @@ func (o *outbound) restore(r *restored) {
 // adopt takes in one record; the released ones go to their list afterwards.
 func (o *outbound) adopt(rec *record) {
 	w := &o.win
-	rec.queue = o.arena.queue
+	rec.home = &o.arena
 	if rec.id != 0 {
 		w.ids.Set(rec.id, rec)
 		w.lastID = rec.id // the newest last
