@@ -34,7 +34,7 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 		b.unwanted = map[string]struct{}{}
 	}
 	if b.sub == nil && !t.hasInbox() {
-		b.sub = newHolder(t.upstream, nil, newSubOptions(nil))
+		b.sub = newPlaceholder(t.upstream, nil, newSubOptions(nil))
 	}
 	for f := range t.removed {
 		b.unwanted[f] = struct{}{}
@@ -113,7 +113,7 @@ func (t *routes) spare(topic string, qos QoS) *Subscription {
 // held returns how many messages wait for a Subscribe.
 func (t *routes) held() (n int) {
 	for _, s := range t.subscriptions() {
-		if s.holder {
+		if s.placeholder {
 			n += s.Stats().Pending
 		}
 	}
@@ -147,12 +147,12 @@ func (t *routes) hold(s *Subscription) *Subscription {
 	if len(alone) == 0 {
 		return nil
 	}
-	h := newHolder(t.upstream, alone, s.opts)
+	h := newPlaceholder(t.upstream, alone, s.opts)
 	h.routed = true
 	for _, f := range names {
 		t.filters[f].members[0].sub = h
 	}
-	h.inherit(estate{s, names})
+	h.takeOver(handover{s, names})
 	return h
 }
 
@@ -175,7 +175,7 @@ func (t *routes) outlived(filters []Filter) (all []*Subscription) {
 // claim gives s what is held for its filters: by holders of the same filters, in
 // their place, and in the backlog. mu is held.
 func (t *routes) claim(s *Subscription) {
-	var held []estate
+	var held []handover
 	var all []string
 	for _, f := range s.filters {
 		all = append(all, f.Pattern)
@@ -185,14 +185,14 @@ func (t *routes) claim(s *Subscription) {
 			continue
 		}
 		r.members = slices.DeleteFunc(r.members, func(m member) bool {
-			if m.sub.holder {
-				held = addEstate(held, m.sub, f.Pattern)
+			if m.sub.placeholder {
+				held = addHandover(held, m.sub, f.Pattern)
 			}
-			return m.sub.holder
+			return m.sub.placeholder
 		})
 	}
 	if b := t.backlog.sub; b != nil {
-		held = append(held, estate{b, all})
+		held = append(held, handover{b, all})
 	}
-	s.inherit(held...)
+	s.takeOver(held...)
 }

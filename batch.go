@@ -151,10 +151,10 @@ const readSlab = 8 << 10
 func (r *reader) backPressure(sub *Subscription, intake bool) error {
 	l := r.l
 	s := l.session
-	if sub.awaited() {
+	if sub.beforeSuback() {
 		return nil // SUBACK may stand behind this message
 	}
-	if sub.opts.slow == SlowEvict && !sub.holder && (!intake || sub.crammed()) {
+	if sub.opts.slow == SlowEvict && !sub.placeholder && (!intake || sub.mailboxFull()) {
 		s.evict(sub)
 		return nil
 	}
@@ -194,7 +194,7 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 			return nil
 		default:
 		}
-		if now == last && sub.opts.slow != SlowBlock && !sub.holder && (!intake || sub.stuck()) {
+		if now == last && sub.opts.slow != SlowBlock && !sub.placeholder && (!intake || sub.stuck()) {
 			s.evict(sub)
 			return nil
 		}

@@ -78,7 +78,7 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 			return nil, err
 		}
 	}
-	c.setLive()
+	c.beginInbox()
 	return c, nil
 }
 

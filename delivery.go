@@ -22,15 +22,15 @@ const (
 func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Subscription, n int, result deliverResult) {
 	s.mu.Lock()
 	for try := range 2 {
-		if len(s.heirs) > 0 {
+		if len(s.forwards) > 0 {
 			msgs = msgs[:1]
 			if s.returns(&msgs[0]) {
 				s.up.inbox.giveBack(s, msgs)
 				s.mu.Unlock()
 				return s, 1, deliveredToMailbox
 			}
-			if to := s.successor(&msgs[0]); to != nil {
-				s.pass(&msgs[0], to)
+			if to := s.forwardsTo(&msgs[0]); to != nil {
+				s.moveTo(&msgs[0], to)
 				s.mu.Unlock()
 				return to.deliver(msgs, v, now)
 			}
@@ -82,8 +82,8 @@ func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, r
 	for result = deliveredToMailbox; n < len(msgs) && result == deliveredToMailbox && len(given) == 0 && event == nil; n++ {
 		var held bool
 		given, held = s.hold(&msgs[n], now)
-		s.slowed = s.slowed || !held || len(given) > 0
-		event = s.spell()
+		s.droppedSince = s.droppedSince || !held || len(given) > 0
+		event = s.slowEvent()
 		if held && s.over(v) {
 			result = deliveredOverLimit
 		}
@@ -153,19 +153,19 @@ func (s *Subscription) giveUp(msgs []Message) {
 }
 
 // spell returns the event that begins or ends a slow spell, or nil. s.mu is held.
-func (s *Subscription) spell() Event {
+func (s *Subscription) slowEvent() Event {
 	n := s.box.len()
 	switch {
-	case s.holder: // nobody is slow
+	case s.placeholder: // nobody is slow
 		return nil
-	case !s.slow && n > 0 && (s.slowed || n > max(16, s.opts.buffer)):
-		s.slow = true
-	case s.slow && n == 0:
-		s.slow, s.slowed = false, false
+	case !s.isSlow && n > 0 && (s.droppedSince || n > max(16, s.opts.buffer)):
+		s.isSlow = true
+	case s.isSlow && n == 0:
+		s.isSlow, s.droppedSince = false, false
 	default:
 		return nil
 	}
-	return SlowConsumer{Filter: s.name(), Pending: n, Bytes: s.box.size(), Dropped: s.dropped.Load(), Started: s.slow}
+	return SlowConsumer{Filter: s.name(), Pending: n, Bytes: s.box.size(), Dropped: s.dropped.Load(), Started: s.isSlow}
 }
 
 // over reports whether the reader has to wait for this subscription, or end it:
@@ -186,8 +186,8 @@ func (s *Subscription) over(v Version) bool {
 
 // awaited reports whether Subscribe has not returned s yet, so that nobody can
 // read it.
-func (s *Subscription) awaited() bool {
-	if s.holder || s.opts.async {
+func (s *Subscription) beforeSuback() bool {
+	if s.placeholder || s.opts.async {
 		return false
 	}
 	select {
@@ -210,7 +210,7 @@ func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
 	room := s.room
 	s.intake = intake
 	s.madeRoom()
-	return room, s.moves
+	return room, s.progress
 }
 
 // madeRoom wakes a reader that waits, once it pays to: woken for each message it
@@ -220,8 +220,8 @@ func (s *Subscription) madeRoom() {
 		close(s.room)
 		s.room = nil
 	}
-	if s.hungry && s.fed && s.sated() {
-		s.hungry = false
+	if s.wantsMore && s.synced && s.wantsRefill() {
+		s.wantsMore = false
 		s.up.inbox.wake()
 	}
 	if s.quiet != nil && s.isQuiet() {
@@ -237,12 +237,12 @@ func (s *Subscription) isQuiet() bool {
 	if s.ended {
 		return true
 	}
-	if s.box.len()+s.hands > 0 {
+	if s.box.len()+s.inDelivery > 0 {
 		return false
 	}
 	switch {
 	case s.up.inbox != nil:
-		return !s.live || s.fed && !s.up.ledger.owes(&s.owner)
+		return !s.returned || s.synced && !s.up.ledger.owes(&s.owner)
 	case s.opts.manual:
 		return !s.up.ledger.owes(&s.owner)
 	}

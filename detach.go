@@ -20,21 +20,21 @@ func (s *Subscription) withdraw() {
 	s.Pause()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for (s.form == formChannel || s.form == formTyped) && s.hands > 0 {
+	for (s.form == formChannel || s.form == formTyped) && s.inDelivery > 0 {
 		s.idle.Wait()
 	}
 }
 
 // newHolder makes a Subscription that only collects.
-func newHolder(up *upstream, filters []Filter, o subOptions) *Subscription {
+func newPlaceholder(up *upstream, filters []Filter, o subOptions) *Subscription {
 	o.start = formNone
 	h := newSubscription(up, filters, o)
-	h.holder, h.settled = true, true
+	h.placeholder, h.settled = true, true
 	return h
 }
 
 // estate is what a subscription leaves to another: what matches the filters.
-type estate struct {
+type handover struct {
 	from    *Subscription
 	filters []string
 }
@@ -42,23 +42,23 @@ type estate struct {
 // everything are the filters of an estate that is passed on whole.
 var everything = []string{""}
 
-func addEstate(held []estate, from *Subscription, filter string) []estate {
+func addHandover(held []handover, from *Subscription, filter string) []handover {
 	for i := range held {
 		if held[i].from == from {
 			held[i].filters = append(held[i].filters, filter)
 			return held
 		}
 	}
-	return append(held, estate{from, []string{filter}})
+	return append(held, handover{from, []string{filter}})
 }
 
 // heir takes the messages of a subscription whose topic a filter matches.
-type heir struct {
+type forwarding struct {
 	filter string // empty for all
 	sub    *Subscription
 }
 
-func (h *heir) takes(m *Message) bool {
+func (h *forwarding) takes(m *Message) bool {
 	if h.filter == "" {
 		return true
 	}
@@ -70,15 +70,15 @@ func (h *heir) takes(m *Message) bool {
 // order of arrival; what arrives by way of these follows. They are locked
 // together, so that nothing newer comes between: several subscriptions only ever
 // from the older to the newer.
-func (s *Subscription) inherit(estates ...estate) {
-	slices.SortFunc(estates, func(a, b estate) int { return cmp.Compare(a.from.no, b.from.no) })
+func (s *Subscription) takeOver(estates ...handover) {
+	slices.SortFunc(estates, func(a, b handover) int { return cmp.Compare(a.from.no, b.from.no) })
 	for _, e := range estates {
 		e.from.mu.Lock()
 		defer e.from.mu.Unlock()
 	}
 	var all []Message
 	for _, e := range estates {
-		all = inOrder(all, e.from.bequeath(e.filters, s))
+		all = inOrder(all, e.from.forwardTo(e.filters, s))
 	}
 	if len(estates) > 1 {
 		all = onlyOnce(all)
@@ -107,14 +107,14 @@ func onlyOnce(all []Message) []Message {
 
 // bequeath makes to the heir of filters, and returns what s has for them. s.mu
 // is held.
-func (s *Subscription) bequeath(filters []string, to *Subscription) []Message {
-	at := len(s.heirs)
+func (s *Subscription) forwardTo(filters []string, to *Subscription) []Message {
+	at := len(s.forwards)
 	for _, f := range filters {
-		s.heirs = append(s.heirs, heir{f, to})
+		s.forwards = append(s.forwards, forwarding{f, to})
 	}
-	heirs := s.heirs[at:]
+	heirs := s.forwards[at:]
 	cut := s.box.cutAll(func(m *Message) bool {
-		return slices.ContainsFunc(heirs, func(h heir) bool { return h.takes(m) })
+		return slices.ContainsFunc(heirs, func(h forwarding) bool { return h.takes(m) })
 	})
 	if s.up.inbox != nil {
 		cut = s.up.inbox.giveBack(s, cut) // who comes next gets it from there
@@ -123,7 +123,7 @@ func (s *Subscription) bequeath(filters []string, to *Subscription) []Message {
 		sortByArrival(cut) // they have the places of those that they replaced
 	}
 	for i := range cut {
-		s.pass(&cut[i], to)
+		s.moveTo(&cut[i], to)
 	}
 	s.madeRoom()
 	return cut
@@ -172,7 +172,7 @@ func inOrder(a, b []Message) []Message {
 }
 
 // pass makes m one of to. s.mu is held.
-func (s *Subscription) pass(m *Message, to *Subscription) {
+func (s *Subscription) moveTo(m *Message, to *Subscription) {
 	if m.QoS > 0 {
 		s.up.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
 	}
@@ -180,10 +180,10 @@ func (s *Subscription) pass(m *Message, to *Subscription) {
 }
 
 // successor returns who takes m in the place of s; nil for s itself. s.mu is held.
-func (s *Subscription) successor(m *Message) *Subscription {
-	for i := range s.heirs {
+func (s *Subscription) forwardsTo(m *Message) *Subscription {
+	for i := range s.forwards {
 		// The backlog outlives its heirs, and holds again what nobody takes.
-		if h := &s.heirs[i]; h.takes(m) && !(s.isBacklog() && h.sub.gone()) {
+		if h := &s.forwards[i]; h.takes(m) && !(s.isBacklog() && h.sub.gone()) {
 			return h.sub
 		}
 	}
@@ -197,7 +197,7 @@ func (s *Subscription) last(topic string) *Subscription {
 	for next := s; next != nil; {
 		last = next
 		last.mu.Lock()
-		next = last.successor(&m)
+		next = last.forwardsTo(&m)
 		last.mu.Unlock()
 	}
 	return last
@@ -207,5 +207,5 @@ func (s *Subscription) last(topic string) *Subscription {
 func (s *Subscription) gone() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended && len(s.heirs) == 0
+	return s.ended && len(s.forwards) == 0
 }

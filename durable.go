@@ -87,7 +87,7 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 
 // setLive lets the inbox hand out to the subscriptions that were declared, and
 // begins the grace of a restart.
-func (c *Conn) setLive() {
+func (c *Conn) beginInbox() {
 	if c.inbox == nil {
 		return
 	}
@@ -96,7 +96,7 @@ func (c *Conn) setLive() {
 	}
 	var subs []*Subscription
 	for _, s := range c.routes.subscriptions() {
-		if !s.holder && s.becomesLive() {
+		if !s.placeholder && s.markReturned() {
 			subs = append(subs, s)
 		}
 	}

@@ -57,7 +57,7 @@ func (r *reader) fanOut(t *topicEntry, p *codec.PublishView) error {
 // send a copy for each, and each copy comes here.
 func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 	for i := range t.targets {
-		if t.targets[i].single {
+		if t.targets[i].canonical {
 			r.pick(&t.targets[i], p)
 		}
 	}
@@ -80,9 +80,9 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		}
 		found = true
 		switch {
-		case tg.primary:
+		case tg.takesCopy:
 			t.settled(tg.sub)
-		case !tg.former:
+		case !tg.tookCopy:
 			continue
 		}
 		if !slices.Contains(r.recipients, tg.sub) {
@@ -91,7 +91,7 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 	}
 	if found && p.SubIDs > 1 && r.l.session.routes.stranger(p) {
 		for i := range t.targets {
-			if tg := &t.targets[i]; tg.single && !slices.Contains(r.recipients, tg.sub) {
+			if tg := &t.targets[i]; tg.canonical && !slices.Contains(r.recipients, tg.sub) {
 				r.pick(tg, p)
 			}
 		}
@@ -114,7 +114,7 @@ func (r *reader) carries(p *codec.PublishView, id uint32) bool {
 // pick chooses tg, unless the message is a retained copy that is meant for
 // another subscription of the same filter.
 func (r *reader) pick(tg *target, p *codec.PublishView) {
-	if tg.relay && p.QoS == 0 {
+	if tg.forwarded && p.QoS == 0 {
 		return // its heir is picked
 	}
 	retained := p.Retain && !tg.asPub

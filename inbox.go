@@ -198,7 +198,7 @@ func (in *inbox) takeBack() {
 			in.mu.Unlock()
 			continue
 		}
-		s.setFed()
+		s.setSynced()
 		in.lookFor(s)
 		in.due = true
 	}
@@ -231,7 +231,7 @@ func (in *inbox) releaseAll(r returnedMail) {
 // release has it, which s leaves, wait for the next subscription of the filters by
 // which s got it.
 func (in *inbox) release(it *inboxItem, s *Subscription) {
-	in.ledger.release(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isLive())
+	in.ledger.release(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isReturned())
 	in.index(it)
 }
 
@@ -323,11 +323,11 @@ type inboxRun struct {
 // offer hands m, which is it, to s together with the run, or leaves it to the store
 // when s has no room for it, or older ones to come.
 func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
-	if run.sub != s || len(run.msgs) == maxBatch || s.starved(len(run.msgs), run.bytes, it.size) {
+	if run.sub != s || len(run.msgs) == maxBatch || s.noRoomFor(len(run.msgs), run.bytes, it.size) {
 		in.give(run)
 		in.lookThrough() // it may have been for somebody who has ended
 	}
-	if in.queues[s] != nil || len(run.msgs) == 0 && s.starved(0, 0, it.size) {
+	if in.queues[s] != nil || len(run.msgs) == 0 && s.noRoomFor(0, 0, it.size) {
 		in.enqueue(s, it)
 		return
 	}

@@ -64,7 +64,7 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 	it.loose = it.left.none() && len(it.owed) == 0
 	if it.waits() {
 		it.parking = b.parking
-		it.count(&it.parking.share.coming, 1)
+		it.count(&it.parking.usage.coming, 1)
 	}
 	it.msgs = msgs
 	b.items[e.gen] = it
@@ -82,8 +82,8 @@ func (g *ledger) handed(msgs []Message) {
 		s := msgs[i].to
 		if it := g.inbox.items[msgs[i].ref>>refShift]; it != nil && it.left.has(s) && !it.hands.has(s) {
 			it.hands.add(s)
-			it.count(&s.share.coming, -1)
-			it.count(&s.share.inHand, 1)
+			it.count(&s.usage.coming, -1)
+			it.count(&s.usage.inHand, 1)
 		}
 	}
 }

@@ -82,8 +82,8 @@ func (k *inboxCheck) checkQueues() {
 		switch {
 		case s.ended && s.leave != leaveServer:
 			k.bad("%d are in the queue of %s, which has ended", len(q.items), s.name())
-		case !s.ended && (!s.hungry || s.fed && s.sated() && s.box.len() == 0):
-			k.bad("%d are in the queue of %s, hungry %t, with %d pending", len(q.items), s.name(), s.hungry, s.box.len())
+		case !s.ended && (!s.wantsMore || s.synced && s.wantsRefill() && s.box.len() == 0):
+			k.bad("%d are in the queue of %s, hungry %t, with %d pending", len(q.items), s.name(), s.wantsMore, s.box.len())
 		}
 		s.mu.Unlock()
 	}
@@ -128,7 +128,7 @@ func (k *inboxCheck) checkDebts(it *inboxItem) {
 		r := k.in.routes.filters[d.filter]
 		for i := 0; r != nil && i < len(r.members); i++ {
 			s := r.members[i].sub
-			if !s.holder && s.isFed() && s.joined > d.after && !it.had.has(&s.owner) {
+			if !s.placeholder && s.isSynced() && s.joined > d.after && !it.had.has(&s.owner) {
 				k.bad("%x waits for %q, which is there: joined %d, after %d", it.key, d.filter, s.joined, d.after)
 			}
 		}
@@ -158,7 +158,7 @@ func (k *inboxCheck) checkWaiting() {
 
 func (k *inboxCheck) checkCounts() {
 	for s, n := range k.counts {
-		is := inboxCount{int(s.share.all.Load()), int(s.share.coming.n.Load()), int(s.share.coming.bytes.Load()), int(s.share.inHand.n.Load())}
+		is := inboxCount{int(s.usage.all.Load()), int(s.usage.coming.n.Load()), int(s.usage.coming.bytes.Load()), int(s.usage.inHand.n.Load())}
 		if is != *n {
 			k.bad("%s counts %+v, and has %+v", s.name(), is, *n)
 		}

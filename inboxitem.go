@@ -53,8 +53,8 @@ type waitKey struct {
 
 // give makes s one that has to finish with it.
 func (it *inboxItem) give(s *owner) {
-	s.share.all.Add(1)
-	it.count(&s.share.coming, 1)
+	s.usage.all.Add(1)
+	it.count(&s.usage.coming, 1)
 	it.had.add(s)
 	it.left.add(s)
 }
@@ -64,17 +64,17 @@ func (it *inboxItem) take(s *owner) bool {
 	if !it.left.remove(s) {
 		return false
 	}
-	s.share.all.Add(-1)
+	s.usage.all.Add(-1)
 	if it.hands.remove(s) {
-		it.count(&s.share.inHand, -1)
+		it.count(&s.usage.inHand, -1)
 	} else {
-		it.count(&s.share.coming, -1)
+		it.count(&s.usage.coming, -1)
 	}
 	return true
 }
 
 // count adds it to l n times, if it is of this process.
-func (it *inboxItem) count(l *load, n int) {
+func (it *inboxItem) count(l *amount, n int) {
 	if it.fresh {
 		l.add(n, n*it.size)
 	}
@@ -104,7 +104,7 @@ func (it *inboxItem) satisfy(s *owner) {
 func (it *inboxItem) settle(paid func(debt) bool) {
 	it.owed = slices.DeleteFunc(it.owed, paid)
 	if it.parking != nil && !it.waits() {
-		it.count(&it.parking.share.coming, -1)
+		it.count(&it.parking.usage.coming, -1)
 		it.parking = nil
 	}
 }

@@ -66,7 +66,7 @@ func (in *inbox) rest(err error) {
 // page returns how many messages s has room for, within what is read at once.
 func (q *inboxQueue) page(s *Subscription) (n int) {
 	bytes := 0
-	for n < len(q.items) && n < inboxPage && bytes < inboxPageBytes && !s.starved(n, bytes, q.items[n].size) {
+	for n < len(q.items) && n < inboxPage && bytes < inboxPageBytes && !s.noRoomFor(n, bytes, q.items[n].size) {
 		bytes += q.items[n].size
 		n++
 	}

@@ -186,7 +186,7 @@ func (in *inbox) giveUp(f forgoing) {
 
 // unpark begins to count anew what comes for nobody.
 func (in *inbox) unpark() {
-	fresh := newHolder(in.up, nil, newSubOptions(nil))
+	fresh := newPlaceholder(in.up, nil, newSubOptions(nil))
 	if old := in.ledger.park(&fresh.owner); old != nil {
 		subscriptionOf(old).end(nil, leaveAcked) // the reader may wait for it
 	}

@@ -93,7 +93,7 @@ func (r *reader) claim(t *topicEntry) claim {
 		if !slices.Contains(c.names, tg.filter) {
 			c.names = append(c.names, tg.filter)
 		}
-		if tg.sub.holder {
+		if tg.sub.placeholder {
 			c.owed = append(c.owed, tg.filter)
 		}
 	}
@@ -101,7 +101,7 @@ func (r *reader) claim(t *topicEntry) claim {
 		c.names = []string{""} // the catch-all
 	}
 	for i := 0; i < len(r.recipients); i++ {
-		if r.recipients[i].holder {
+		if r.recipients[i].placeholder {
 			r.recipients, r.flags = slices.Delete(r.recipients, i, i+1), slices.Delete(r.flags, i, i+1)
 			i--
 		}
@@ -128,7 +128,7 @@ func (r *reader) awaitRoom(parked bool) error {
 }
 
 func (r *reader) awaitRoomOf(s *Subscription) error {
-	if !s.stuffed() || s.gone() {
+	if !s.overArrivalLimit() || s.gone() {
 		return nil
 	}
 	if err := r.flush(); err != nil {

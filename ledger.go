@@ -359,7 +359,7 @@ func (g *ledger) owes(sub *owner) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.inbox != nil {
-		return sub.share.all.Load() > 0
+		return sub.usage.all.Load() > 0
 	}
 	found := false
 	g.table.Each(func(e *entry) { found = found || e.left.has(sub) })

@@ -8,12 +8,12 @@ import (
 // owner is what the ledger and a message know of the subscription that has to
 // finish with the message. It is part of the Subscription.
 type owner struct {
-	exchange acknowledger    // the subscription
-	filters  []Filter        // immutable
-	names    map[string]bool // of the filters, when they are many; immutable
-	joined   uint64          // its number among those that joined; guarded by routes.mu until it has one, then immutable
-	holder   bool            // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
-	share    inboxShare
+	exchange    acknowledger    // the subscription
+	filters     []Filter        // immutable
+	names       map[string]bool // of the filters, when they are many; immutable
+	joined      uint64          // its number among those that joined; guarded by routes.mu until it has one, then immutable
+	placeholder bool            // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
+	usage       inboxUsage
 }
 
 // acknowledger is what a message asks its subscription: gen and id name the
@@ -62,27 +62,27 @@ func (o *owner) name() string {
 
 // inboxShare counts it. It is written under ledger.mu; who reads it without sees
 // what was true a moment ago.
-type inboxShare struct {
+type inboxUsage struct {
 	all    atomic.Int64 // messages that it has not finished with
-	coming load         // of these, those that this process entered and that are not handed over
-	inHand load         // and those that were, under WithManualAck
+	coming amount       // of these, those that this process entered and that are not handed over
+	inHand amount       // and those that were, under WithManualAck
 }
 
 // load is a number of messages, and what they count for.
-type load struct{ n, bytes atomic.Int64 }
+type amount struct{ n, bytes atomic.Int64 }
 
-func (l *load) add(n, bytes int) {
+func (l *amount) add(n, bytes int) {
 	l.n.Add(int64(n))
 	l.bytes.Add(int64(bytes))
 }
 
 // within reports whether l is no more than that.
-func (l *load) within(messages, bytes int) bool {
+func (l *amount) within(messages, bytes int) bool {
 	return l.n.Load() <= int64(messages) && l.bytes.Load() <= int64(bytes)
 }
 
 // isBacklog reports whether s is the holder of the backlog.
-func (o *owner) isBacklog() bool { return o.holder && len(o.filters) == 0 }
+func (o *owner) isBacklog() bool { return o.placeholder && len(o.filters) == 0 }
 
 // backlogName is the filter that events name for it.
 const backlogName = "(backlog)"
@@ -132,11 +132,11 @@ func (o *owners) all() []*owner {
 // application returns the first that is a subscription of the application, nil
 // when there is none.
 func (o *owners) application() *owner {
-	if o.first == nil || !o.first.holder {
+	if o.first == nil || !o.first.placeholder {
 		return o.first
 	}
 	for _, s := range o.more {
-		if !s.holder {
+		if !s.placeholder {
 			return s
 		}
 	}

@@ -41,10 +41,10 @@ func (f handlerSink) send(m Message, _ <-chan struct{}) bool {
 func (handlerSink) close() {}
 
 // handful is how many messages a pump takes at a time for a channel.
-const handful = 32
+const pumpBatch = 32
 
 // handfulBytes bounds a handful of large ones.
-const handfulBytes = 64 << 10
+const pumpBatchBytes = 64 << 10
 
 // startPumps starts what hands over pending messages, if it does not run. A
 // pump is owned by the subscription; it ends when nothing is pending or the
@@ -78,7 +78,7 @@ func (s *Subscription) goPump(again []Message) {
 // the application's code has had once. The last pump of an ended subscription closes
 // its channel.
 func (s *Subscription) pump(again []Message) {
-	var hand [handful]Message
+	var hand [pumpBatch]Message
 	msgs, returned := again, false
 	defer func() {
 		if returned {
@@ -98,7 +98,7 @@ func (s *Subscription) pump(again []Message) {
 			if s.ended && s.pumps == 0 {
 				s.sink.close()
 			}
-			event := s.spell()
+			event := s.slowEvent()
 			s.mu.Unlock()
 			if event != nil {
 				s.up.events.emit(event)
@@ -106,7 +106,7 @@ func (s *Subscription) pump(again []Message) {
 			returned = true
 			return
 		}
-		msgs = s.takeHandful(hand[:0])
+		msgs = s.takeBatch(hand[:0])
 		interrupt := s.interrupt
 		s.mu.Unlock()
 		s.handOver(msgs, interrupt)
@@ -116,16 +116,16 @@ func (s *Subscription) pump(again []Message) {
 
 // takeHandful takes as many messages as go over together: several for a channel,
 // one for a body that may take its time. s.mu is held.
-func (s *Subscription) takeHandful(hand []Message) []Message {
+func (s *Subscription) takeBatch(hand []Message) []Message {
 	most, size := 1, 0
 	if s.form == formChannel {
-		most = handful
+		most = pumpBatch
 	}
-	for len(hand) < most && s.box.len() > 0 && size < handfulBytes {
+	for len(hand) < most && s.box.len() > 0 && size < pumpBatchBytes {
 		hand = append(hand, s.box.pop())
 		size += len(hand[len(hand)-1].Payload)
 	}
-	s.taken(len(hand))
+	s.beginDelivery(len(hand))
 	return hand
 }
 
@@ -144,7 +144,7 @@ func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
 		s.handedOver(msgs[given:i]...)
 		given = i
 		if !s.sink.send(msgs[i], interrupt) {
-			s.putBack(msgs[i:]...)
+			s.requeue(msgs[i:]...)
 			return
 		}
 	}
@@ -161,7 +161,7 @@ func (s *Subscription) handOverAgain(msgs []Message) {
 	stopped, interrupt := s.ended || s.paused, s.interrupt
 	s.mu.Unlock()
 	if stopped {
-		s.putBack(msgs...)
+		s.requeue(msgs...)
 		return
 	}
 	s.handOver(msgs, interrupt)
@@ -187,15 +187,15 @@ func (s *Subscription) pumpExited(m Message, before bool) {
 // giveUpInHand acknowledges and counts m, which is in hand, unless the server keeps it.
 func (s *Subscription) giveUpInHand(m Message) {
 	if ended, _ := s.ending(); ended {
-		s.putBack(m) // it finds its place
+		s.requeue(m) // it finds its place
 		return
 	}
 	s.discard([]Message{m}, leaveAcked)
 	s.mu.Lock()
-	s.released(1)
-	s.moves++
+	s.endDelivery(1)
+	s.progress++
 	s.madeRoom()
-	event := s.spell()
+	event := s.slowEvent()
 	s.mu.Unlock()
 	if event != nil {
 		s.up.events.emit(event)
@@ -213,7 +213,7 @@ func (s *Subscription) function() string {
 // when there is none.
 func (s *Subscription) busy() string {
 	s.mu.Lock()
-	idle := s.hands == 0 || s.form == formChannel || s.form == formTyped && !s.decoding.Load()
+	idle := s.inDelivery == 0 || s.form == formChannel || s.form == formTyped && !s.decoding.Load()
 	s.mu.Unlock()
 	if idle {
 		return ""
@@ -222,9 +222,9 @@ func (s *Subscription) busy() string {
 }
 
 // taken notes that n messages went into the caller's hands. s.mu is held.
-func (s *Subscription) taken(n int) {
-	s.hands += n
-	s.moves++
+func (s *Subscription) beginDelivery(n int) {
+	s.inDelivery += n
+	s.progress++
 	s.madeRoom()
 }
 
@@ -241,10 +241,10 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	}
 	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
 	s.mu.Lock()
-	s.released(len(msgs))
-	s.moves++
+	s.endDelivery(len(msgs))
+	s.progress++
 	s.madeRoom()
-	event := s.spell()
+	event := s.slowEvent()
 	s.mu.Unlock()
 	if event != nil {
 		s.up.events.emit(event)
@@ -252,13 +252,13 @@ func (s *Subscription) handedOver(msgs ...Message) {
 }
 
 // putBack puts msgs, which were not handed over, in front of the mailbox.
-func (s *Subscription) putBack(msgs ...Message) {
+func (s *Subscription) requeue(msgs ...Message) {
 	s.restore(len(msgs), msgs...)
 }
 
 // released notes that n messages left the caller's hands. s.mu is held.
-func (s *Subscription) released(n int) {
-	if s.hands -= n; s.hands == 0 {
+func (s *Subscription) endDelivery(n int) {
+	if s.inDelivery -= n; s.inDelivery == 0 {
 		s.idle.Broadcast() // withdraw may wait
 		if s.moving {
 			s.moving = false
@@ -274,15 +274,15 @@ func (s *Subscription) released(n int) {
 // them were in hands here.
 func (s *Subscription) restore(n int, msgs ...Message) {
 	s.mu.Lock()
-	s.released(n)
+	s.endDelivery(n)
 	var rest []Message
 	for i := len(msgs) - 1; i >= 0; i-- {
 		switch m := msgs[i]; {
 		case s.returns(&m):
 			s.up.inbox.giveBack(s, []Message{m})
-		case s.successor(&m) != nil:
-			to := s.successor(&m)
-			s.pass(&m, to)
+		case s.forwardsTo(&m) != nil:
+			to := s.forwardsTo(&m)
+			s.moveTo(&m, to)
 			to.restore(0, m)
 		case s.ended:
 			rest = append(rest, m)
@@ -300,7 +300,7 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 // returns reports whether m goes back to the inbox, since s hands over nothing any
 // more. s.mu is held.
 func (s *Subscription) returns(m *Message) bool {
-	return s.up.inbox != nil && m.QoS > 0 && (len(s.heirs) > 0 || s.ended && s.leave == leaveInbox)
+	return s.up.inbox != nil && m.QoS > 0 && (len(s.forwards) > 0 || s.ended && s.leave == leaveInbox)
 }
 
 // discard acknowledges messages that nobody will have, unless the server keeps them.

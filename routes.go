@@ -95,20 +95,20 @@ type member struct {
 
 // target is one way a topic reaches a subscription.
 type target struct {
-	sub     *Subscription
-	filter  string
-	subID   uint32
-	granted QoS
-	known   bool // the server has granted it
-	asPub   bool
-	fresh   bool // takes retained copies, when others must not
-	others  bool // some member is fresh
-	replay  bool
-	relay   bool // a holder that hands on to another target what is not in an inbox
+	sub       *Subscription
+	filter    string
+	subID     uint32
+	granted   QoS
+	known     bool // the server has granted it
+	asPub     bool
+	fresh     bool // takes retained copies, when others must not
+	others    bool // some member is fresh
+	replay    bool
+	forwarded bool // a holder that hands on to another target what is not in an inbox
 
-	single  bool // the one target of the subscription that counts when copies cannot be told apart
-	primary bool // the subscription takes the copy of this one
-	former  bool // it did so until the server granted another
+	canonical bool // the one target of the subscription that counts when copies cannot be told apart
+	takesCopy bool // the subscription takes the copy of this one
+	tookCopy  bool // it did so until the server granted another
 }
 
 func newRoutes(cfg *config) *routes {
@@ -164,9 +164,9 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
 		}
 	}
-	markRelays(dst, topic)
+	markForwarded(dst, topic)
 	if !t.hasInbox() {
-		dst = slices.DeleteFunc(dst, func(tg target) bool { return tg.relay })
+		dst = slices.DeleteFunc(dst, func(tg target) bool { return tg.forwarded })
 	}
 	markTargets(dst)
 	return dst, t.gen.Load(), len(all)
@@ -176,16 +176,16 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 // who has it already: a holder of several filters loses one of them to a new
 // subscription, and still matches by another. In a durable inbox, where a holder hands
 // on nothing, that filter is still owed what is of QoS 1 and 2.
-func markRelays(ts []target, topic string) {
+func markForwarded(ts []target, topic string) {
 	for i := range ts {
 		h := ts[i].sub
-		ts[i].relay = h.holder && slices.ContainsFunc(ts, forwardsTo(h, topic))
+		ts[i].forwarded = h.placeholder && slices.ContainsFunc(ts, takesOverFrom(h, topic))
 	}
 }
 
 // forwardsTo returns whether a target is the one that takes over a message on topic
 // from sub, in the end.
-func forwardsTo(sub *Subscription, topic string) func(target) bool {
+func takesOverFrom(sub *Subscription, topic string) func(target) bool {
 	last := sub.last(topic)
 	return func(tg target) bool { return last != sub && tg.sub == last }
 }
@@ -201,8 +201,8 @@ func markTargets(ts []target) {
 				best = j
 			}
 		}
-		ts[best].single = true
-		ts[i].primary = i == best || !ts[best].known
+		ts[best].canonical = true
+		ts[i].takesCopy = i == best || !ts[best].known
 	}
 }
 
@@ -280,7 +280,7 @@ func (t *routes) admissible(s *Subscription) error {
 // wanted reports whether any subscription of the application has r, and is not being
 // drained.
 func (r *route) wanted() bool {
-	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.holder && !m.sub.draining })
+	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.placeholder && !m.sub.draining })
 }
 
 // has reports whether s is a member of r.
@@ -408,7 +408,7 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 		t.catch = newCatchAll(t.upstream, o)
 		t.number(t.catch)
 		if b := t.backlog.sub; b != nil {
-			t.catch.inherit(estate{b, everything})
+			t.catch.takeOver(handover{b, everything})
 		}
 		t.changed()
 	}
@@ -436,11 +436,11 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if k.name == "" {
-		return appendFed(nil, t.catch, "")
+		return appendSynced(nil, t.catch, "")
 	}
 	if r := t.filters[k.name]; r != nil {
 		for _, m := range r.members {
-			takers = appendFed(takers, m.sub, k.name)
+			takers = appendSynced(takers, m.sub, k.name)
 		}
 	}
 	return takers
@@ -450,21 +450,21 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 func (t *routes) whoever(topic string) (takers []taker) {
 	targets, _, _ := t.match(topic, nil)
 	for _, tg := range targets {
-		if tg.single {
-			takers = appendFed(takers, tg.sub, tg.filter)
+		if tg.canonical {
+			takers = appendSynced(takers, tg.sub, tg.filter)
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(takers) == 0 {
-		takers = appendFed(takers, t.catch, "")
+		takers = appendSynced(takers, t.catch, "")
 	}
 	return takers
 }
 
 // appendFed appends s if the inbox hands out to it.
-func appendFed(takers []taker, s *Subscription, filter string) []taker {
-	if s == nil || s.holder || !s.isFed() {
+func appendSynced(takers []taker, s *Subscription, filter string) []taker {
+	if s == nil || s.placeholder || !s.isSynced() {
 		return takers
 	}
 	return append(takers, taker{s, filter})

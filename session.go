@@ -79,7 +79,7 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 		return false
 	}
 	s.routes.markReady(sub)
-	if n := sub.dropped.Load(); sub.holder && n > 0 && leave != leaveServer {
+	if n := sub.dropped.Load(); sub.placeholder && n > 0 && leave != leaveServer {
 		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // a holder has no reader that could notice
 	}
 	if leave == leaveServer || s.inbox != nil || !s.ledger.owes(&sub.owner) {

@@ -72,7 +72,7 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 			return nil, err
 		}
 	}
-	s.setLive()
+	s.setReturned()
 	s.scope(context.AfterFunc(ctx, func() { c.subscriptionScopeEnded(ctx, s) }))
 	return s, nil
 }
@@ -149,7 +149,7 @@ func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
 		c.retire(s, ErrClosed, leaveServer)
 		return s
 	}
-	s.setLive()
+	s.setReturned()
 	return s
 }
 

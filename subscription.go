@@ -37,32 +37,32 @@ type Subscription struct {
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
 
-	mu        sync.Mutex
-	form      consumerForm
-	ch        chan Message
-	sink      sink // nil without a form, and for the iterator
-	box       mailbox
-	pumps     int           // goroutines that hand over; they own the send to the channel
-	hands     int           // messages in the hands of pumps and iterators
-	interrupt chan struct{} // closed to make pumps put their message back
-	paused    bool
-	halted    bool          // for good: the Conn ends
-	moving    bool          // halted with messages on their way into the channel
-	still     chan struct{} // closed when there are none, for halt
-	ended     bool
-	leave     leaving // when it ended: what became of what was not handed over
-	heirs     []heir
-	err       error
-	idle      *sync.Cond    // iterators wait on it
-	slow      bool          // in a slow spell
-	slowed    bool          // messages gave way in it
-	live      bool          // the application has it
-	fed       bool          // the inbox hands out to it: not before it is live
-	hungry    bool          // the inbox has more for it once there is room
-	moves     uint64        // counts what was taken, finished and acknowledged: its progress
-	room      chan struct{} // closed when a reader that waits may go on
-	intake    bool          // the reader waits to enter more into the inbox
-	quiet     chan struct{} // closed when nothing is pending, for Drain
+	mu           sync.Mutex
+	form         consumerForm
+	ch           chan Message
+	sink         sink // nil without a form, and for the iterator
+	box          mailbox
+	pumps        int           // goroutines that hand over; they own the send to the channel
+	inDelivery   int           // messages in the hands of pumps and iterators
+	interrupt    chan struct{} // closed to make pumps put their message back
+	paused       bool
+	halted       bool          // for good: the Conn ends
+	moving       bool          // halted with messages on their way into the channel
+	still        chan struct{} // closed when there are none, for halt
+	ended        bool
+	leave        leaving // when it ended: what became of what was not handed over
+	forwards     []forwarding
+	err          error
+	idle         *sync.Cond    // iterators wait on it
+	isSlow       bool          // in a slow spell
+	droppedSince bool          // messages gave way in it
+	returned     bool          // the application has it
+	synced       bool          // the inbox hands out to it: not before it is live
+	wantsMore    bool          // the inbox has more for it once there is room
+	progress     uint64        // counts what was taken, finished and acknowledged: its progress
+	room         chan struct{} // closed when a reader that waits may go on
+	intake       bool          // the reader waits to enter more into the inbox
+	quiet        chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
 	drainDone          atomic.Bool // a Drain got everything handed over
@@ -189,7 +189,7 @@ func (s *Subscription) Handle(f func(Message)) error {
 // begin binds the form and starts to hand over what is pending.
 func (s *Subscription) begin(form consumerForm, to sink) {
 	s.form, s.sink = form, to
-	s.moves++
+	s.progress++
 	if s.ended {
 		to.close()
 		return
@@ -223,7 +223,7 @@ func (s *Subscription) Bind() error {
 	defer s.mu.Unlock()
 	if s.form == formNone {
 		s.form = formIterator
-		s.moves++
+		s.progress++
 	}
 	if s.form != formIterator {
 		return ErrConsumerBound
@@ -242,7 +242,7 @@ func (s *Subscription) next() (Message, bool) {
 		return Message{}, false
 	}
 	m := s.box.pop()
-	s.taken(1)
+	s.beginDelivery(1)
 	return m, true
 }
 
@@ -251,7 +251,7 @@ func (s *Subscription) yield(body func(Message) bool, m Message) bool {
 	returned := false
 	defer func() {
 		if !returned {
-			s.putBack(m)
+			s.requeue(m)
 		}
 	}()
 	goOn := body(m)
@@ -276,7 +276,7 @@ func (s *Subscription) ack(gen uint32, id uint16) error {
 	err := s.up.ledger.done(gen, id, &s.owner)
 	if err == nil {
 		s.mu.Lock()
-		s.moves++
+		s.progress++
 		s.madeRoom()
 		s.mu.Unlock()
 		s.up.ledger.settle()
@@ -322,7 +322,7 @@ func (s *Subscription) halt() <-chan struct{} {
 	s.paused, s.halted = true, true
 	if s.still == nil {
 		s.still = make(chan struct{})
-		s.moving = s.hands > 0 && (s.form == formChannel || s.form == formTyped)
+		s.moving = s.inDelivery > 0 && (s.form == formChannel || s.form == formTyped)
 		if !s.moving {
 			close(s.still)
 		}
@@ -417,7 +417,7 @@ type SubscriptionStats struct {
 func (s *Subscription) Stats() SubscriptionStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return SubscriptionStats{Pending: s.box.len() + s.hands, PendingBytes: s.box.size(), Oldest: s.box.oldest(time.Now()),
+	return SubscriptionStats{Pending: s.box.len() + s.inDelivery, PendingBytes: s.box.size(), Oldest: s.box.oldest(time.Now()),
 		Delivered: s.delivered.Load(), Dropped: s.dropped.Load()}
 }
 

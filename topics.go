@@ -80,8 +80,8 @@ func (e *topicEntry) refresh(t *routes) {
 func (e *topicEntry) keepFormer(old []target) {
 	for i := range e.targets {
 		n := &e.targets[i]
-		n.former = !n.primary && slices.ContainsFunc(old, func(o target) bool {
-			return o.sub == n.sub && o.filter == n.filter && o.subID == n.subID && (o.primary || o.former)
+		n.tookCopy = !n.takesCopy && slices.ContainsFunc(old, func(o target) bool {
+			return o.sub == n.sub && o.filter == n.filter && o.subID == n.subID && (o.takesCopy || o.tookCopy)
 		})
 	}
 }
@@ -90,7 +90,7 @@ func (e *topicEntry) keepFormer(old []target) {
 func (e *topicEntry) settled(s *Subscription) {
 	for i := range e.targets {
 		if e.targets[i].sub == s {
-			e.targets[i].former = false
+			e.targets[i].tookCopy = false
 		}
 	}
 }

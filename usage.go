@@ -5,19 +5,19 @@ package mqtt
 
 // stuffed reports whether no more may be entered for s. What an earlier process left
 // does not count: it must not keep a link from being read that has come now.
-func (s *Subscription) stuffed() bool {
-	return !s.share.coming.within(s.opts.messages, s.opts.bytes) || s.laden()
+func (s *Subscription) overArrivalLimit() bool {
+	return !s.usage.coming.within(s.opts.messages, s.opts.bytes) || s.overUnackedLimit()
 }
 
 // laden reports whether the application has too much in hand that it has not
 // acknowledged: it may gather more than it lets wait, but not without end.
-func (s *Subscription) laden() bool {
-	return !s.share.inHand.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
+func (s *Subscription) overUnackedLimit() bool {
+	return !s.usage.inHand.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
 }
 
 // takesIn reports whether a reader that waited may enter more for s.
 func (s *Subscription) takesIn() bool {
-	return s.share.coming.within(s.opts.messages/2, s.opts.bytes/2) && !s.laden()
+	return s.usage.coming.within(s.opts.messages/2, s.opts.bytes/2) && !s.overUnackedLimit()
 }
 
 // stuck reports whether it is the consumer that keeps s from having room, not the
@@ -25,7 +25,7 @@ func (s *Subscription) takesIn() bool {
 func (s *Subscription) stuck() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.box.len() > 0 || s.hands > 0 || s.laden()
+	return s.box.len() > 0 || s.inDelivery > 0 || s.overUnackedLimit()
 }
 
 // counted returns how much of the mailbox its limits are about. s.mu is held.
@@ -47,23 +47,23 @@ func (s *Subscription) part() (messages, bytes int) {
 
 // starved reports whether a message of the inbox does not fit besides what is
 // pending and n more, and sees to it that the inbox is told when there is room.
-func (s *Subscription) starved(n, bytes, size int) bool {
+func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || len(s.heirs) > 0 {
+	if s.ended || len(s.forwards) > 0 {
 		return false // deliver tells
 	}
 	pending, held := s.counted()
 	messages, most := s.part()
-	if s.fed && (pending+n == 0 || pending+n < messages && held+bytes+size <= most) {
+	if s.synced && (pending+n == 0 || pending+n < messages && held+bytes+size <= most) {
 		return false
 	}
-	s.hungry = n == 0
+	s.wantsMore = n == 0
 	return true
 }
 
 // sated reports whether it pays to bring s more from the inbox. s.mu is held.
-func (s *Subscription) sated() bool {
+func (s *Subscription) wantsRefill() bool {
 	n, bytes := s.counted()
 	messages, most := s.part()
 	return n <= messages/2 && bytes <= most/2
@@ -71,38 +71,38 @@ func (s *Subscription) sated() bool {
 
 // setLive notes that the application has s now: the inbox hands out nothing before.
 // What went into the channel of one that it never got would count as acknowledged.
-func (s *Subscription) setLive() {
-	if in := s.up.inbox; in != nil && s.becomesLive() {
+func (s *Subscription) setReturned() {
+	if in := s.up.inbox; in != nil && s.markReturned() {
 		in.welcome(s)
 	}
 }
 
 // becomesLive is setLive without telling the inbox. It reports whether it was not.
-func (s *Subscription) becomesLive() bool {
+func (s *Subscription) markReturned() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.live
-	s.live = true
+	before := s.returned
+	s.returned = true
 	return !before
 }
 
-func (s *Subscription) isLive() bool {
+func (s *Subscription) isReturned() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.live
+	return s.returned
 }
 
 // setFed notes that the inbox knows s, and may hand out to it.
-func (s *Subscription) setFed() {
+func (s *Subscription) setSynced() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fed = true
+	s.synced = true
 }
 
-func (s *Subscription) isFed() bool {
+func (s *Subscription) isSynced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fed
+	return s.synced
 }
 
 // puttingBack reports whether a pump has yet to put back what it had in hand when s
@@ -110,24 +110,24 @@ func (s *Subscription) isFed() bool {
 func (s *Subscription) puttingBack() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended && s.hands > 0 && (s.form == formChannel || s.form == formTyped)
+	return s.ended && s.inDelivery > 0 && (s.form == formChannel || s.form == formTyped)
 }
 
 // leaves reports whether what is in the queue of s goes back to the inbox.
 func (s *Subscription) leaves() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended && s.leave == leaveInbox || len(s.heirs) > 0
+	return s.ended && s.leave == leaveInbox || len(s.forwards) > 0
 }
 
 // crammed reports whether the mailbox has no room for the inbox, or the application
 // too much in hand.
-func (s *Subscription) crammed() bool {
+func (s *Subscription) mailboxFull() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, bytes := s.counted()
 	messages, most := s.part()
-	return n > 0 && (n >= messages || bytes >= most) || s.laden()
+	return n > 0 && (n >= messages || bytes >= most) || s.overUnackedLimit()
 }
 
 // isChannel reports whether s is read through its channel of messages.
@@ -144,7 +144,7 @@ func (s *Subscription) isChannel() bool {
 func (s *Subscription) tally() (arrived uint64, quiet bool) {
 	s.mu.Lock()
 	arrived = s.delivered.Load() + s.dropped.Load()
-	waiting := s.box.len() + s.hands
+	waiting := s.box.len() + s.inDelivery
 	s.mu.Unlock()
 	owes := s.up.ledger.owes(&s.owner)
 	s.up.ledger.settle()
