@@ -8,9 +8,9 @@ import (
 
 // backlog holds what a resumed session brings and no subscription takes yet: the
 // server sends it straight after CONNACK, the application subscribes a moment
-// later ("decided" 11). Its messages stand unacknowledged in a holder, as those of
-// a detached filter do (detach.go), but one without a place in the trie: it
-// takes QoS 1 and 2 that match nothing. Guarded by routes.mu.
+// later. Its messages stand unacknowledged in a placeholder, as those of a detached
+// filter do (detach.go), but one without a place in the trie: it takes QoS 1 and 2
+// that match nothing. Guarded by routes.mu.
 type backlog struct {
 	sub   *Subscription // nil when nothing is held
 	link  uint32        // whose CONNACK began the grace; 0 without a link
@@ -46,7 +46,7 @@ func (t *routes) beginBacklog(link uint32, resumed bool) bool {
 	return true
 }
 
-// takeBacklog takes the holder away when the grace that link began is over, and
+// takeBacklog takes the placeholder away when the grace that link began is over, and
 // reports whether it is: not when another link began one since, or none is up, so
 // that the next begins it.
 func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
@@ -70,7 +70,7 @@ func (b *backlog) unwant(filters []string) {
 	}
 }
 
-// of returns the holder if it takes a message on topic. mu is held.
+// of returns the placeholder if it takes a message on topic. mu is held.
 func (b *backlog) of(topic string) *Subscription {
 	if b.sub == nil || !b.wants(topic) {
 		return nil
@@ -91,8 +91,8 @@ func (b *backlog) wants(topic string) bool {
 	return true
 }
 
-// parks reports whether a message on topic that nobody takes is kept in the
-// durable inbox, where the backlog is in place of a holder.
+// parks reports whether a message on topic that no subscription takes is kept in the
+// durable inbox, where the backlog has no placeholder.
 func (t *routes) parks(topic string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,10 +120,10 @@ func (t *routes) held() (n int) {
 	return n
 }
 
-// hold puts a holder in the place of s, and returns it; nil when there is nothing
-// to hold. A filter that another subscription has needs none: what is pending for
-// it the other had too, or came before the other did, which must not get it behind
-// newer ones.
+// hold puts a placeholder where s was, and returns it; nil when there is nothing to
+// hold. A filter that another subscription has needs none. What is pending for such a
+// filter came to the other subscription too, or came before that joined, which then
+// must not get it behind newer messages.
 func (t *routes) hold(s *Subscription) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -172,9 +172,9 @@ func (t *routes) outlived(filters []Filter) (all []*Subscription) {
 	return all
 }
 
-// claim gives s what is held for its filters: by holders of the same filters, in
-// their place, and in the backlog. mu is held.
-func (t *routes) claim(s *Subscription) {
+// takeHeldLocked gives s what is held for its filters, by placeholders of the same
+// filters, which s replaces, and in the backlog.
+func (t *routes) takeHeldLocked(s *Subscription) {
 	var held []handover
 	var all []string
 	for _, f := range s.filters {

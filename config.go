@@ -66,7 +66,7 @@ type declaration struct {
 	opts    subOptions
 }
 
-// The defaults. DESIGN.md, "Defaults", is where they were decided.
+// defaults are the options that were not given. docs/options.md has them with the reasons.
 func defaults() config {
 	return config{
 		versions:       []Version{V5, V311},
@@ -76,9 +76,9 @@ func defaults() config {
 		subscribeWait:  10 * time.Second,      // brokers answer in milliseconds
 		stableAfter:    10 * time.Second,      // a link that lived this long was stable
 		ackOverdue:     10 * time.Second,      // an application that takes longer should hear of it
-		stuckAfter:     30 * time.Second,      // "decided" 10
-		ackGrace:       10 * time.Second,      // "decided" 13
-		backlogGrace:   10 * time.Second,      // "decided" 11 and 13
+		stuckAfter:     30 * time.Second,      // a consumer that takes nothing for so long holds up the link
+		ackGrace:       10 * time.Second,      // long enough to finish with a message, short enough not to stop the others
+		backlogGrace:   10 * time.Second,      // the time that an application takes to subscribe again
 		backoff:        backoff.Exponential{}, // 1 s doubling to 120 s, full jitter
 		queue: queueConfig{
 			messages: 65536, bytes: 64 << 20, // bounded, and enough for a broker's restart

@@ -152,11 +152,12 @@ func (s *Subscription) giveUp(msgs []Message) {
 	}
 }
 
-// spell returns the event that begins or ends a slow spell, or nil. s.mu is held.
+// slowEvent returns the event that says that the consumer has become slow, or is no
+// longer, else nil. s.mu is held.
 func (s *Subscription) slowEvent() Event {
 	n := s.box.len()
 	switch {
-	case s.placeholder: // nobody is slow
+	case s.placeholder: // it has no consumer
 		return nil
 	case !s.isSlow && n > 0 && (s.droppedSince || n > max(16, s.opts.buffer)):
 		s.isSlow = true

@@ -9,9 +9,9 @@ import (
 )
 
 // A subscription that is detached leaves its filters at the server. Its place
-// in the routes is taken by a holder: a Subscription that nobody reads, which
-// takes over what is pending and collects what arrives, unacknowledged, until a
-// new Subscribe of a filter claims it or the grace is over ("decided" 13).
+// in the routes is taken by a placeholder: a Subscription without a consumer, which
+// takes over what is pending and collects what arrives, unacknowledged, until a new
+// Subscribe of a filter takes it or the grace is over.
 
 // withdraw has a pump put back what it did not hand over to the channel, so that
 // nothing pending behind it is passed on first. The pump waits for the consumer
@@ -25,7 +25,7 @@ func (s *Subscription) withdraw() {
 	}
 }
 
-// newHolder makes a Subscription that only collects.
+// newPlaceholder makes a Subscription that only collects.
 func newPlaceholder(up *upstream, filters []Filter, o subOptions) *Subscription {
 	o.start = formNone
 	h := newSubscription(up, filters, o)
@@ -33,13 +33,13 @@ func newPlaceholder(up *upstream, filters []Filter, o subOptions) *Subscription 
 	return h
 }
 
-// estate is what a subscription leaves to another: what matches the filters.
+// handover is what a subscription leaves to another: what matches the filters.
 type handover struct {
 	from    *Subscription
 	filters []string
 }
 
-// everything are the filters of an estate that is passed on whole.
+// everything are the filters of a handover of all that there is.
 var everything = []string{""}
 
 func addHandover(held []handover, from *Subscription, filter string) []handover {
@@ -52,7 +52,8 @@ func addHandover(held []handover, from *Subscription, filter string) []handover 
 	return append(held, handover{from, []string{filter}})
 }
 
-// heir takes the messages of a subscription whose topic a filter matches.
+// forwarding says which subscription takes the messages of an older one whose topic a
+// filter matches.
 type forwarding struct {
 	filter string // empty for all
 	sub    *Subscription
@@ -66,21 +67,21 @@ func (h *forwarding) takes(m *Message) bool {
 	return match.Meet(rest, m.Topic)
 }
 
-// inherit moves estates to s, which is newer than those that leave them, in the
-// order of arrival; what arrives by way of these follows. They are locked
-// together, so that nothing newer comes between: several subscriptions only ever
-// from the older to the newer.
-func (s *Subscription) takeOver(estates ...handover) {
-	slices.SortFunc(estates, func(a, b handover) int { return cmp.Compare(a.from.no, b.from.no) })
-	for _, e := range estates {
-		e.from.mu.Lock()
-		defer e.from.mu.Unlock()
+// takeOver moves what older subscriptions leave to s, in the order of arrival; what
+// still arrives at them is forwarded to s. They are locked together, so that nothing
+// newer comes in between, and always the older before the newer, so that two calls do
+// not wait for each other.
+func (s *Subscription) takeOver(from ...handover) {
+	slices.SortFunc(from, func(a, b handover) int { return cmp.Compare(a.from.no, b.from.no) })
+	for _, h := range from {
+		h.from.mu.Lock()
+		defer h.from.mu.Unlock()
 	}
 	var all []Message
-	for _, e := range estates {
-		all = inOrder(all, e.from.forwardTo(e.filters, s))
+	for _, h := range from {
+		all = inOrder(all, h.from.forwardTo(h.filters, s))
 	}
-	if len(estates) > 1 {
+	if len(from) > 1 {
 		all = onlyOnce(all)
 	}
 	s.mu.Lock()
@@ -93,8 +94,8 @@ func (s *Subscription) takeOver(estates ...handover) {
 	s.wakeIterators()
 }
 
-// onlyOnce takes out what several estates held: one message whose topic the
-// filters of each match. At QoS 0 nothing tells it from another.
+// onlyOnce removes what several subscriptions held: a message that matches filters of
+// each. At QoS 0 nothing tells it from another message.
 func onlyOnce(all []Message) []Message {
 	seen := map[uint32]bool{}
 	return slices.DeleteFunc(all, func(m Message) bool {
@@ -105,19 +106,19 @@ func onlyOnce(all []Message) []Message {
 	})
 }
 
-// bequeath makes to the heir of filters, and returns what s has for them. s.mu
-// is held.
+// forwardTo has s forward what matches filters to another subscription, and returns
+// what s has of that. s.mu is held.
 func (s *Subscription) forwardTo(filters []string, to *Subscription) []Message {
 	at := len(s.forwards)
 	for _, f := range filters {
 		s.forwards = append(s.forwards, forwarding{f, to})
 	}
-	heirs := s.forwards[at:]
+	added := s.forwards[at:]
 	cut := s.box.cutAll(func(m *Message) bool {
-		return slices.ContainsFunc(heirs, func(h forwarding) bool { return h.takes(m) })
+		return slices.ContainsFunc(added, func(h forwarding) bool { return h.takes(m) })
 	})
 	if s.up.inbox != nil {
-		cut = s.up.inbox.giveBack(s, cut) // who comes next gets it from there
+		cut = s.up.inbox.giveBack(s, cut) // the next subscription gets it from there
 	}
 	if s.opts.slow == SlowLatest {
 		sortByArrival(cut) // they have the places of those that they replaced
@@ -171,7 +172,7 @@ func inOrder(a, b []Message) []Message {
 	return append(append(all, a...), b...)
 }
 
-// pass makes m one of to. s.mu is held.
+// moveTo makes m a message of to. s.mu is held.
 func (s *Subscription) moveTo(m *Message, to *Subscription) {
 	if m.QoS > 0 {
 		s.up.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
@@ -179,10 +180,11 @@ func (s *Subscription) moveTo(m *Message, to *Subscription) {
 	m.to = &to.owner
 }
 
-// successor returns who takes m in the place of s; nil for s itself. s.mu is held.
+// forwardsTo returns the subscription that takes m instead of s; nil for s itself.
+// s.mu is held.
 func (s *Subscription) forwardsTo(m *Message) *Subscription {
 	for i := range s.forwards {
-		// The backlog outlives its heirs, and holds again what nobody takes.
+		// The backlog outlives what it forwards to, and holds again what no other takes.
 		if h := &s.forwards[i]; h.takes(m) && !(s.isBacklog() && h.sub.gone()) {
 			return h.sub
 		}
@@ -203,7 +205,7 @@ func (s *Subscription) last(topic string) *Subscription {
 	return last
 }
 
-// gone reports whether s has ended and left nothing to anybody.
+// gone reports whether s has ended and forwards to no other.
 func (s *Subscription) gone() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -68,7 +68,7 @@ func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 
 // byIdentifier chooses by subscription identifier, and reports whether any of
 // the identifiers is that of a matching filter of ours. A subscription with
-// several filters takes one copy: that of its primary target. When one of several
+// several filters takes one copy: that of the target that takesCopy marks. When one of several
 // identifiers is of an earlier process, every other subscription that matches gets the
 // message too: the server may still know its filter by that identifier.
 func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
@@ -115,7 +115,7 @@ func (r *reader) carries(p *codec.PublishView, id uint32) bool {
 // another subscription of the same filter.
 func (r *reader) pick(tg *target, p *codec.PublishView) {
 	if tg.forwarded && p.QoS == 0 {
-		return // its heir is picked
+		return // the subscription that it forwards to is picked
 	}
 	retained := p.Retain && !tg.asPub
 	if retained && tg.others && !tg.fresh {

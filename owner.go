@@ -81,7 +81,7 @@ func (l *amount) within(messages, bytes int) bool {
 	return l.n.Load() <= int64(messages) && l.bytes.Load() <= int64(bytes)
 }
 
-// isBacklog reports whether s is the holder of the backlog.
+// isBacklog reports whether o is the placeholder of the backlog.
 func (o *owner) isBacklog() bool { return o.placeholder && len(o.filters) == 0 }
 
 // backlogName is the filter that events name for it.

@@ -6,7 +6,7 @@ import (
 )
 
 // This file hands over: a pump, or the iterator, takes messages out of the mailbox, has
-// them in hand until the consumer has them, and puts them back when it is interrupted.
+// them in delivery until the consumer has them, and puts them back when it is interrupted.
 
 // sink is where the pumps of a subscription hand messages over.
 type sink interface {
@@ -40,10 +40,10 @@ func (f handlerSink) send(m Message, _ <-chan struct{}) bool {
 
 func (handlerSink) close() {}
 
-// handful is how many messages a pump takes at a time for a channel.
+// pumpBatch is how many messages a pump takes at a time for a channel.
 const pumpBatch = 32
 
-// handfulBytes bounds a handful of large ones.
+// pumpBatchBytes is the size of the payloads at which such a batch ends.
 const pumpBatchBytes = 64 << 10
 
 // startPumps starts what hands over pending messages, if it does not run. A
@@ -63,7 +63,7 @@ func (s *Subscription) startPumps() {
 	}
 }
 
-// goPump starts a pump, which begins with again, a message in hand. The Conn waits for
+// goPump starts a pump, which begins with again, a message in delivery. The Conn waits for
 // it unless it runs a handler, which may itself wait for the end of the Conn; for one
 // that decodes it does not wait long.
 func (s *Subscription) goPump(again []Message) {
@@ -151,7 +151,7 @@ func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
 	s.handedOver(msgs[given:]...)
 }
 
-// handOverAgain hands over msgs, which are in hand and were tried before, unless the
+// handOverAgain hands over msgs, which are in delivery and were tried before, unless the
 // subscription has ended or is paused.
 func (s *Subscription) handOverAgain(msgs []Message) {
 	if len(msgs) == 0 {
@@ -168,7 +168,7 @@ func (s *Subscription) handOverAgain(msgs []Message) {
 }
 
 // pumpExited takes over from a pump whose goroutine the application's code ended with m
-// in hand. A new pump goes on: with m once more, since its work was not done, but not
+// in delivery. A new pump goes on: with m once more, since its work was not done, but not
 // a second time, which would go on for ever. Under WithManualAck the application has m.
 func (s *Subscription) pumpExited(m Message, before bool) {
 	var again []Message
@@ -184,7 +184,7 @@ func (s *Subscription) pumpExited(m Message, before bool) {
 	s.up.record(slog.LevelWarn, "a function ended its goroutine", "client", *s.up.clientID.Load(), "function", s.function(), "topic", m.Topic, "again", len(again) > 0)
 }
 
-// giveUpInHand acknowledges and counts m, which is in hand, unless the server keeps it.
+// giveUpInHand acknowledges and counts m, which is in delivery, unless the server keeps it.
 func (s *Subscription) giveUpInHand(m Message) {
 	if ended, _ := s.ending(); ended {
 		s.requeue(m) // it finds its place
@@ -203,13 +203,13 @@ func (s *Subscription) giveUpInHand(m Message) {
 	s.up.emit(MessageDropped{Topic: m.Topic, Size: len(m.Payload), Err: ErrHandlerExited, Total: s.dropped.Load()})
 }
 
-// function names the code of the application that has the messages in hand.
+// function names the code of the application that has the messages.
 func (s *Subscription) function() string {
 	of := map[consumerForm]string{formTyped: "codec", formHandler: "handler", formIterator: "body of All"}[s.form]
 	return fmt.Sprintf("%s of %q", of, s.name())
 }
 
-// busy returns the name of the code of the application that has messages in hand, empty
+// busy returns the name of the code of the application that has messages, empty
 // when there is none.
 func (s *Subscription) busy() string {
 	s.mu.Lock()
@@ -221,7 +221,7 @@ func (s *Subscription) busy() string {
 	return s.function()
 }
 
-// taken notes that n messages went into the caller's hands. s.mu is held.
+// beginDelivery notes that the caller delivers n messages. s.mu is held.
 func (s *Subscription) beginDelivery(n int) {
 	s.inDelivery += n
 	s.progress++
@@ -235,7 +235,7 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	}
 	switch {
 	case !s.opts.manual:
-		s.up.finished(msgs...) // before Drain, which waits for hands, goes on
+		s.up.finished(msgs...) // before Drain, which waits for deliveries, goes on
 	case s.up.inbox != nil:
 		s.up.ledger.handed(msgs)
 	}
@@ -251,12 +251,12 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	}
 }
 
-// putBack puts msgs, which were not handed over, in front of the mailbox.
+// requeue puts msgs, which were not handed over, in front of the mailbox.
 func (s *Subscription) requeue(msgs ...Message) {
 	s.restore(len(msgs), msgs...)
 }
 
-// released notes that n messages left the caller's hands. s.mu is held.
+// endDelivery notes that the caller delivers n messages no longer. s.mu is held.
 func (s *Subscription) endDelivery(n int) {
 	if s.inDelivery -= n; s.inDelivery == 0 {
 		s.idle.Broadcast() // withdraw may wait
@@ -271,7 +271,7 @@ func (s *Subscription) endDelivery(n int) {
 }
 
 // restore puts msgs in front of the mailbox, or where they belong by now; n of
-// them were in hands here.
+// them were in delivery here.
 func (s *Subscription) restore(n int, msgs ...Message) {
 	s.mu.Lock()
 	s.endDelivery(n)

@@ -104,7 +104,7 @@ type target struct {
 	fresh     bool // takes retained copies, when others must not
 	others    bool // some member is fresh
 	replay    bool
-	forwarded bool // a holder that hands on to another target what is not in an inbox
+	forwarded bool // a placeholder that forwards to another target what is not in an inbox
 
 	canonical bool // the one target of the subscription that counts when copies cannot be told apart
 	takesCopy bool // the subscription takes the copy of this one
@@ -172,10 +172,10 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 	return dst, t.gen.Load(), len(all)
 }
 
-// markRelays marks the holders that would hand topic on to one of the other targets,
-// who has it already: a holder of several filters loses one of them to a new
-// subscription, and still matches by another. In a durable inbox, where a holder hands
-// on nothing, that filter is still owed what is of QoS 1 and 2.
+// markForwarded marks the placeholders that would forward topic to another of the
+// targets, which has it already: a placeholder of several filters loses one of them to a
+// new subscription, and still matches by another. With a durable inbox a placeholder
+// forwards nothing, and QoS 1 and 2 still wait there for the other filter.
 func markForwarded(ts []target, topic string) {
 	for i := range ts {
 		h := ts[i].sub
@@ -229,7 +229,7 @@ func (t *routes) add(s *Subscription) error {
 		s.waiting = time.Now()
 	}
 	t.number(s)
-	t.claim(s) // before anything newer can reach it
+	t.takeHeldLocked(s) // before anything newer can reach it
 	due := make([]*route, 0, len(s.filters))
 	for _, f := range s.filters {
 		due = append(due, t.join(s, f))
@@ -378,7 +378,7 @@ func (t *routes) hasRoute(s *Subscription) bool {
 	})
 }
 
-// subscriptions returns every subscription, the catch-all and holders too.
+// subscriptions returns every subscription, the catch-all and placeholders too.
 func (t *routes) subscriptions() []*Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -462,7 +462,7 @@ func (t *routes) whoever(topic string) (takers []taker) {
 	return takers
 }
 
-// appendFed appends s if the inbox hands out to it.
+// appendSynced appends s if the inbox hands out to it.
 func appendSynced(takers []taker, s *Subscription, filter string) []taker {
 	if s == nil || s.placeholder || !s.isSynced() {
 		return takers

@@ -80,7 +80,7 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	}
 	s.routes.markReady(sub)
 	if n := sub.dropped.Load(); sub.placeholder && n > 0 && leave != leaveServer {
-		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // a holder has no reader that could notice
+		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // a placeholder has no consumer that could notice
 	}
 	if leave == leaveServer || s.inbox != nil || !s.ledger.owes(&sub.owner) {
 		return true
@@ -200,7 +200,7 @@ func (s *session) drain(ctx context.Context, sub *Subscription) error {
 	}
 	s.routes.endDrain(sub)
 	if err != nil && sub.isChannel() {
-		sub.withdraw() // so that what a pump has in hand counts
+		sub.withdraw() // so that what a pump delivers counts
 	}
 	before := sub.dropped.Load()
 	if !s.retire(sub, ErrUnsubscribed, leaveAcked) && err == nil && !sub.drainDone.Load() {

@@ -124,7 +124,7 @@ func (g *ledger) mustWait(e *entry) bool {
 
 // keepBehind writes the exchanges from the n-th on whose PUBREC is due but for
 // that. The record of an exchange is made when its PUBREC is released, never at
-// arrival ("decided" 12). It goes on where it stopped, so that a window of 65,535
+// arrival: until then the server still sends the PUBLISH again. It goes on where it stopped, so that a window of 65,535
 // that waits for the disk is looked through once.
 func (g *ledger) keepBehind(q *entryQueue, n int) {
 	for q.kept = max(q.kept, n); q.kept < q.len(); q.kept++ {

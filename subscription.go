@@ -43,7 +43,7 @@ type Subscription struct {
 	sink         sink // nil without a form, and for the iterator
 	box          mailbox
 	pumps        int           // goroutines that hand over; they own the send to the channel
-	inDelivery   int           // messages in the hands of pumps and iterators
+	inDelivery   int           // messages that pumps and iterators are delivering
 	interrupt    chan struct{} // closed to make pumps put their message back
 	paused       bool
 	halted       bool          // for good: the Conn ends
@@ -54,10 +54,10 @@ type Subscription struct {
 	forwards     []forwarding
 	err          error
 	idle         *sync.Cond    // iterators wait on it
-	isSlow       bool          // in a slow spell
+	isSlow       bool          // since the last SlowConsumer that said so
 	droppedSince bool          // messages gave way in it
 	returned     bool          // the application has it
-	synced       bool          // the inbox hands out to it: not before it is live
+	synced       bool          // the inbox hands out to it: not before Subscribe has returned it
 	wantsMore    bool          // the inbox has more for it once there is room
 	progress     uint64        // counts what was taken, finished and acknowledged: its progress
 	room         chan struct{} // closed when a reader that waits may go on

@@ -76,7 +76,7 @@ func (e *topicEntry) refresh(t *routes) {
 // keepFormer marks the targets whose copies a subscription took until now and
 // does no more. The server sends a message once for each filter; when the change
 // fell between the copies of one message, the one that counts now was passed
-// over, and the former is the last chance to have it.
+// over, and the copy of the target before is the last one to come.
 func (e *topicEntry) keepFormer(old []target) {
 	for i := range e.targets {
 		n := &e.targets[i]
@@ -86,7 +86,8 @@ func (e *topicEntry) keepFormer(old []target) {
 	}
 }
 
-// settled forgets the former target of s: a copy of the one that counts came.
+// settled forgets the target that s took copies of before: a copy of the one that
+// counts now came.
 func (e *topicEntry) settled(s *Subscription) {
 	for i := range e.targets {
 		if e.targets[i].sub == s {

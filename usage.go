@@ -3,14 +3,14 @@ package mqtt
 // This file says how much a subscription has, here and in the durable inbox, and when
 // it takes more.
 
-// stuffed reports whether no more may be entered for s. What an earlier process left
+// overArrivalLimit reports whether no more may be entered into the inbox for s. What an earlier process left
 // does not count: it must not keep a link from being read that has come now.
 func (s *Subscription) overArrivalLimit() bool {
 	return !s.usage.coming.within(s.opts.messages, s.opts.bytes) || s.overUnackedLimit()
 }
 
-// laden reports whether the application has too much in hand that it has not
-// acknowledged: it may gather more than it lets wait, but not without end.
+// overUnackedLimit reports whether the application has too many messages that it has
+// not acknowledged. It may have more of these than may wait for it, but not without end.
 func (s *Subscription) overUnackedLimit() bool {
 	return !s.usage.inHand.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
 }
@@ -45,7 +45,7 @@ func (s *Subscription) part() (messages, bytes int) {
 	return s.opts.messages, s.opts.bytes
 }
 
-// starved reports whether a message of the inbox does not fit besides what is
+// noRoomFor reports whether a message of the inbox does not fit besides what is
 // pending and n more, and sees to it that the inbox is told when there is room.
 func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 	s.mu.Lock()
@@ -62,22 +62,24 @@ func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 	return true
 }
 
-// sated reports whether it pays to bring s more from the inbox. s.mu is held.
+// wantsRefill reports whether it pays to bring s more from the inbox. s.mu is held.
 func (s *Subscription) wantsRefill() bool {
 	n, bytes := s.counted()
 	messages, most := s.part()
 	return n <= messages/2 && bytes <= most/2
 }
 
-// setLive notes that the application has s now: the inbox hands out nothing before.
-// What went into the channel of one that it never got would count as acknowledged.
+// setReturned notes that Subscribe has returned s, or is about to: the inbox hands out
+// nothing before. What went into the channel of a subscription that the application
+// never got would count as acknowledged.
 func (s *Subscription) setReturned() {
 	if in := s.up.inbox; in != nil && s.markReturned() {
 		in.welcome(s)
 	}
 }
 
-// becomesLive is setLive without telling the inbox. It reports whether it was not.
+// markReturned is setReturned without telling the inbox, and reports whether it is the
+// first.
 func (s *Subscription) markReturned() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +107,7 @@ func (s *Subscription) isSynced() bool {
 	return s.synced
 }
 
-// puttingBack reports whether a pump has yet to put back what it had in hand when s
+// puttingBack reports whether a pump has yet to put back what it was delivering when s
 // ended. It waits for nobody but the codec of a typed one.
 func (s *Subscription) puttingBack() bool {
 	s.mu.Lock()
@@ -120,8 +122,8 @@ func (s *Subscription) leaves() bool {
 	return s.ended && s.leave == leaveInbox || len(s.forwards) > 0
 }
 
-// crammed reports whether the mailbox has no room for the inbox, or the application
-// too much in hand.
+// mailboxFull reports whether the mailbox has no room for the inbox, or the application
+// has too many messages that it has not acknowledged.
 func (s *Subscription) mailboxFull() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
