@@ -20,15 +20,15 @@ type asking struct {
 // on MQTT 5, filters that overlap in packets of their own, since an identifier
 // names a whole packet. A filter asked for again keeps its identifier: messages
 // that carry it may wait at the server. mu is held.
-func (t *routes) ask(rs []*route) {
+func (t *routes) askLocked(rs []*route) {
 	for _, r := range rs {
 		r.state = routeWanted
 	}
 	if t.limits == nil {
 		return
 	}
-	for _, packet := range t.packets(rs, t.out.probesLink()) {
-		t.out.control(t.subscribe(packet))
+	for _, packet := range t.packetsLocked(rs, t.out.probesLink()) {
+		t.out.control(t.subscribeLocked(packet))
 	}
 }
 
@@ -37,7 +37,7 @@ func filterSize(filter string) int { return 2 + len(filter) + 1 }
 
 // packetSize is the size of a SUBSCRIBE, or a bound for that of an UNSUBSCRIBE,
 // whose filters take so many bytes. mu is held.
-func (t *routes) packetSize(filters int) int {
+func (t *routes) packetSizeLocked(filters int) int {
 	n := 2 + filters
 	if t.limits.version == V5 {
 		n++ // property length
@@ -50,7 +50,7 @@ func (t *routes) packetSize(filters int) int {
 
 // packets divides rs into SUBSCRIBE packets, of one filter each when alone is set. mu
 // is held.
-func (t *routes) packets(rs []*route, alone bool) [][]*route {
+func (t *routes) packetsLocked(rs []*route, alone bool) [][]*route {
 	var all [][]*route
 	var cur []*route
 	size := 0
@@ -71,7 +71,9 @@ func (t *routes) packets(rs []*route, alone bool) [][]*route {
 
 // fits reports whether the server takes a packet with filters of that size; the
 // subscription identifier may grow by a few bytes until it is sent.
-func (t *routes) fits(filters int) bool { return t.packetSize(filters)+3 <= t.limits.maximumPacket }
+func (t *routes) fits(filters int) bool {
+	return t.packetSizeLocked(filters)+3 <= t.limits.maximumPacket
+}
 
 func (t *routes) overlapping(packet []*route, r *route) bool {
 	if t.limits.version != V5 || t.limits.noSubID {
@@ -81,7 +83,7 @@ func (t *routes) overlapping(packet []*route, r *route) bool {
 }
 
 // subscribe makes the SUBSCRIBE for one packet of routes. mu is held.
-func (t *routes) subscribe(packet []*route) *control {
+func (t *routes) subscribeLocked(packet []*route) *control {
 	v := t.limits.version
 	p := codec.Subscribe{}
 	asked := make([]asking, 0, len(packet))
@@ -99,7 +101,7 @@ func (t *routes) subscribe(packet []*route) *control {
 		p.Subscriptions = append(p.Subscriptions, r.wire(v))
 		asked = append(asked, asking{r, r.ticket})
 	}
-	t.changed()
+	t.changedLocked()
 	c := &control{
 		packet: codec.SUBSCRIBE,
 		encode: func(dst []byte, v Version, id uint16) []byte {
@@ -158,10 +160,10 @@ func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a
 		} else {
 			r.state, r.granted, r.misanswers = routeGranted, QoS(codes[i]), 0
 		}
-		s, l := t.conclude(r, codes[i], err)
+		s, l := t.concludeLocked(r, codes[i], err)
 		settled, lost = append(settled, s...), append(lost, l...)
 	}
-	t.changed()
+	t.changedLocked()
 	t.mu.Unlock()
 	t.tell(settled, lost)
 	return nil
@@ -179,7 +181,7 @@ func refusal(packet codec.Type, v Version, code codec.ReasonCode, a *answer) err
 // conclude notes the result of r, and takes r away from those whom a refusal
 // concerns. It returns the subscriptions whose last result it was, and what
 // earlier ones lost. mu is held.
-func (t *routes) conclude(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
+func (t *routes) concludeLocked(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
 	concerned := slices.Clone(r.members)
 	if err != nil && r.newcomers {
 		// The older members' subscription stands.
@@ -187,15 +189,15 @@ func (t *routes) conclude(r *route, code codec.ReasonCode, err error) (settled [
 		r.state = routeGranted
 	}
 	for _, m := range concerned {
-		if t.note(m.sub, r.filter, code, err) {
+		if t.noteLocked(m.sub, r.filter, code, err) {
 			settled = append(settled, m.sub)
 		}
 		if err == nil {
 			continue
 		}
-		t.leave(m.sub, r)
+		t.leaveLocked(m.sub, r)
 		if m.sub.settled || m.sub.opts.async { // else Subscribe tells
-			lost = append(lost, lostRoute{m.sub, r.filter, err, m.sub.settled && (!m.sub.opts.partial || !t.hasRoute(m.sub))})
+			lost = append(lost, lostRoute{m.sub, r.filter, err, m.sub.settled && (!m.sub.opts.partial || !t.hasRouteLocked(m.sub))})
 		}
 	}
 	return settled, lost
@@ -203,7 +205,7 @@ func (t *routes) conclude(r *route, code codec.ReasonCode, err error) (settled [
 
 // note records the result of filter for s, and reports whether it was the last
 // that s waited for. mu is held.
-func (t *routes) note(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
+func (t *routes) noteLocked(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
 	for i := range s.results {
 		res := &s.results[i]
 		if res.Filter != filter {
@@ -233,36 +235,36 @@ type lostRoute struct {
 // up decides what is due on a new link and appends it, in packets of one filter when
 // the link probes; send appends a packet under outbound's lock. What the server of
 // this link cannot take is returned: it is out of the routes. mu is held.
-func (t *routes) up(a *agreed, always, probe bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
+func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
 	t.limits = a
-	t.beginWaits(time.Now())
+	t.beginWaitsLocked(time.Now())
 	if !a.sessionPresent {
 		clear(t.removed)
 		clear(t.leftBehind)
-		t.noteAnswered()
+		t.noteAnsweredLocked()
 	}
 	var gone []string
 	for f := range t.removed {
 		gone = append(gone, f)
 	}
 	slices.Sort(gone)
-	for _, packet := range t.unsubscribePackets(gone, probe) {
-		send(t.unsubscribePacket(packet, new(pendingUnsubscribe)))
+	for _, packet := range t.unsubscribePacketsLocked(gone, probe) {
+		send(t.unsubscribePacketLocked(packet, new(pendingUnsubscribe)))
 	}
 	due := t.due(a.sessionPresent, always || a.version == V31)
 	due = slices.DeleteFunc(due, func(r *route) bool {
-		err := t.carries(r.filter, r.noLocal, r.asPub, r.retSet)
+		err := t.carriesLocked(r.filter, r.noLocal, r.asPub, r.retSet)
 		if err == nil {
 			return false
 		}
 		r.newcomers = false
-		s, l := t.conclude(r, codec.UnspecifiedError, err)
+		s, l := t.concludeLocked(r, codec.UnspecifiedError, err)
 		settled, lost = append(settled, s...), append(lost, l...)
-		t.changed()
+		t.changedLocked()
 		return true
 	})
-	for _, packet := range t.packets(due, probe) {
-		send(t.subscribe(packet))
+	for _, packet := range t.packetsLocked(due, probe) {
+		send(t.subscribeLocked(packet))
 	}
 	return settled, lost
 }
@@ -295,19 +297,19 @@ func (t *routes) down() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits, t.backlog.link = nil, 0
-	t.noteAnswered()
+	t.noteAnsweredLocked()
 	for _, r := range t.filters {
 		if r.state == routeAsked {
 			r.state = routeWanted
 		}
 	}
-	t.endWaits(time.Now())
-	t.changed()
+	t.endWaitsLocked(time.Now())
+	t.changedLocked()
 }
 
 // beginWaits notes that the link came up for the subscriptions that wait for their
 // first answers. mu is held.
-func (t *routes) beginWaits(now time.Time) {
+func (t *routes) beginWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
 			if !m.sub.settled {
@@ -318,7 +320,7 @@ func (t *routes) beginWaits(now time.Time) {
 }
 
 // endWaits adds up how long they have waited with a link. mu is held.
-func (t *routes) endWaits(now time.Time) {
+func (t *routes) endWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
 			if s := m.sub; !s.waiting.IsZero() {
@@ -338,7 +340,7 @@ func (t *routes) oldestAsked(now time.Time) (filter string, waited time.Duration
 		if r.state != routeAsked {
 			continue
 		}
-		if d := t.unansweredFor(r, now); d > waited &&
+		if d := t.unansweredForLocked(r, now); d > waited &&
 			slices.ContainsFunc(r.members, func(m member) bool { return m.sub.settled || m.sub.opts.async }) {
 			filter, waited = r.filter, d
 		}
@@ -348,7 +350,7 @@ func (t *routes) oldestAsked(now time.Time) (filter string, waited time.Duration
 
 // unansweredFor returns how long ago the SUBSCRIBE of r was sent, 0 while it waits
 // for its turn. mu is held.
-func (t *routes) unansweredFor(r *route, now time.Time) time.Duration {
+func (t *routes) unansweredForLocked(r *route, now time.Time) time.Duration {
 	sent := t.out.sentAt(r.ctl)
 	if sent.IsZero() {
 		return 0
@@ -416,8 +418,8 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 	if r == nil || r.ctl == nil || t.out.sentAt(r.ctl).IsZero() {
 		return nil, nil // unsubscribed since, or to be asked for anew
 	}
-	settled, lost = t.conclude(r, codec.UnspecifiedError, err)
-	t.changed()
+	settled, lost = t.concludeLocked(r, codec.UnspecifiedError, err)
+	t.changedLocked()
 	return settled, lost
 }
 
@@ -436,10 +438,10 @@ func (t *routes) misansweredFilters(asked []asking, cause error) {
 			continue
 		}
 		r.misanswers = 0
-		s, l := t.conclude(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
+		s, l := t.concludeLocked(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
 		settled, lost = append(settled, s...), append(lost, l...)
 	}
-	t.changed()
+	t.changedLocked()
 	t.mu.Unlock()
 	t.tell(settled, lost)
 }

@@ -24,7 +24,7 @@ type backlog struct {
 // beginBacklog begins the grace of a link, and reports whether there is one. What an
 // earlier link left is kept for it too: the server sends it again, or has lost
 // the session and this is the last copy. mu is held.
-func (t *routes) beginBacklog(link uint32, resumed bool) bool {
+func (t *routes) beginBacklogLocked(link uint32, resumed bool) bool {
 	b := &t.backlog
 	if t.backlogGrace <= 0 || b.sub == nil && !resumed {
 		*b = backlog{} // an earlier link may have begun one
@@ -61,7 +61,7 @@ func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
 }
 
 // unwant notes filters that are being unsubscribed. mu is held.
-func (b *backlog) unwant(filters []string) {
+func (b *backlog) unwantLocked(filters []string) {
 	if b.unwanted == nil {
 		return
 	}
@@ -71,7 +71,7 @@ func (b *backlog) unwant(filters []string) {
 }
 
 // of returns the placeholder if it takes a message on topic. mu is held.
-func (b *backlog) of(topic string) *Subscription {
+func (b *backlog) ofLocked(topic string) *Subscription {
 	if b.sub == nil || !b.wants(topic) {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (t *routes) spare(topic string, qos QoS) *Subscription {
 	if t.catch != nil || qos == 0 {
 		return t.catch
 	}
-	return t.backlog.of(topic)
+	return t.backlog.ofLocked(topic)
 }
 
 // held returns how many messages wait for a Subscribe.
@@ -131,7 +131,7 @@ func (t *routes) hold(s *Subscription) *Subscription {
 		return nil
 	}
 	s.routed, s.left = false, t.joins
-	t.changed()
+	t.changedLocked()
 	var alone []Filter
 	var names []string
 	for _, f := range s.filters {
@@ -139,7 +139,7 @@ func (t *routes) hold(s *Subscription) *Subscription {
 		switch {
 		case r == nil || !r.has(s):
 		case len(r.members) > 1:
-			t.leave(s, r)
+			t.leaveLocked(s, r)
 		default:
 			alone, names = append(alone, f), append(names, f.Pattern)
 		}

@@ -24,13 +24,13 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 	for try := range 2 {
 		if len(s.forwards) > 0 {
 			msgs = msgs[:1]
-			if s.returns(&msgs[0]) {
+			if s.returnsLocked(&msgs[0]) {
 				s.up.inbox.giveBack(s, msgs)
 				s.mu.Unlock()
 				return s, 1, deliveredToMailbox
 			}
-			if to := s.forwardsTo(&msgs[0]); to != nil {
-				s.moveTo(&msgs[0], to)
+			if to := s.forwardsToLocked(&msgs[0]); to != nil {
+				s.moveToLocked(&msgs[0], to)
 				s.mu.Unlock()
 				return to.deliver(msgs, v, now)
 			}
@@ -45,7 +45,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 		if s.form != formChannel || s.pumps > 0 || s.paused || s.box.len() > 0 {
 			break
 		}
-		if n := s.send(msgs); n > 0 {
+		if n := s.sendLocked(msgs); n > 0 {
 			s.mu.Unlock()
 			return s, n, deliveredToChannel
 		}
@@ -61,7 +61,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 }
 
 // send puts as many of msgs into the channel as it has room for. s.mu is held.
-func (s *Subscription) send(msgs []Message) int {
+func (s *Subscription) sendLocked(msgs []Message) int {
 	for i := range msgs {
 		select {
 		case s.ch <- msgs[i]:
@@ -83,12 +83,12 @@ func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, r
 		var held bool
 		given, held = s.hold(&msgs[n], now)
 		s.droppedSince = s.droppedSince || !held || len(given) > 0
-		event = s.slowEvent()
-		if held && s.over(v) {
+		event = s.slowEventLocked()
+		if held && s.overLocked(v) {
 			result = deliveredOverLimit
 		}
 	}
-	s.startPumps()
+	s.startPumpsLocked()
 	s.mu.Unlock()
 	s.giveUp(given)
 	if event != nil {
@@ -105,13 +105,13 @@ func (s *Subscription) hold(m *Message, now time.Time) (given []Message, held bo
 			return []Message{old}, true
 		}
 	}
-	if s.opts.slow != SlowBlock && s.opts.slow != SlowEvict && s.full(m) {
+	if s.opts.slow != SlowBlock && s.opts.slow != SlowEvict && s.fullLocked(m) {
 		if m.QoS == 0 && s.opts.slow == SlowDropNewest {
 			s.dropped.Add(1)
 			return nil, false
 		}
 		given = s.makeWay(m)
-		if m.QoS == 0 && s.full(m) {
+		if m.QoS == 0 && s.fullLocked(m) {
 			s.dropped.Add(1)
 			return given, false // all that is held is QoS 1 and 2
 		}
@@ -122,13 +122,13 @@ func (s *Subscription) hold(m *Message, now time.Time) (given []Message, held bo
 }
 
 // full reports whether m goes beyond the limits. s.mu is held.
-func (s *Subscription) full(m *Message) bool {
+func (s *Subscription) fullLocked(m *Message) bool {
 	return s.box.len() >= s.opts.messages || s.box.size()+mailSize(m) > s.opts.bytes
 }
 
 // makeWay takes out the oldest QoS 0 messages until m fits, or none is left.
 func (s *Subscription) makeWay(m *Message) (given []Message) {
-	for s.full(m) {
+	for s.fullLocked(m) {
 		old, ok := s.box.drop0()
 		if !ok {
 			break
@@ -154,7 +154,7 @@ func (s *Subscription) giveUp(msgs []Message) {
 
 // slowEvent returns the event that says that the consumer has become slow, or is no
 // longer, else nil. s.mu is held.
-func (s *Subscription) slowEvent() Event {
+func (s *Subscription) slowEventLocked() Event {
 	n := s.box.len()
 	switch {
 	case s.placeholder: // it has no consumer
@@ -172,7 +172,7 @@ func (s *Subscription) slowEvent() Event {
 // over reports whether the reader has to wait for this subscription, or end it:
 // it holds more than its limit, of which QoS 0 is no part unless it blocks. s.mu
 // is held.
-func (s *Subscription) over(v Version) bool {
+func (s *Subscription) overLocked(v Version) bool {
 	if s.ended {
 		return false
 	}
@@ -210,22 +210,22 @@ func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
 	}
 	room := s.room
 	s.intake = intake
-	s.madeRoom()
+	s.madeRoomLocked()
 	return room, s.progress
 }
 
 // madeRoom wakes a reader that waits, once it pays to: woken for each message it
 // would only change places with the consumer. s.mu is held.
-func (s *Subscription) madeRoom() {
-	if s.room != nil && (s.ended || !s.intake && s.roomy() || s.intake && s.takesIn()) {
+func (s *Subscription) madeRoomLocked() {
+	if s.room != nil && (s.ended || !s.intake && s.roomyLocked() || s.intake && s.takesIn()) {
 		close(s.room)
 		s.room = nil
 	}
-	if s.wantsMore && s.synced && s.wantsRefill() {
+	if s.wantsMore && s.synced && s.wantsRefillLocked() {
 		s.wantsMore = false
 		s.up.inbox.wake()
 	}
-	if s.quiet != nil && s.isQuiet() {
+	if s.quiet != nil && s.isQuietLocked() {
 		close(s.quiet)
 		s.quiet = nil
 	}
@@ -234,7 +234,7 @@ func (s *Subscription) madeRoom() {
 // isQuiet reports whether s has nothing left to hand over, in the durable inbox
 // neither, and under WithManualAck nothing to be acknowledged. What the inbox has
 // for a Subscribe that has not returned stays there. s.mu is held.
-func (s *Subscription) isQuiet() bool {
+func (s *Subscription) isQuietLocked() bool {
 	if s.ended {
 		return true
 	}
@@ -252,7 +252,7 @@ func (s *Subscription) isQuiet() bool {
 
 // roomy reports whether s holds no more than half its limit, or has ended. s.mu is
 // held.
-func (s *Subscription) roomy() bool {
+func (s *Subscription) roomyLocked() bool {
 	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
 }
 
@@ -260,7 +260,7 @@ func (s *Subscription) roomy() bool {
 func (s *Subscription) tellRoom() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.madeRoom()
+	s.madeRoomLocked()
 }
 
 // maxBatch is the most messages of a batch: how many the ledger and a subscription

@@ -79,7 +79,7 @@ func (s *Subscription) takeOver(from ...handover) {
 	}
 	var all []Message
 	for _, h := range from {
-		all = inOrder(all, h.from.forwardTo(h.filters, s))
+		all = inOrder(all, h.from.forwardToLocked(h.filters, s))
 	}
 	if len(from) > 1 {
 		all = onlyOnce(all)
@@ -90,7 +90,7 @@ func (s *Subscription) takeOver(from ...handover) {
 	for i := range all {
 		s.box.push(&all[i], now)
 	}
-	s.startPumps()
+	s.startPumpsLocked()
 	s.wakeIterators()
 }
 
@@ -108,7 +108,7 @@ func onlyOnce(all []Message) []Message {
 
 // forwardTo has s forward what matches filters to another subscription, and returns
 // what s has of that. s.mu is held.
-func (s *Subscription) forwardTo(filters []string, to *Subscription) []Message {
+func (s *Subscription) forwardToLocked(filters []string, to *Subscription) []Message {
 	at := len(s.forwards)
 	for _, f := range filters {
 		s.forwards = append(s.forwards, forwarding{f, to})
@@ -124,9 +124,9 @@ func (s *Subscription) forwardTo(filters []string, to *Subscription) []Message {
 		sortByArrival(cut) // they have the places of those that they replaced
 	}
 	for i := range cut {
-		s.moveTo(&cut[i], to)
+		s.moveToLocked(&cut[i], to)
 	}
-	s.madeRoom()
+	s.madeRoomLocked()
 	return cut
 }
 
@@ -173,7 +173,7 @@ func inOrder(a, b []Message) []Message {
 }
 
 // moveTo makes m a message of to. s.mu is held.
-func (s *Subscription) moveTo(m *Message, to *Subscription) {
+func (s *Subscription) moveToLocked(m *Message, to *Subscription) {
 	if m.QoS > 0 {
 		s.up.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
 	}
@@ -182,7 +182,7 @@ func (s *Subscription) moveTo(m *Message, to *Subscription) {
 
 // forwardsTo returns the subscription that takes m instead of s; nil for s itself.
 // s.mu is held.
-func (s *Subscription) forwardsTo(m *Message) *Subscription {
+func (s *Subscription) forwardsToLocked(m *Message) *Subscription {
 	for i := range s.forwards {
 		// The backlog outlives what it forwards to, and holds again what no other takes.
 		if h := &s.forwards[i]; h.takes(m) && !(s.isBacklog() && h.sub.gone()) {
@@ -199,7 +199,7 @@ func (s *Subscription) last(topic string) *Subscription {
 	for next := s; next != nil; {
 		last = next
 		last.mu.Lock()
-		next = last.forwardsTo(&m)
+		next = last.forwardsToLocked(&m)
 		last.mu.Unlock()
 	}
 	return last

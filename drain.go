@@ -40,7 +40,7 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	defer t.mu.Unlock()
 	if t.catch == s {
 		t.catch, s.left = nil, t.joins
-		t.changed()
+		t.changedLocked()
 	}
 	if !s.routed {
 		return nil
@@ -51,13 +51,13 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 		switch r := t.filters[f.Pattern]; {
 		case r == nil || !r.has(s):
 		case r.wanted(): // by others
-			t.leave(s, r)
+			t.leaveLocked(s, r)
 		default:
 			alone = append(alone, f.Pattern)
 		}
 	}
-	t.changed()
-	return t.unsubscribe(alone)
+	t.changedLocked()
+	return t.unsubscribeLocked(alone)
 }
 
 // unanswered returns nil when no UNSUBSCRIBE of s is open, and why one was given up, else
@@ -81,19 +81,18 @@ func (t *routes) unanswered(s *Subscription) (changed <-chan struct{}, refused e
 	return nil, s.refused
 }
 
-// refuseDrain notes that the UNSUBSCRIBE of filter was given up because of err. mu is
-// held.
-func (t *routes) refuseDrain(filter string, err error) {
+// refuseDrainLocked notes that the UNSUBSCRIBE of filter was given up because of err.
+func (t *routes) refuseDrainLocked(filter string, err error) {
 	if r := t.filters[filter]; r != nil {
 		for _, m := range r.members {
 			m.sub.refused = err
 		}
 	}
-	t.noteAnswered()
+	t.noteAnsweredLocked()
 }
 
-// noteAnswered wakes those that wait for answers to UNSUBSCRIBEs. mu is held.
-func (t *routes) noteAnswered() {
+// noteAnsweredLocked wakes those that wait for answers to UNSUBSCRIBEs.
+func (t *routes) noteAnsweredLocked() {
 	if t.shrunk != nil {
 		close(t.shrunk)
 		t.shrunk = nil
@@ -120,7 +119,7 @@ func (p *pendingUnsubscribe) refusal() error {
 func (t *routes) drains(s *Subscription) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.hasRoute(s)
+	return t.hasRouteLocked(s)
 }
 
 // endDrain takes s out of its routes. What it asked the server stands.
@@ -133,27 +132,27 @@ func (t *routes) endDrain(s *Subscription) {
 	s.routed = false
 	for _, f := range s.filters {
 		if r := t.filters[f.Pattern]; r != nil {
-			t.leave(s, r)
+			t.leaveLocked(s, r)
 		}
 	}
-	t.changed()
+	t.changedLocked()
 }
 
-// takeOver takes filter from the subscriptions that are being drained, for one that
-// joins: it gets what comes from now on. mu is held.
-func (t *routes) takeOver(filter string) {
+// takeOverLocked takes filter from the subscriptions that are being drained, for one
+// that joins: it gets what comes from now on.
+func (t *routes) takeOverLocked(filter string) {
 	r := t.filters[filter]
 	if r == nil {
 		return
 	}
 	for _, m := range slices.Clone(r.members) {
 		if m.sub.draining {
-			t.leave(m.sub, r)
+			t.leaveLocked(m.sub, r)
 		}
 	}
 	if _, open := t.removed[filter]; open {
 		delete(t.removed, filter) // its UNSUBSCRIBE stands before the SUBSCRIBE to come
-		t.noteAnswered()
+		t.noteAnsweredLocked()
 	}
 }
 

@@ -82,7 +82,7 @@ func (k *inboxCheck) checkQueues() {
 		switch {
 		case s.ended && s.leave != leaveServer:
 			k.bad("%d are in the queue of %s, which has ended", len(q.items), s.name())
-		case !s.ended && (!s.wantsMore || s.synced && s.wantsRefill() && s.box.len() == 0):
+		case !s.ended && (!s.wantsMore || s.synced && s.wantsRefillLocked() && s.box.len() == 0):
 			k.bad("%d are in the queue of %s, hungry %t, with %d pending", len(q.items), s.name(), s.wantsMore, s.box.len())
 		}
 		s.mu.Unlock()

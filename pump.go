@@ -46,10 +46,10 @@ const pumpBatch = 32
 // pumpBatchBytes is the size of the payloads at which such a batch ends.
 const pumpBatchBytes = 64 << 10
 
-// startPumps starts what hands over pending messages, if it does not run. A
-// pump is owned by the subscription; it ends when nothing is pending or the
-// subscription is paused or ended. s.mu is held.
-func (s *Subscription) startPumps() {
+// startPumpsLocked starts what hands over pending messages, if it does not run. A pump
+// is owned by the subscription; it ends when nothing is pending or the subscription is
+// paused or ended.
+func (s *Subscription) startPumpsLocked() {
 	if s.sink == nil || s.paused || s.ended {
 		return
 	}
@@ -98,7 +98,7 @@ func (s *Subscription) pump(again []Message) {
 			if s.ended && s.pumps == 0 {
 				s.sink.close()
 			}
-			event := s.slowEvent()
+			event := s.slowEventLocked()
 			s.mu.Unlock()
 			if event != nil {
 				s.up.events.emit(event)
@@ -106,7 +106,7 @@ func (s *Subscription) pump(again []Message) {
 			returned = true
 			return
 		}
-		msgs = s.takeBatch(hand[:0])
+		msgs = s.takeBatchLocked(hand[:0])
 		interrupt := s.interrupt
 		s.mu.Unlock()
 		s.handOver(msgs, interrupt)
@@ -116,7 +116,7 @@ func (s *Subscription) pump(again []Message) {
 
 // takeHandful takes as many messages as go over together: several for a channel,
 // one for a body that may take its time. s.mu is held.
-func (s *Subscription) takeBatch(hand []Message) []Message {
+func (s *Subscription) takeBatchLocked(hand []Message) []Message {
 	most, size := 1, 0
 	if s.form == formChannel {
 		most = pumpBatch
@@ -125,7 +125,7 @@ func (s *Subscription) takeBatch(hand []Message) []Message {
 		hand = append(hand, s.box.pop())
 		size += len(hand[len(hand)-1].Payload)
 	}
-	s.beginDelivery(len(hand))
+	s.beginDeliveryLocked(len(hand))
 	return hand
 }
 
@@ -192,10 +192,10 @@ func (s *Subscription) giveUpInHand(m Message) {
 	}
 	s.discard([]Message{m}, leaveAcked)
 	s.mu.Lock()
-	s.endDelivery(1)
+	s.endDeliveryLocked(1)
 	s.progress++
-	s.madeRoom()
-	event := s.slowEvent()
+	s.madeRoomLocked()
+	event := s.slowEventLocked()
 	s.mu.Unlock()
 	if event != nil {
 		s.up.events.emit(event)
@@ -221,11 +221,11 @@ func (s *Subscription) busy() string {
 	return s.function()
 }
 
-// beginDelivery notes that the caller delivers n messages. s.mu is held.
-func (s *Subscription) beginDelivery(n int) {
+// beginDeliveryLocked notes that the caller delivers n messages.
+func (s *Subscription) beginDeliveryLocked(n int) {
 	s.inDelivery += n
 	s.progress++
-	s.madeRoom()
+	s.madeRoomLocked()
 }
 
 // handedOver notes that the consumer has msgs.
@@ -241,10 +241,10 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	}
 	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
 	s.mu.Lock()
-	s.endDelivery(len(msgs))
+	s.endDeliveryLocked(len(msgs))
 	s.progress++
-	s.madeRoom()
-	event := s.slowEvent()
+	s.madeRoomLocked()
+	event := s.slowEventLocked()
 	s.mu.Unlock()
 	if event != nil {
 		s.up.events.emit(event)
@@ -256,8 +256,8 @@ func (s *Subscription) requeue(msgs ...Message) {
 	s.restore(len(msgs), msgs...)
 }
 
-// endDelivery notes that the caller delivers n messages no longer. s.mu is held.
-func (s *Subscription) endDelivery(n int) {
+// endDeliveryLocked notes that the caller delivers n messages no longer.
+func (s *Subscription) endDeliveryLocked(n int) {
 	if s.inDelivery -= n; s.inDelivery == 0 {
 		s.idle.Broadcast() // withdraw may wait
 		if s.moving {
@@ -274,21 +274,21 @@ func (s *Subscription) endDelivery(n int) {
 // them were in delivery here.
 func (s *Subscription) restore(n int, msgs ...Message) {
 	s.mu.Lock()
-	s.endDelivery(n)
+	s.endDeliveryLocked(n)
 	var rest []Message
 	for i := len(msgs) - 1; i >= 0; i-- {
 		switch m := msgs[i]; {
-		case s.returns(&m):
+		case s.returnsLocked(&m):
 			s.up.inbox.giveBack(s, []Message{m})
-		case s.forwardsTo(&m) != nil:
-			to := s.forwardsTo(&m)
-			s.moveTo(&m, to)
+		case s.forwardsToLocked(&m) != nil:
+			to := s.forwardsToLocked(&m)
+			s.moveToLocked(&m, to)
 			to.restore(0, m)
 		case s.ended:
 			rest = append(rest, m)
 		default:
 			s.box.unpop(m)
-			s.startPumps()
+			s.startPumpsLocked()
 			s.wakeIterators()
 		}
 	}
@@ -297,9 +297,9 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 	s.discard(rest, leave)
 }
 
-// returns reports whether m goes back to the inbox, since s hands over nothing any
-// more. s.mu is held.
-func (s *Subscription) returns(m *Message) bool {
+// returnsLocked reports whether m goes back to the inbox, since s hands over nothing
+// any more.
+func (s *Subscription) returnsLocked(m *Message) bool {
 	return s.up.inbox != nil && m.QoS > 0 && (len(s.forwards) > 0 || s.ended && s.leave == leaveInbox)
 }
 

@@ -132,7 +132,7 @@ const maxSubscriptionID = 268_435_455
 func (t *routes) hasInbox() bool { return t.giveUpFilters != nil }
 
 // changed makes every cached match void. mu is held.
-func (t *routes) changed() { t.gen.Add(1) }
+func (t *routes) changedLocked() { t.gen.Add(1) }
 
 // stranger reports whether one of several identifiers is none that this Conn gave:
 // an earlier process did.
@@ -221,26 +221,26 @@ func (t *target) before(o *target, first bool) bool {
 func (t *routes) add(s *Subscription) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.admissible(s); err != nil {
+	if err := t.admissibleLocked(s); err != nil {
 		return err
 	}
 	s.routed = true
 	if t.limits != nil {
 		s.waiting = time.Now()
 	}
-	t.number(s)
+	t.numberLocked(s)
 	t.takeHeldLocked(s) // before anything newer can reach it
 	due := make([]*route, 0, len(s.filters))
 	for _, f := range s.filters {
-		due = append(due, t.join(s, f))
+		due = append(due, t.joinLocked(s, f))
 	}
-	t.changed()
-	t.ask(due)
+	t.changedLocked()
+	t.askLocked(due)
 	return nil
 }
 
 // number notes that s comes now: after those that have left by now. mu is held.
-func (t *routes) number(s *Subscription) {
+func (t *routes) numberLocked(s *Subscription) {
 	t.joins++
 	s.joined = t.joins
 }
@@ -253,14 +253,14 @@ func (t *routes) leftAt(s *Subscription) uint64 {
 }
 
 // admissible returns why s cannot be added. mu is held.
-func (t *routes) admissible(s *Subscription) error {
+func (t *routes) admissibleLocked(s *Subscription) error {
 	seen := map[string]bool{}
 	for _, f := range s.filters {
 		if seen[f.Pattern] {
 			return invalid("filter", f.Pattern, "is given twice")
 		}
 		seen[f.Pattern] = true
-		if err := t.carries(f.Pattern, s.opts.noLocal, s.opts.asPub, s.opts.retainSet); err != nil {
+		if err := t.carriesLocked(f.Pattern, s.opts.noLocal, s.opts.asPub, s.opts.retainSet); err != nil {
 			return err
 		}
 		r := t.filters[f.Pattern]
@@ -290,7 +290,7 @@ func (r *route) has(s *Subscription) bool {
 
 // carries returns why the server of the current link cannot take filter with
 // these options; offline nobody knows. mu is held.
-func (t *routes) carries(filter string, noLocal, asPub, retainSet bool) error {
+func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) error {
 	a := t.limits
 	if a == nil {
 		return nil
@@ -308,15 +308,15 @@ func (t *routes) carries(filter string, noLocal, asPub, retainSet bool) error {
 	case a.noShared && match.IsShared(filter):
 		return &VersionError{Feature: "a shared subscription", Version: a.version}
 	}
-	if size := t.packetSize(filterSize(filter)); size > a.maximumPacket {
+	if size := t.packetSizeLocked(filterSize(filter)); size > a.maximumPacket {
 		return &PacketTooLargeError{Size: size, Max: a.maximumPacket}
 	}
 	return nil
 }
 
 // join makes s a member of the route of f. mu is held.
-func (t *routes) join(s *Subscription, f Filter) *route {
-	t.takeOver(f.Pattern)
+func (t *routes) joinLocked(s *Subscription, f Filter) *route {
+	t.takeOverLocked(f.Pattern)
 	r := t.filters[f.Pattern]
 	switch {
 	case r == nil:
@@ -351,7 +351,7 @@ func (r *route) highest() (q QoS) {
 }
 
 // leave takes s out of r, and r out of the trie when it was the last. mu is held.
-func (t *routes) leave(s *Subscription, r *route) (last bool) {
+func (t *routes) leaveLocked(s *Subscription, r *route) (last bool) {
 	if !r.has(s) {
 		return false
 	}
@@ -371,7 +371,7 @@ func (t *routes) drop(r *route) {
 }
 
 // hasRoute reports whether any filter of s is still routed. mu is held.
-func (t *routes) hasRoute(s *Subscription) bool {
+func (t *routes) hasRouteLocked(s *Subscription) bool {
 	return slices.ContainsFunc(s.filters, func(f Filter) bool {
 		r := t.filters[f.Pattern]
 		return r != nil && r.has(s)
@@ -406,11 +406,11 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 	defer t.mu.Unlock()
 	if t.catch == nil {
 		t.catch = newCatchAll(t.upstream, o)
-		t.number(t.catch)
+		t.numberLocked(t.catch)
 		if b := t.backlog.sub; b != nil {
 			t.catch.takeOver(handover{b, everything})
 		}
-		t.changed()
+		t.changedLocked()
 	}
 	return t.catch
 }

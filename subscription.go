@@ -194,7 +194,7 @@ func (s *Subscription) begin(form consumerForm, to sink) {
 		to.close()
 		return
 	}
-	s.startPumps()
+	s.startPumpsLocked()
 }
 
 // All returns an iterator over the messages. Each is acknowledged after the body
@@ -242,7 +242,7 @@ func (s *Subscription) next() (Message, bool) {
 		return Message{}, false
 	}
 	m := s.box.pop()
-	s.beginDelivery(1)
+	s.beginDeliveryLocked(1)
 	return m, true
 }
 
@@ -277,7 +277,7 @@ func (s *Subscription) ack(gen uint32, id uint16) error {
 	if err == nil {
 		s.mu.Lock()
 		s.progress++
-		s.madeRoom()
+		s.madeRoomLocked()
 		s.mu.Unlock()
 		s.up.ledger.settle()
 		if s.up.home.ackedTooLate(gen, id) {
@@ -306,7 +306,7 @@ func (s *Subscription) Resume() {
 		s.paused = false
 		s.interrupt = make(chan struct{})
 		s.idle.Broadcast()
-		s.startPumps()
+		s.startPumpsLocked()
 	}
 }
 
@@ -367,7 +367,7 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 		in.wake() // for what is in its queue
 	}
 	s.idle.Broadcast()
-	s.madeRoom()
+	s.madeRoomLocked()
 	if s.sink != nil && s.pumps == 0 {
 		s.sink.close()
 	}
@@ -394,7 +394,7 @@ func (s *Subscription) awaitQuiet(ctx context.Context) bool {
 		s.quiet = make(chan struct{})
 	}
 	quiet := s.quiet
-	s.madeRoom()
+	s.madeRoomLocked()
 	s.mu.Unlock()
 	select {
 	case <-quiet:
@@ -459,7 +459,7 @@ func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain
 
 // awaits reports whether the server has not answered for filter. The routes' mu
 // is held.
-func (s *Subscription) awaits(filter string) bool {
+func (s *Subscription) awaitsLocked(filter string) bool {
 	for i := range s.results {
 		if s.results[i].Filter == filter {
 			return s.open[i]

@@ -314,9 +314,9 @@ func (s *supervisor) linkUp(l *link, foreign bool) bool {
 	var lost []lostRoute
 	t.mu.Lock()
 	c.out.up(&l.sender, l.agreed.sessionPresent, random, func() {
-		settled, lost = t.up(&l.agreed, c.cfg.always, l.probe, c.out.sendControlLocked)
+		settled, lost = t.upLocked(&l.agreed, c.cfg.always, l.probe, c.out.sendControlLocked)
 	})
-	grace := t.beginBacklog(l.no, l.agreed.sessionPresent)
+	grace := t.beginBacklogLocked(l.no, l.agreed.sessionPresent)
 	t.mu.Unlock()
 	if grace {
 		c.later(c.cfg.backlogGrace, func() { c.endBacklog(l.no) })

@@ -15,7 +15,7 @@ func (t *routes) unsubscribable(filters []string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range filters {
-		if err := t.tooLarge(f); err != nil {
+		if err := t.tooLargeLocked(f); err != nil {
 			return err
 		}
 	}
@@ -24,7 +24,7 @@ func (t *routes) unsubscribable(filters []string) error {
 
 // tooLarge returns why an UNSUBSCRIBE of filter alone does not fit the current
 // link, nil when it does or there is none. mu is held.
-func (t *routes) tooLarge(filter string) error {
+func (t *routes) tooLargeLocked(filter string) error {
 	if t.limits == nil {
 		return nil
 	}
@@ -52,12 +52,12 @@ func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
 	s.routed = false
 	var gone []string
 	for _, f := range s.filters {
-		if r := t.filters[f.Pattern]; r != nil && t.leave(s, r) {
+		if r := t.filters[f.Pattern]; r != nil && t.leaveLocked(s, r) {
 			gone = append(gone, f.Pattern)
 		}
 	}
-	t.changed()
-	return t.unsubscribe(gone)
+	t.changedLocked()
+	return t.unsubscribeLocked(gone)
 }
 
 // removeFilters takes filters out, whoever has them, and returns the
@@ -71,10 +71,10 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 			continue
 		}
 		for _, m := range slices.Clone(r.members) {
-			t.leave(m.sub, r)
-			last := m.sub.awaits(f) && t.note(m.sub, f, codec.UnspecifiedError, ErrUnsubscribed)
+			t.leaveLocked(m.sub, r)
+			last := m.sub.awaitsLocked(f) && t.noteLocked(m.sub, f, codec.UnspecifiedError, ErrUnsubscribed)
 			switch {
-			case !t.hasRoute(m.sub):
+			case !t.hasRouteLocked(m.sub):
 				m.sub.routed = false
 				ended = append(ended, m.sub)
 			case last:
@@ -82,11 +82,11 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 			}
 		}
 	}
-	t.changed()
+	t.changedLocked()
 	if t.hasInbox() {
 		t.giveUpFilters(filters, t.gen.Load(), t.joins)
 	}
-	return t.unsubscribe(filters), settled, ended
+	return t.unsubscribeLocked(filters), settled, ended
 }
 
 // pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
@@ -131,7 +131,7 @@ func (p *pendingUnsubscribe) answered(results []SubscribeResult, err error) {
 
 // unsubscribe sends UNSUBSCRIBE for filters, or leaves it for the next link. mu
 // is held.
-func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
+func (t *routes) unsubscribeLocked(filters []string) *pendingUnsubscribe {
 	if len(filters) == 0 {
 		return nil
 	}
@@ -140,17 +140,17 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 		t.removed[f] = t.tickets
 		delete(t.misremoved, f)
 	}
-	t.backlog.unwant(filters)
+	t.backlog.unwantLocked(filters)
 	if t.limits == nil {
 		return nil
 	}
-	packets := t.unsubscribePackets(filters, t.out.probesLink())
+	packets := t.unsubscribePacketsLocked(filters, t.out.probesLink())
 	if len(packets) == 0 {
 		return nil // another server may take them
 	}
 	p := &pendingUnsubscribe{done: make(chan struct{}), left: len(packets)}
 	for _, packet := range packets {
-		if !t.out.control(t.unsubscribePacket(packet, p)) {
+		if !t.out.control(t.unsubscribePacketLocked(packet, p)) {
 			return nil // the link is going: the next one sends them
 		}
 	}
@@ -160,8 +160,8 @@ func (t *routes) unsubscribe(filters []string) *pendingUnsubscribe {
 // unsubscribePackets divides filters as packets does, and leaves out what the
 // server cannot take: subscribed at one that takes larger packets, it waits in
 // removed. mu is held.
-func (t *routes) unsubscribePackets(filters []string, alone bool) (all [][]string) {
-	filters = slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return t.tooLarge(f) != nil })
+func (t *routes) unsubscribePacketsLocked(filters []string, alone bool) (all [][]string) {
+	filters = slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return t.tooLargeLocked(f) != nil })
 	from, size := 0, 0
 	for i, f := range filters {
 		n := filterSize(f)
@@ -178,7 +178,7 @@ func (t *routes) unsubscribePackets(filters []string, alone bool) (all [][]strin
 }
 
 // unsubscribePacket makes the UNSUBSCRIBE. mu is held.
-func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *control {
+func (t *routes) unsubscribePacketLocked(filters []string, p *pendingUnsubscribe) *control {
 	v := t.limits.version
 	wished := make([]uint64, len(filters))
 	for i, f := range filters {
@@ -195,7 +195,7 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 		},
 		answered: func(_ uint32, codes []codec.ReasonCode, a *answer) error {
 			t.mu.Lock()
-			err := t.unsubscribed(v, filters, wished, codes, a, p)
+			err := t.unsubscribedLocked(v, filters, wished, codes, a, p)
 			t.mu.Unlock()
 			if err != nil {
 				t.misansweredRemoval(filters, wished, err)
@@ -213,7 +213,7 @@ func (t *routes) unsubscribePacket(filters []string, p *pendingUnsubscribe) *con
 
 // unsubscribed takes an UNSUBACK from a link of version v. It is no answer to what
 // was wished later: filters may have been subscribed in between. mu is held.
-func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
+func (t *routes) unsubscribedLocked(v Version, filters []string, wished []uint64, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
 	if v == V5 && len(codes) != len(filters) {
 		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]", Err: ErrWrongAck}
 		p.answered(nil, err)
@@ -236,7 +236,7 @@ func (t *routes) unsubscribed(v Version, filters []string, wished []uint64, code
 		}
 	}
 	p.answered(results, refused)
-	t.noteAnswered()
+	t.noteAnsweredLocked()
 	return nil
 }
 
@@ -250,14 +250,14 @@ func (t *routes) giveUpUnsubscribe(filter string, err error) {
 	}
 	delete(t.removed, filter)
 	t.leftBehind[filter] = true
-	t.refuseDrain(filter, err)
+	t.refuseDrainLocked(filter, err)
 }
 
 // misansweredRemoval is the same for an UNSUBSCRIBE. A filter that is given up stays
 // subscribed at the server; what comes for it is acknowledged and counted.
 func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause error) {
 	t.mu.Lock()
-	gaveUp := t.countRemovals(filters, wished)
+	gaveUp := t.countRemovalsLocked(filters, wished)
 	t.mu.Unlock()
 	for _, f := range gaveUp {
 		t.upstream.info("unsubscribing given up", "filter", f, "error", cause)
@@ -266,7 +266,7 @@ func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause err
 
 // countRemovals counts the link that ends, and returns the filters that are given up.
 // mu is held.
-func (t *routes) countRemovals(filters []string, wished []uint64) (gaveUp []string) {
+func (t *routes) countRemovalsLocked(filters []string, wished []uint64) (gaveUp []string) {
 	for i, f := range filters {
 		if t.removed[f] != wished[i] {
 			continue // wished anew, or subscribed again
@@ -278,7 +278,7 @@ func (t *routes) countRemovals(filters []string, wished []uint64) (gaveUp []stri
 			delete(t.removed, f)
 			delete(t.misremoved, f)
 			t.leftBehind[f] = true
-			t.refuseDrain(f, misanswered(""))
+			t.refuseDrainLocked(f, misanswered(""))
 			gaveUp = append(gaveUp, f)
 		}
 	}

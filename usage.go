@@ -29,7 +29,7 @@ func (s *Subscription) stuck() bool {
 }
 
 // counted returns how much of the mailbox its limits are about. s.mu is held.
-func (s *Subscription) counted() (n, bytes int) {
+func (s *Subscription) countedLocked() (n, bytes int) {
 	if s.opts.slow == SlowBlock || s.opts.slow == SlowEvict {
 		return s.box.len(), s.box.size()
 	}
@@ -53,7 +53,7 @@ func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 	if s.ended || len(s.forwards) > 0 {
 		return false // deliver tells
 	}
-	pending, held := s.counted()
+	pending, held := s.countedLocked()
 	messages, most := s.part()
 	if s.synced && (pending+n == 0 || pending+n < messages && held+bytes+size <= most) {
 		return false
@@ -63,8 +63,8 @@ func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 }
 
 // wantsRefill reports whether it pays to bring s more from the inbox. s.mu is held.
-func (s *Subscription) wantsRefill() bool {
-	n, bytes := s.counted()
+func (s *Subscription) wantsRefillLocked() bool {
+	n, bytes := s.countedLocked()
 	messages, most := s.part()
 	return n <= messages/2 && bytes <= most/2
 }
@@ -127,7 +127,7 @@ func (s *Subscription) leaves() bool {
 func (s *Subscription) mailboxFull() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, bytes := s.counted()
+	n, bytes := s.countedLocked()
 	messages, most := s.part()
 	return n > 0 && (n >= messages || bytes >= most) || s.overUnackedLimit()
 }
