@@ -16,10 +16,10 @@ type asking struct {
 	ticket uint64
 }
 
-// ask sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
-// on MQTT 5, filters that overlap in packets of their own, since an identifier
-// names a whole packet. A filter asked for again keeps its identifier: messages
-// that carry it may wait at the server. mu is held.
+// askLocked sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
+// on MQTT 5, filters that overlap in packets of their own, since an identifier names a
+// whole packet. A filter asked for again keeps its identifier: messages that carry it
+// may wait at the server.
 func (t *routes) askLocked(rs []*route) {
 	for _, r := range rs {
 		r.state = routeWanted
@@ -35,8 +35,8 @@ func (t *routes) askLocked(rs []*route) {
 // filterSize is what a filter takes in a SUBSCRIBE.
 func filterSize(filter string) int { return 2 + len(filter) + 1 }
 
-// packetSize is the size of a SUBSCRIBE, or a bound for that of an UNSUBSCRIBE,
-// whose filters take so many bytes. mu is held.
+// packetSizeLocked is the size of a SUBSCRIBE, or a bound for that of an UNSUBSCRIBE,
+// whose filters take so many bytes.
 func (t *routes) packetSizeLocked(filters int) int {
 	n := 2 + filters
 	if t.limits.version == V5 {
@@ -48,8 +48,8 @@ func (t *routes) packetSizeLocked(filters int) int {
 	return 1 + codec.VarintSize(n) + n
 }
 
-// packets divides rs into SUBSCRIBE packets, of one filter each when alone is set. mu
-// is held.
+// packetsLocked divides rs into SUBSCRIBE packets, of one filter each when alone is
+// set.
 func (t *routes) packetsLocked(rs []*route, alone bool) [][]*route {
 	var all [][]*route
 	var cur []*route
@@ -82,7 +82,7 @@ func (t *routes) overlapping(packet []*route, r *route) bool {
 	return slices.ContainsFunc(packet, func(o *route) bool { return match.Overlap(r.filter, o.filter) })
 }
 
-// subscribe makes the SUBSCRIBE for one packet of routes. mu is held.
+// subscribeLocked makes the SUBSCRIBE for one packet of routes.
 func (t *routes) subscribeLocked(packet []*route) *control {
 	v := t.limits.version
 	p := codec.Subscribe{}
@@ -178,9 +178,9 @@ func refusal(packet codec.Type, v Version, code codec.ReasonCode, a *answer) err
 	return e
 }
 
-// conclude notes the result of r, and takes r away from those whom a refusal
-// concerns. It returns the subscriptions whose last result it was, and what
-// earlier ones lost. mu is held.
+// concludeLocked notes the result of r, and takes r away from those whom a refusal
+// concerns. It returns the subscriptions whose last result it was, and what earlier
+// ones lost.
 func (t *routes) concludeLocked(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
 	concerned := slices.Clone(r.members)
 	if err != nil && r.newcomers {
@@ -203,8 +203,8 @@ func (t *routes) concludeLocked(r *route, code codec.ReasonCode, err error) (set
 	return settled, lost
 }
 
-// note records the result of filter for s, and reports whether it was the last
-// that s waited for. mu is held.
+// noteLocked records the result of filter for s, and reports whether it was the last
+// that s waited for.
 func (t *routes) noteLocked(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
 	for i := range s.results {
 		res := &s.results[i]
@@ -232,9 +232,9 @@ type lostRoute struct {
 	end    bool // the subscription ends with it
 }
 
-// up decides what is due on a new link and appends it, in packets of one filter when
-// the link probes; send appends a packet under outbound's lock. What the server of
-// this link cannot take is returned: it is out of the routes. mu is held.
+// upLocked decides what is due on a new link and appends it, in packets of one filter
+// when the link probes; send appends a packet under outbound's lock. What the server
+// of this link cannot take is returned: it is out of the routes.
 func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
 	t.limits = a
 	t.beginWaitsLocked(time.Now())
@@ -307,8 +307,8 @@ func (t *routes) down() {
 	t.changedLocked()
 }
 
-// beginWaits notes that the link came up for the subscriptions that wait for their
-// first answers. mu is held.
+// beginWaitsLocked notes that the link came up for the subscriptions that wait for
+// their first answers.
 func (t *routes) beginWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
@@ -319,7 +319,7 @@ func (t *routes) beginWaitsLocked(now time.Time) {
 	}
 }
 
-// endWaits adds up how long they have waited with a link. mu is held.
+// endWaitsLocked adds up how long they have waited with a link.
 func (t *routes) endWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
@@ -348,8 +348,8 @@ func (t *routes) oldestAsked(now time.Time) (filter string, waited time.Duration
 	return filter, waited
 }
 
-// unansweredFor returns how long ago the SUBSCRIBE of r was sent, 0 while it waits
-// for its turn. mu is held.
+// unansweredForLocked returns how long ago the SUBSCRIBE of r was sent, 0 while it
+// waits for its turn.
 func (t *routes) unansweredForLocked(r *route, now time.Time) time.Duration {
 	sent := t.out.sentAt(r.ctl)
 	if sent.IsZero() {

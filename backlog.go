@@ -21,9 +21,9 @@ type backlog struct {
 	unwanted map[string]struct{}
 }
 
-// beginBacklog begins the grace of a link, and reports whether there is one. What an
-// earlier link left is kept for it too: the server sends it again, or has lost
-// the session and this is the last copy. mu is held.
+// beginBacklogLocked begins the grace of a link, and reports whether there is one.
+// What an earlier link left is kept for it too: the server sends it again, or has lost
+// the session and this is the last copy.
 func (t *routes) beginBacklogLocked(link uint32, resumed bool) bool {
 	b := &t.backlog
 	if t.backlogGrace <= 0 || b.sub == nil && !resumed {
@@ -60,7 +60,7 @@ func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
 	return s, true
 }
 
-// unwant notes filters that are being unsubscribed. mu is held.
+// unwantLocked notes filters that are being unsubscribed.
 func (b *backlog) unwantLocked(filters []string) {
 	if b.unwanted == nil {
 		return
@@ -70,7 +70,7 @@ func (b *backlog) unwantLocked(filters []string) {
 	}
 }
 
-// of returns the placeholder if it takes a message on topic. mu is held.
+// ofLocked returns the placeholder if it takes a message on topic.
 func (b *backlog) ofLocked(topic string) *Subscription {
 	if b.sub == nil || !b.wants(topic) {
 		return nil

@@ -60,7 +60,7 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 	return s, n, result
 }
 
-// send puts as many of msgs into the channel as it has room for. s.mu is held.
+// sendLocked puts as many of msgs into the channel as it has room for.
 func (s *Subscription) sendLocked(msgs []Message) int {
 	for i := range msgs {
 		select {
@@ -121,7 +121,7 @@ func (s *Subscription) hold(m *Message, now time.Time) (given []Message, held bo
 	return given, true
 }
 
-// full reports whether m goes beyond the limits. s.mu is held.
+// fullLocked reports whether m goes beyond the limits.
 func (s *Subscription) fullLocked(m *Message) bool {
 	return s.box.len() >= s.opts.messages || s.box.size()+mailSize(m) > s.opts.bytes
 }
@@ -152,8 +152,8 @@ func (s *Subscription) giveUp(msgs []Message) {
 	}
 }
 
-// slowEvent returns the event that says that the consumer has become slow, or is no
-// longer, else nil. s.mu is held.
+// slowEventLocked returns the event that says that the consumer has become slow, or is
+// no longer, else nil.
 func (s *Subscription) slowEventLocked() Event {
 	n := s.box.len()
 	switch {
@@ -169,9 +169,8 @@ func (s *Subscription) slowEventLocked() Event {
 	return SlowConsumer{Filter: s.name(), Pending: n, Bytes: s.box.size(), Dropped: s.dropped.Load(), Started: s.isSlow}
 }
 
-// over reports whether the reader has to wait for this subscription, or end it:
-// it holds more than its limit, of which QoS 0 is no part unless it blocks. s.mu
-// is held.
+// overLocked reports whether the reader has to wait for this subscription, or end it:
+// it holds more than its limit, of which QoS 0 is no part unless it blocks.
 func (s *Subscription) overLocked(v Version) bool {
 	if s.ended {
 		return false
@@ -214,8 +213,8 @@ func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
 	return room, s.progress
 }
 
-// madeRoom wakes a reader that waits, once it pays to: woken for each message it
-// would only change places with the consumer. s.mu is held.
+// madeRoomLocked wakes a reader that waits, once it pays to: woken for each message it
+// would only change places with the consumer.
 func (s *Subscription) madeRoomLocked() {
 	if s.room != nil && (s.ended || !s.intake && s.roomyLocked() || s.intake && s.takesIn()) {
 		close(s.room)
@@ -231,9 +230,9 @@ func (s *Subscription) madeRoomLocked() {
 	}
 }
 
-// isQuiet reports whether s has nothing left to hand over, in the durable inbox
-// neither, and under WithManualAck nothing to be acknowledged. What the inbox has
-// for a Subscribe that has not returned stays there. s.mu is held.
+// isQuietLocked reports whether s has nothing left to hand over, in the durable inbox
+// neither, and under WithManualAck nothing to be acknowledged. What the inbox has for
+// a Subscribe that has not returned stays there.
 func (s *Subscription) isQuietLocked() bool {
 	if s.ended {
 		return true
@@ -250,8 +249,7 @@ func (s *Subscription) isQuietLocked() bool {
 	return true
 }
 
-// roomy reports whether s holds no more than half its limit, or has ended. s.mu is
-// held.
+// roomyLocked reports whether s holds no more than half its limit, or has ended.
 func (s *Subscription) roomyLocked() bool {
 	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
 }

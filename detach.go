@@ -106,8 +106,8 @@ func onlyOnce(all []Message) []Message {
 	})
 }
 
-// forwardTo has s forward what matches filters to another subscription, and returns
-// what s has of that. s.mu is held.
+// forwardToLocked has s forward what matches filters to another subscription, and
+// returns what s has of that.
 func (s *Subscription) forwardToLocked(filters []string, to *Subscription) []Message {
 	at := len(s.forwards)
 	for _, f := range filters {
@@ -172,7 +172,7 @@ func inOrder(a, b []Message) []Message {
 	return append(append(all, a...), b...)
 }
 
-// moveTo makes m a message of to. s.mu is held.
+// moveToLocked makes m a message of to.
 func (s *Subscription) moveToLocked(m *Message, to *Subscription) {
 	if m.QoS > 0 {
 		s.up.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
@@ -180,8 +180,8 @@ func (s *Subscription) moveToLocked(m *Message, to *Subscription) {
 	m.to = &to.owner
 }
 
-// forwardsTo returns the subscription that takes m instead of s; nil for s itself.
-// s.mu is held.
+// forwardsToLocked returns the subscription that takes m instead of s; nil for s
+// itself.
 func (s *Subscription) forwardsToLocked(m *Message) *Subscription {
 	for i := range s.forwards {
 		// The backlog outlives what it forwards to, and holds again what no other takes.

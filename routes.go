@@ -131,7 +131,7 @@ const maxSubscriptionID = 268_435_455
 // hasInbox reports whether there is a durable inbox.
 func (t *routes) hasInbox() bool { return t.giveUpFilters != nil }
 
-// changed makes every cached match void. mu is held.
+// changedLocked makes every cached match void.
 func (t *routes) changedLocked() { t.gen.Add(1) }
 
 // stranger reports whether one of several identifiers is none that this Conn gave:
@@ -239,7 +239,7 @@ func (t *routes) add(s *Subscription) error {
 	return nil
 }
 
-// number notes that s comes now: after those that have left by now. mu is held.
+// numberLocked notes that s comes now: after those that have left by now.
 func (t *routes) numberLocked(s *Subscription) {
 	t.joins++
 	s.joined = t.joins
@@ -252,7 +252,7 @@ func (t *routes) leftAt(s *Subscription) uint64 {
 	return s.left
 }
 
-// admissible returns why s cannot be added. mu is held.
+// admissibleLocked returns why s cannot be added.
 func (t *routes) admissibleLocked(s *Subscription) error {
 	seen := map[string]bool{}
 	for _, f := range s.filters {
@@ -288,8 +288,8 @@ func (r *route) has(s *Subscription) bool {
 	return slices.ContainsFunc(r.members, func(m member) bool { return m.sub == s })
 }
 
-// carries returns why the server of the current link cannot take filter with
-// these options; offline nobody knows. mu is held.
+// carriesLocked returns why the server of the current link cannot take filter with
+// these options; offline nobody knows.
 func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) error {
 	a := t.limits
 	if a == nil {
@@ -314,7 +314,7 @@ func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) er
 	return nil
 }
 
-// join makes s a member of the route of f. mu is held.
+// joinLocked makes s a member of the route of f.
 func (t *routes) joinLocked(s *Subscription, f Filter) *route {
 	t.takeOverLocked(f.Pattern)
 	r := t.filters[f.Pattern]
@@ -350,7 +350,7 @@ func (r *route) highest() (q QoS) {
 	return q
 }
 
-// leave takes s out of r, and r out of the trie when it was the last. mu is held.
+// leaveLocked takes s out of r, and r out of the trie when it was the last.
 func (t *routes) leaveLocked(s *Subscription, r *route) (last bool) {
 	if !r.has(s) {
 		return false
@@ -370,7 +370,7 @@ func (t *routes) drop(r *route) {
 	t.trie.Remove(r.filter, r)
 }
 
-// hasRoute reports whether any filter of s is still routed. mu is held.
+// hasRouteLocked reports whether any filter of s is still routed.
 func (t *routes) hasRouteLocked(s *Subscription) bool {
 	return slices.ContainsFunc(s.filters, func(f Filter) bool {
 		r := t.filters[f.Pattern]

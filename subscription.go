@@ -457,8 +457,7 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home
 // had ended before. While it lasts a new Subscribe of a filter takes the filter over.
 func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain(ctx, s) }
 
-// awaits reports whether the server has not answered for filter. The routes' mu
-// is held.
+// awaitsLocked reports whether the server has not answered for filter. The routes'
 func (s *Subscription) awaitsLocked(filter string) bool {
 	for i := range s.results {
 		if s.results[i].Filter == filter {

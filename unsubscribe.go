@@ -22,8 +22,8 @@ func (t *routes) unsubscribable(filters []string) error {
 	return nil
 }
 
-// tooLarge returns why an UNSUBSCRIBE of filter alone does not fit the current
-// link, nil when it does or there is none. mu is held.
+// tooLargeLocked returns why an UNSUBSCRIBE of filter alone does not fit the current
+// link, nil when it does or there is none.
 func (t *routes) tooLargeLocked(filter string) error {
 	if t.limits == nil {
 		return nil
@@ -129,8 +129,7 @@ func (p *pendingUnsubscribe) answered(results []SubscribeResult, err error) {
 	}
 }
 
-// unsubscribe sends UNSUBSCRIBE for filters, or leaves it for the next link. mu
-// is held.
+// unsubscribeLocked sends UNSUBSCRIBE for filters, or leaves it for the next link.
 func (t *routes) unsubscribeLocked(filters []string) *pendingUnsubscribe {
 	if len(filters) == 0 {
 		return nil
@@ -157,9 +156,9 @@ func (t *routes) unsubscribeLocked(filters []string) *pendingUnsubscribe {
 	return p
 }
 
-// unsubscribePackets divides filters as packets does, and leaves out what the
+// unsubscribePacketsLocked divides filters as packets does, and leaves out what the
 // server cannot take: subscribed at one that takes larger packets, it waits in
-// removed. mu is held.
+// removed.
 func (t *routes) unsubscribePacketsLocked(filters []string, alone bool) (all [][]string) {
 	filters = slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return t.tooLargeLocked(f) != nil })
 	from, size := 0, 0
@@ -177,7 +176,7 @@ func (t *routes) unsubscribePacketsLocked(filters []string, alone bool) (all [][
 	return all
 }
 
-// unsubscribePacket makes the UNSUBSCRIBE. mu is held.
+// unsubscribePacketLocked makes the UNSUBSCRIBE.
 func (t *routes) unsubscribePacketLocked(filters []string, p *pendingUnsubscribe) *control {
 	v := t.limits.version
 	wished := make([]uint64, len(filters))
@@ -211,8 +210,8 @@ func (t *routes) unsubscribePacketLocked(filters []string, p *pendingUnsubscribe
 	return c
 }
 
-// unsubscribed takes an UNSUBACK from a link of version v. It is no answer to what
-// was wished later: filters may have been subscribed in between. mu is held.
+// unsubscribedLocked takes an UNSUBACK from a link of version v. It is no answer to
+// what was wished later: filters may have been subscribed in between.
 func (t *routes) unsubscribedLocked(v Version, filters []string, wished []uint64, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
 	if v == V5 && len(codes) != len(filters) {
 		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]", Err: ErrWrongAck}
@@ -264,8 +263,8 @@ func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause err
 	}
 }
 
-// countRemovals counts the link that ends, and returns the filters that are given up.
-// mu is held.
+// countRemovalsLocked counts the link that ends, and returns the filters that are
+// given up.
 func (t *routes) countRemovalsLocked(filters []string, wished []uint64) (gaveUp []string) {
 	for i, f := range filters {
 		if t.removed[f] != wished[i] {

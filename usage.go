@@ -28,7 +28,7 @@ func (s *Subscription) stuck() bool {
 	return s.box.len() > 0 || s.inDelivery > 0 || s.overUnackedLimit()
 }
 
-// counted returns how much of the mailbox its limits are about. s.mu is held.
+// countedLocked returns how much of the mailbox its limits are about.
 func (s *Subscription) countedLocked() (n, bytes int) {
 	if s.opts.slow == SlowBlock || s.opts.slow == SlowEvict {
 		return s.box.len(), s.box.size()
@@ -62,7 +62,7 @@ func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 	return true
 }
 
-// wantsRefill reports whether it pays to bring s more from the inbox. s.mu is held.
+// wantsRefillLocked reports whether it pays to bring s more from the inbox.
 func (s *Subscription) wantsRefillLocked() bool {
 	n, bytes := s.countedLocked()
 	messages, most := s.part()
