@@ -114,8 +114,8 @@ func (s *Subscription) pump(again []Message) {
 	}
 }
 
-// takeHandful takes as many messages as go over together: several for a channel,
-// one for a body that may take its time. s.mu is held.
+// takeBatchLocked takes as many messages as go over together: several for a channel,
+// one for a body that may take its time.
 func (s *Subscription) takeBatchLocked(hand []Message) []Message {
 	most, size := 1, 0
 	if s.form == formChannel {
