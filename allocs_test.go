@@ -63,9 +63,9 @@ func TestAllocsLedger(t *testing.T) {
 		qos := QoS(1 + id%2)
 		_, gen := g.arrive(inbound(id, qos, false), uint64(id), time.Time{}, subs)
 		g.done(gen, id, sub)
-		g.settle()
+		g.payAcks()
 		if qos == 2 {
-			g.released(id)
+			g.pubrel(id)
 		}
 	}
 	for range 2000 {

@@ -93,7 +93,7 @@ func (b *backlog) wants(topic string) bool {
 
 // parks reports whether a message on topic that no subscription takes is kept in the
 // durable inbox, where the backlog has no placeholder.
-func (t *routes) parks(topic string) bool {
+func (t *routes) keepsUnclaimed(topic string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.backlog.wants(topic)

@@ -308,7 +308,7 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	c.mu.Unlock()
 	l.stopReader(half)
 	c.stopHandOver(half)
-	c.ledger.settle()
+	c.ledger.payAcks()
 	if c.out.journal != nil {
 		// Acknowledgements may wait for their records.
 		end, _ := half.Deadline()

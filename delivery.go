@@ -208,7 +208,7 @@ func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
 		s.room = make(chan struct{})
 	}
 	room := s.room
-	s.intake = intake
+	s.awaitsArrivalRoom = intake
 	s.madeRoomLocked()
 	return room, s.progress
 }
@@ -216,7 +216,7 @@ func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
 // madeRoomLocked wakes a reader that waits, once it pays to: woken for each message it
 // would only change places with the consumer.
 func (s *Subscription) madeRoomLocked() {
-	if s.room != nil && (s.ended || !s.intake && s.roomyLocked() || s.intake && s.takesIn()) {
+	if s.room != nil && (s.ended || !s.awaitsArrivalRoom && s.roomyLocked() || s.awaitsArrivalRoom && s.belowArrivalLimit()) {
 		close(s.room)
 		s.room = nil
 	}

@@ -74,7 +74,7 @@ func (l *link) endAsAsked() {
 	half, cancel := context.WithDeadline(l.session.aborted, time.Now().Add(disconnectTime/2))
 	defer cancel()
 	l.stopReader(half)
-	l.session.ledger.settle()
+	l.session.ledger.payAcks()
 	l.awaitReleases(half)
 	l.disconnect(&codec.Disconnect{}, by)
 }

@@ -73,14 +73,14 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 		timers: &c.timers, draining: &c.draining, grace: c.cfg.backlogGrace,
 		waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0,
 	}
-	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.forgo
+	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.giveUpFilters
 	c.ledger.openInbox(&inboxBook{
 		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox,
 	}, earlier)
-	in.unpark()
+	in.countUnclaimedAnew()
 	c.out.journal.halt, c.out.journal.feed = c.ledger.halt, in.feed
 	for _, it := range earlier {
-		it.owed, it.loose = debts(it.names), len(it.names) == 0
+		it.claims, it.anyMatch = claimsOf(it.names), len(it.names) == 0
 		in.index(it)
 	}
 }
@@ -100,5 +100,5 @@ func (c *Conn) beginInbox() {
 			subs = append(subs, s)
 		}
 	}
-	c.inbox.welcome(subs...)
+	c.inbox.subscriptionsArrived(subs...)
 }

@@ -32,26 +32,26 @@ type inbox struct {
 	draining *atomic.Bool  // Conn.Drain waits
 	grace    time.Duration // of a restart
 
-	held    atomic.Int64 // how many are in the store alone
-	resting atomic.Bool  // a read failed: it is tried again in a moment
-	anyone  atomic.Bool  // the grace of a restart is over: what was left may go to whoever matches
+	held      atomic.Int64 // how many are in the store alone
+	resting   atomic.Bool  // a read failed: it is tried again in a moment
+	graceOver atomic.Bool  // the grace of a restart is over: what was left may go to whoever matches
 
 	mu       sync.Mutex      // guards what follows; the innermost lock
 	returned []returnedMail  // given back by those who had them
-	forgone  []forgoing      // filters that the application has unsubscribed
+	givenUp  []givenUpFilter // filters that the application has unsubscribed
 	arrived  []*Subscription // that the application has now
 	more     atomic.Bool     // there is some of that
 
 	// The committer's. It is one goroutine at a time.
-	waits   waiting
-	queues  map[*Subscription]*inboxQueue // who has some to come; what is newer stands behind
-	due     bool                          // somebody has more in its queue
-	failing bool                          // the store could not be read
-	earlier bool                          // what an earlier process left may wait for its filters alone
-	late    []returnedMail                // of those who have yet to put something back
-	gone    []forgoing                    // filters that what was under way then may still be owed to
-	gaveUp  uint64                        // how many were given up because their filter was unsubscribed
-	run     inboxRun
+	waits         waiting
+	queues        map[*Subscription]*inboxQueue // who has some to come; what is newer stands behind
+	due           bool                          // somebody has more in its queue
+	failing       bool                          // the store could not be read
+	earlier       bool                          // what an earlier process left may wait for its filters alone
+	late          []returnedMail                // of those who have yet to put something back
+	givenUpBefore []givenUpFilter               // filters that what was under way then may still be owed to
+	gaveUp        uint64                        // how many were given up because their filter was unsubscribed
+	run           inboxRun
 }
 
 // returnedMail are messages that a subscription gave back.
@@ -61,11 +61,11 @@ type returnedMail struct {
 }
 
 // welcome has the inbox hand out to subs, which the application has now.
-func (in *inbox) welcome(subs ...*Subscription) {
+func (in *inbox) subscriptionsArrived(subs ...*Subscription) {
 	in.mu.Lock()
 	in.arrived = append(in.arrived, subs...)
 	in.mu.Unlock()
-	in.lookAgain()
+	in.requestReconcile()
 }
 
 // beginGrace begins the grace of a restart: the application can subscribe now.
@@ -74,13 +74,13 @@ func (in *inbox) beginGrace() {
 		in.timers.after(in.grace, in.endGrace)
 		return
 	}
-	in.anyone.Store(true) // before what was declared is welcome: it all matches
+	in.graceOver.Store(true) // before what was declared is welcome: it all matches
 }
 
 // endGrace gives what nobody came back for to whoever matches.
 func (in *inbox) endGrace() {
-	in.anyone.Store(true)
-	in.lookAgain()
+	in.graceOver.Store(true)
+	in.requestReconcile()
 }
 
 // wake has the committer hand out what waits: somebody has room.
@@ -93,7 +93,7 @@ func (in *inbox) wake() {
 }
 
 // lookAgain has the committer look through everything.
-func (in *inbox) lookAgain() {
+func (in *inbox) requestReconcile() {
 	if !in.more.Swap(true) {
 		in.wake()
 	}
@@ -101,7 +101,7 @@ func (in *inbox) lookAgain() {
 
 // feed hands out what waits, as far as somebody takes it and has room.
 func (in *inbox) feed() {
-	in.lookThrough()
+	in.reconcile()
 	in.due = false
 	if !in.resting.Load() {
 		pages := feedPages
@@ -113,15 +113,15 @@ func (in *inbox) feed() {
 }
 
 // lookThrough takes in who came and went, and gives what waits to those who are there.
-func (in *inbox) lookThrough() {
-	for in.behind() {
+func (in *inbox) reconcile() {
+	for in.needsReconcile() {
 		in.takeBack()
-		in.adopt()
+		in.assignUnclaimed()
 	}
 }
 
 // behind reports whether lookThrough has something to do: nothing is handed out before.
-func (in *inbox) behind() bool { return in.more.Load() || len(in.waits.look) > 0 }
+func (in *inbox) needsReconcile() bool { return in.more.Load() || len(in.waits.dirty) > 0 }
 
 // tellDrain has Drain look whether the subscriptions that it waits for are done.
 func (in *inbox) tellDrain() {
@@ -150,27 +150,27 @@ func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
 	in.mu.Lock()
 	in.returned = append(in.returned, back)
 	in.mu.Unlock()
-	in.lookAgain()
+	in.requestReconcile()
 	return rest
 }
 
 // forgo gives up what waits for filters that the application has unsubscribed.
 // routes.mu is held.
-func (in *inbox) forgo(filters []string, gen, joins uint64) {
+func (in *inbox) giveUpFilters(filters []string, gen, joins uint64) {
 	in.mu.Lock()
 	for _, f := range filters {
-		in.forgone = append(in.forgone, forgoing{f, gen, joins})
+		in.givenUp = append(in.givenUp, givenUpFilter{f, gen, joins})
 	}
 	in.mu.Unlock()
-	in.lookAgain()
+	in.requestReconcile()
 }
 
 // takeBack has what was given back wait for who comes next, ends what is not to
 // wait any more, and lets in who came.
 func (in *inbox) takeBack() {
 	in.mu.Lock()
-	returned, forgone, arrived := in.returned, in.forgone, in.arrived
-	in.returned, in.forgone, in.arrived = nil, nil, nil
+	returned, forgone, arrived := in.returned, in.givenUp, in.arrived
+	in.returned, in.givenUp, in.arrived = nil, nil, nil
 	in.more.Store(false)
 	in.mu.Unlock()
 	returned, in.late = append(in.late, returned...), nil
@@ -179,17 +179,17 @@ func (in *inbox) takeBack() {
 			in.late = append(in.late, r) // it tells
 			continue
 		}
-		in.releaseAll(r)
+		in.returnAllToClaims(r)
 	}
 	for _, f := range forgone {
-		in.giveUp(f)
+		in.endClaims(f)
 	}
-	if len(forgone) > 0 && in.ledger.underWay(0) {
-		in.gone = append(in.gone, forgone...)
+	if len(forgone) > 0 && in.ledger.uncommitted(0) {
+		in.givenUpBefore = append(in.givenUpBefore, forgone...)
 	}
-	if in.earlier && in.anyone.Load() {
+	if in.earlier && in.graceOver.Load() {
 		in.earlier = false
-		in.loosen()
+		in.openToAnyMatch()
 	}
 	for _, s := range arrived {
 		if in.isLate(s) {
@@ -199,7 +199,7 @@ func (in *inbox) takeBack() {
 			continue
 		}
 		s.setSynced()
-		in.lookFor(s)
+		in.markDirtyFor(s)
 		in.due = true
 	}
 }
@@ -214,15 +214,15 @@ func (in *inbox) isLate(s *Subscription) bool {
 
 // releaseAll has what was given back, and what is in the queue of who gave it
 // back, wait for who comes next.
-func (in *inbox) releaseAll(r returnedMail) {
+func (in *inbox) returnAllToClaims(r returnedMail) {
 	for _, gen := range r.gens {
 		if it := in.ledger.item(gen); it != nil {
-			in.release(it, r.sub)
+			in.returnToClaims(it, r.sub)
 		}
 	}
 	if q := in.queues[r.sub]; q != nil && r.sub.leaves() {
 		for _, it := range q.items {
-			in.release(it, r.sub)
+			in.returnToClaims(it, r.sub)
 		}
 		in.dequeue(r.sub, q, len(q.items))
 	}
@@ -230,8 +230,8 @@ func (in *inbox) releaseAll(r returnedMail) {
 
 // release has it, which s leaves, wait for the next subscription of the filters by
 // which s got it.
-func (in *inbox) release(it *inboxItem, s *Subscription) {
-	in.ledger.release(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isReturned())
+func (in *inbox) returnToClaims(it *inboxItem, s *Subscription) {
+	in.ledger.returnToClaims(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isReturned())
 	in.index(it)
 }
 
@@ -283,15 +283,15 @@ func byKey(items []*inboxItem) {
 func (in *inbox) deliver(items []*inboxItem) {
 	run := &in.run
 	for _, it := range items {
-		if in.behind() {
+		if in.needsReconcile() {
 			in.give(run)
-			in.lookThrough() // who has it now may have to have older ones first
+			in.reconcile() // who has it now may have to have older ones first
 		}
 		msgs := it.msgs
 		it.msgs = nil
-		if it.parking != nil {
-			for _, f := range in.gone {
-				in.ledger.forgo([]*inboxItem{it}, f)
+		if it.unclaimed != nil {
+			for _, f := range in.givenUpBefore {
+				in.ledger.giveUpFilter([]*inboxItem{it}, f)
 			}
 			in.index(it)
 		}
@@ -302,10 +302,10 @@ func (in *inbox) deliver(items []*inboxItem) {
 		}
 	}
 	in.give(run)
-	if !in.ledger.underWay(len(items)) {
-		in.gone = nil
+	if !in.ledger.uncommitted(len(items)) {
+		in.givenUpBefore = nil
 	}
-	if in.behind() || in.due {
+	if in.needsReconcile() || in.due {
 		in.feed()
 	}
 }
@@ -325,7 +325,7 @@ type inboxRun struct {
 func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
 	if run.sub != s || len(run.msgs) == maxBatch || s.noRoomFor(len(run.msgs), run.bytes, it.size) {
 		in.give(run)
-		in.lookThrough() // it may have been for somebody who has ended
+		in.reconcile() // it may have been for somebody who has ended
 	}
 	if in.queues[s] != nil || len(run.msgs) == 0 && s.noRoomFor(0, 0, it.size) {
 		in.enqueue(s, it)

@@ -28,21 +28,21 @@ type inboxBook struct {
 	remove func(key uint64)
 	record storedInbox // what is being written
 
-	parking  *owner // counts what waits for somebody to come; nobody's
-	underWay int    // messages on their way to the disk, or not handed out since
+	unclaimed   *owner // counts what waits for somebody to come; nobody's
+	uncommitted int    // messages on their way to the disk, or not handed out since
 }
 
 // claim is who a message came for, as the reader found.
-type claim struct {
-	names  []string // every filter
-	owed   []string // of these, filters that nobody reads at present
-	routes uint64   // generation of the routes
+type addressees struct {
+	names     []string // every filter
+	unclaimed []string // of these, filters that nobody reads at present
+	routes    uint64   // generation of the routes
 }
 
 // stash enters a new QoS 1 or 2 message, of which msgs has a copy for each
 // subscription, or one for nobody yet. It is acknowledged, and handed out, once
 // its record is durable. The error is that of a store which failed on this link.
-func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arrival, error) {
+func (g *ledger) storeArrival(msgs []Message, c addressees, hash uint64, now time.Time) (arrival, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b, m := g.inbox, &msgs[0]
@@ -53,7 +53,7 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 	if e == nil {
 		return a, nil
 	}
-	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), owed: debts(c.owed), routes: c.routes}
+	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), claims: claimsOf(c.unclaimed), routes: c.routes}
 	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
 		msgs[i].ref |= e.gen << refShift
@@ -61,14 +61,14 @@ func (g *ledger) stash(msgs []Message, c claim, hash uint64, now time.Time) (arr
 			it.give(s)
 		}
 	}
-	it.loose = it.left.none() && len(it.owed) == 0
+	it.anyMatch = it.left.none() && len(it.claims) == 0
 	if it.waits() {
-		it.parking = b.parking
-		it.count(&it.parking.usage.coming, 1)
+		it.unclaimed = b.unclaimed
+		it.count(&it.unclaimed.usage.coming, 1)
 	}
 	it.msgs = msgs
 	b.items[e.gen] = it
-	b.underWay++
+	b.uncommitted++
 	e.key = b.write(&b.record, it.key, inFact{gen: e.gen, id: m.id, inbox: true})
 	b.record = storedInbox{}
 	return arrivedNew, nil
@@ -80,10 +80,10 @@ func (g *ledger) handed(msgs []Message) {
 	defer g.mu.Unlock()
 	for i := range msgs {
 		s := msgs[i].to
-		if it := g.inbox.items[msgs[i].ref>>refShift]; it != nil && it.left.has(s) && !it.hands.has(s) {
-			it.hands.add(s)
+		if it := g.inbox.items[msgs[i].ref>>refShift]; it != nil && it.left.has(s) && !it.handedTo.has(s) {
+			it.handedTo.add(s)
 			it.count(&s.usage.coming, -1)
-			it.count(&s.usage.inHand, 1)
+			it.count(&s.usage.unacked, 1)
 		}
 	}
 }
@@ -92,10 +92,10 @@ func (g *ledger) handed(msgs []Message) {
 func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, d := range it.owed {
+	for _, d := range it.claims {
 		keys = append(keys, waitKey{name: d.filter})
 	}
-	if it.loose {
+	if it.anyMatch {
 		keys = append(keys, waitKey{it.topic, true})
 	}
 	return keys
@@ -143,8 +143,8 @@ func (g *ledger) halt(err error) {
 func (g *ledger) entered(f inFact, err error) *inboxItem {
 	b, e := g.inbox, g.lookup(f.gen, f.id)
 	if err != nil {
-		b.underWay--
-		b.items[f.gen].forget()
+		b.uncommitted--
+		b.items[f.gen].takeFromAll()
 		delete(b.items, f.gen)
 		if b.halted, b.haltedOn = false, g.link; e != nil {
 			e.key = 0
@@ -177,22 +177,22 @@ func (b *inboxBook) endIfDone(it *inboxItem) {
 }
 
 // forsake forgets it, whose record stays for a later process, and returns who had it.
-func (g *ledger) forsake(it *inboxItem) []*owner {
+func (g *ledger) leaveToNextProcess(it *inboxItem) []*owner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	owners := it.left.all()
-	it.forget()
+	it.takeFromAll()
 	delete(g.inbox.items, it.gen)
 	return owners
 }
 
 // underWay reports whether messages are on their way to the disk, or not looked at
 // since; n of them have been by now.
-func (g *ledger) underWay(n int) bool {
+func (g *ledger) uncommitted(n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.inbox.underWay -= n
-	return g.inbox.underWay > 0
+	g.inbox.uncommitted -= n
+	return g.inbox.uncommitted > 0
 }
 
 // item returns the message gen, nil when it has ended.
@@ -206,7 +206,7 @@ func (g *ledger) item(gen uint32) *inboxItem {
 // to the next subscription of filters, which joins after so many: those who were
 // there may have newer ones. What the application never had of s, it does not miss
 // for a filter of which another has it.
-func (g *ledger) release(it *inboxItem, s *owner, filters []string, after uint64, live bool) {
+func (g *ledger) returnToClaims(it *inboxItem, s *owner, filters []string, after uint64, live bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !it.take(s) {
@@ -217,12 +217,12 @@ func (g *ledger) release(it *inboxItem, s *owner, filters []string, after uint64
 		if it.had.any(func(o *owner) bool { return (o.joined > after || !live) && o.hasFilter(f) }) {
 			continue
 		}
-		i := slices.IndexFunc(it.owed, func(d debt) bool { return d.filter == f })
+		i := slices.IndexFunc(it.claims, func(d claim) bool { return d.filter == f })
 		switch {
 		case i < 0:
-			it.owed = append(it.owed, debt{f, after})
-		case it.owed[i].after > 0:
-			it.owed[i].after = max(it.owed[i].after, after)
+			it.claims = append(it.claims, claim{f, after})
+		case it.claims[i].after > 0:
+			it.claims[i].after = max(it.claims[i].after, after)
 		}
 	}
 	g.inbox.endIfDone(it)
@@ -237,14 +237,14 @@ type candidate struct {
 // claim gives those items, which wait for k, to candidates, but for those that had one
 // already, or were there when somebody left it: they may have newer ones. It returns
 // what each of them gets.
-func (g *ledger) claim(items []*inboxItem, k waitKey, candidates []candidate) (got [][]*inboxItem) {
+func (g *ledger) assign(items []*inboxItem, k waitKey, candidates []candidate) (got [][]*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	got = make([][]*inboxItem, len(candidates))
 	for _, it := range items {
 		var after uint64
-		if !k.anybody {
-			after = it.owes(k.name)
+		if !k.anyMatch {
+			after = it.claimableAfter(k.name)
 		}
 		for i, t := range candidates {
 			if it.had.has(t.to) || t.to.joined <= after {
@@ -252,8 +252,8 @@ func (g *ledger) claim(items []*inboxItem, k waitKey, candidates []candidate) (g
 			}
 			it.give(t.to)
 			it.claimed = true
-			it.satisfy(t.to)
-			if k.anybody {
+			it.claimedBy(t.to)
+			if k.anyMatch {
 				it.names = append(slices.Clip(it.names), t.filter)
 			}
 			got[i] = append(got[i], it)
@@ -263,30 +263,30 @@ func (g *ledger) claim(items []*inboxItem, k waitKey, candidates []candidate) (g
 }
 
 // forgoing is a filter that the application has unsubscribed.
-type forgoing struct {
+type givenUpFilter struct {
 	filter string
 	routes uint64 // generation of the routes then
 	joins  uint64 // how many had joined
 }
 
 // ends picks the debts of it that end with f, not those that arose since.
-func (f *forgoing) ends(it *inboxItem) func(debt) bool {
-	return func(d debt) bool {
+func (f *givenUpFilter) ends(it *inboxItem) func(claim) bool {
+	return func(d claim) bool {
 		return d.filter == f.filter && d.after <= f.joins && (d.after > 0 || it.routes < f.routes)
 	}
 }
 
 // forgo ends the wait of those of items that wait for a filter, and returns how
 // many nobody is to have any more.
-func (g *ledger) forgo(items []*inboxItem, f forgoing) (n int) {
+func (g *ledger) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, it := range items {
-		if !slices.ContainsFunc(it.owed, f.ends(it)) {
+		if !slices.ContainsFunc(it.claims, f.ends(it)) {
 			continue
 		}
-		if it.settle(f.ends(it)); len(it.owed) == 0 {
-			it.loose = false
+		if it.endClaims(f.ends(it)); len(it.claims) == 0 {
+			it.anyMatch = false
 			n++
 		}
 		g.inbox.endIfDone(it)
@@ -296,29 +296,29 @@ func (g *ledger) forgo(items []*inboxItem, f forgoing) (n int) {
 
 // loosen ends the grace of a restart: what nobody has claimed of items may go to
 // whoever matches. What one subscription has is not kept for the filters of others.
-func (g *ledger) loosen(items []*inboxItem) {
+func (g *ledger) openToAnyMatch(items []*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, it := range items {
 		switch {
 		case it.fresh:
 		case it.claimed:
-			it.settle(unclaimedDebt)
+			it.endClaims(neverHad)
 			g.inbox.endIfDone(it)
 		default:
-			it.loose = true
+			it.anyMatch = true
 		}
 	}
 }
 
 // lapse is loosen for items that a subscription got after the grace.
-func (g *ledger) lapse(items []*inboxItem) {
+func (g *ledger) expireClaims(items []*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, it := range items {
-		if it.lapsing {
-			it.lapsing = false
-			it.settle(unclaimedDebt)
+		if it.tookAnyMatch {
+			it.tookAnyMatch = false
+			it.endClaims(neverHad)
 			g.inbox.endIfDone(it)
 		}
 	}
@@ -336,16 +336,16 @@ func (g *ledger) openInbox(b *inboxBook, earlier []*inboxItem) {
 
 // park makes s the one that counts what comes for nobody from now on, and returns
 // the one before it.
-func (g *ledger) park(s *owner) (before *owner) {
+func (g *ledger) countUnclaimedBy(s *owner) (before *owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before, g.inbox.parking = g.inbox.parking, s
+	before, g.inbox.unclaimed = g.inbox.unclaimed, s
 	return before
 }
 
 // parking returns the one that counts what comes for nobody.
-func (g *ledger) parking() *owner {
+func (g *ledger) unclaimedCounter() *owner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.inbox.parking
+	return g.inbox.unclaimed
 }

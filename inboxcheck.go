@@ -25,14 +25,14 @@ func inboxProblems(c *Conn) []string {
 	defer c.routes.mu.Unlock()
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	k.counts[k.book.parking] = &inboxCount{}
+	k.counts[k.book.unclaimed] = &inboxCount{}
 	for _, s := range subs {
 		k.counts[&s.owner] = &inboxCount{}
 	}
-	if k.in.behind() || k.in.due {
+	if k.in.needsReconcile() || k.in.due {
 		k.bad("there is something to do, and nobody at work")
 	}
-	if n := k.book.underWay; n != 0 {
+	if n := k.book.uncommitted; n != 0 {
 		k.bad("%d are under way", n)
 	}
 	k.checkQueues()
@@ -91,19 +91,19 @@ func (k *inboxCheck) checkQueues() {
 
 func (k *inboxCheck) checkItems() {
 	for gen, it := range k.book.items {
-		if it.gen != gen || it.left.none() && !it.waits() || it.lapsing || it.parking != nil && !it.waits() {
+		if it.gen != gen || it.left.none() && !it.waits() || it.tookAnyMatch || it.unclaimed != nil && !it.waits() {
 			k.bad("%x: %+v", it.key, it)
 		}
-		if it.parking != nil {
-			k.count(it.parking).coming++
-			k.count(it.parking).bytes += it.size
+		if it.unclaimed != nil {
+			k.count(it.unclaimed).coming++
+			k.count(it.unclaimed).bytes += it.size
 		}
 		for _, s := range it.left.all() {
 			n := k.count(s)
 			n.all++
 			switch {
 			case !it.fresh:
-			case it.hands.has(s):
+			case it.handedTo.has(s):
 				n.inHand++
 			default:
 				n.coming++
@@ -120,10 +120,10 @@ func (k *inboxCheck) checkItems() {
 // checkDebts looks for somebody who is there and should have it.
 func (k *inboxCheck) checkDebts(it *inboxItem) {
 	keys := map[waitKey]bool{}
-	if it.loose {
+	if it.anyMatch {
 		keys[waitKey{it.topic, true}] = true
 	}
-	for _, d := range it.owed {
+	for _, d := range it.claims {
 		keys[waitKey{name: d.filter}] = true
 		r := k.in.routes.filters[d.filter]
 		for i := 0; r != nil && i < len(r.members); i++ {
@@ -146,7 +146,7 @@ func (k *inboxCheck) checkDebts(it *inboxItem) {
 
 func (k *inboxCheck) checkWaiting() {
 	for _, anybody := range []bool{false, true} {
-		for name, set := range k.in.waits.of(waitKey{anybody: anybody}) {
+		for name, set := range k.in.waits.of(waitKey{anyMatch: anybody}) {
 			for it := range set {
 				if k.book.items[it.gen] != it || !slices.Contains(it.listed, waitKey{name, anybody}) {
 					k.bad("%x stands under %q", it.key, name)
@@ -158,7 +158,7 @@ func (k *inboxCheck) checkWaiting() {
 
 func (k *inboxCheck) checkCounts() {
 	for s, n := range k.counts {
-		is := inboxCount{int(s.usage.all.Load()), int(s.usage.coming.n.Load()), int(s.usage.coming.bytes.Load()), int(s.usage.inHand.n.Load())}
+		is := inboxCount{int(s.usage.all.Load()), int(s.usage.coming.n.Load()), int(s.usage.coming.bytes.Load()), int(s.usage.unacked.n.Load())}
 		if is != *n {
 			k.bad("%s counts %+v, and has %+v", s.name(), is, *n)
 		}

@@ -15,31 +15,31 @@ type inboxItem struct {
 	names []string // the filters that it came for, none when nobody had asked for it, and those that got it then
 	size  int      // what it counts for
 
-	left    owners    // subscriptions that have not finished with it
-	hands   owners    // of these, those to whose application it was handed over
-	had     owners    // those that had it, and did not leave it
-	owed    []debt    // filters whose next subscription is to have it
-	loose   bool      // whoever matches may have it
-	claimed bool      // somebody came for it
-	lapsing bool      // somebody has it in whose place whoever matches might have had it
-	parking *owner    // counts it while it waits, when it came for nobody
-	routes  uint64    // generation of the routes by which its owners were chosen
-	msgs    []Message // a copy for each owner, until it is durable; then in the store alone
+	left         owners    // subscriptions that have not finished with it
+	handedTo     owners    // of these, those to whose application it was handed over
+	had          owners    // those that had it, and did not leave it
+	claims       []claim   // filters whose next subscription is to have it
+	anyMatch     bool      // whoever matches may have it
+	claimed      bool      // somebody came for it
+	tookAnyMatch bool      // somebody has it in whose place whoever matches might have had it
+	unclaimed    *owner    // counts it while it waits, when it came for nobody
+	routes       uint64    // generation of the routes by which its owners were chosen
+	msgs         []Message // a copy for each owner, until it is durable; then in the store alone
 
 	listed []waitKey // under what it waits; the committer's
 }
 
 // debt is a filter whose next subscription is to have a message.
-type debt struct {
+type claim struct {
 	filter string
 	after  uint64 // it joins after so many, since one of them left the message; 0 when none had it
 }
 
 // debts are those of filters that nobody had a message for.
-func debts(filters []string) []debt {
-	var all []debt
+func claimsOf(filters []string) []claim {
+	var all []claim
 	for _, f := range filters {
-		all = append(all, debt{filter: f})
+		all = append(all, claim{filter: f})
 	}
 	return all
 }
@@ -47,8 +47,8 @@ func debts(filters []string) []debt {
 // waitKey is what messages wait for together: the filter that is to have them, or
 // else their topic.
 type waitKey struct {
-	name    string // the empty filter is the catch-all's
-	anybody bool   // it is a topic: whoever matches may have them
+	name     string // the empty filter is the catch-all's
+	anyMatch bool   // it is a topic: whoever matches may have them
 }
 
 // give makes s one that has to finish with it.
@@ -65,8 +65,8 @@ func (it *inboxItem) take(s *owner) bool {
 		return false
 	}
 	s.usage.all.Add(-1)
-	if it.hands.remove(s) {
-		it.count(&s.usage.inHand, -1)
+	if it.handedTo.remove(s) {
+		it.count(&s.usage.unacked, -1)
 	} else {
 		it.count(&s.usage.coming, -1)
 	}
@@ -81,11 +81,11 @@ func (it *inboxItem) count(l *amount, n int) {
 }
 
 // waits reports whether somebody is still to have it.
-func (it *inboxItem) waits() bool { return it.loose || len(it.owed) > 0 }
+func (it *inboxItem) waits() bool { return it.anyMatch || len(it.claims) > 0 }
 
 // owes returns from when on the next subscription of a filter is to have it.
-func (it *inboxItem) owes(filter string) (after uint64) {
-	for _, d := range it.owed {
+func (it *inboxItem) claimableAfter(filter string) (after uint64) {
+	for _, d := range it.claims {
 		if d.filter == filter {
 			after = d.after
 		}
@@ -94,29 +94,29 @@ func (it *inboxItem) owes(filter string) (after uint64) {
 }
 
 // satisfy notes that s has it now.
-func (it *inboxItem) satisfy(s *owner) {
-	it.lapsing = it.lapsing || it.loose
-	it.loose = false
-	it.settle(func(d debt) bool { return s.hasFilter(d.filter) })
+func (it *inboxItem) claimedBy(s *owner) {
+	it.tookAnyMatch = it.tookAnyMatch || it.anyMatch
+	it.anyMatch = false
+	it.endClaims(func(d claim) bool { return s.hasFilter(d.filter) })
 }
 
 // settle ends those of the debts that paid picks.
-func (it *inboxItem) settle(paid func(debt) bool) {
-	it.owed = slices.DeleteFunc(it.owed, paid)
-	if it.parking != nil && !it.waits() {
-		it.count(&it.parking.usage.coming, -1)
-		it.parking = nil
+func (it *inboxItem) endClaims(paid func(claim) bool) {
+	it.claims = slices.DeleteFunc(it.claims, paid)
+	if it.unclaimed != nil && !it.waits() {
+		it.count(&it.unclaimed.usage.coming, -1)
+		it.unclaimed = nil
 	}
 }
 
 // forget takes it from everybody.
-func (it *inboxItem) forget() {
+func (it *inboxItem) takeFromAll() {
 	for !it.left.none() {
 		it.take(it.left.first)
 	}
-	it.loose = false
-	it.settle(func(debt) bool { return true })
+	it.anyMatch = false
+	it.endClaims(func(claim) bool { return true })
 }
 
 // unclaimedDebt picks the debts to filters that nobody had the message for.
-func unclaimedDebt(d debt) bool { return d.after == 0 }
+func neverHad(d claim) bool { return d.after == 0 }

@@ -108,7 +108,7 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 			return false
 		}
 		in.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
-		in.forsake(it, s)
+		in.leaveToNextProcess(it, s)
 		return true
 	}
 	in.ledger.doneAll([]Message{it.stub(&s.owner)})
@@ -117,8 +117,8 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 }
 
 // forsake leaves it to a later process, whoever has it besides s or waits for it.
-func (in *inbox) forsake(it *inboxItem, s *Subscription) {
-	for _, owner := range in.ledger.forsake(it) {
+func (in *inbox) leaveToNextProcess(it *inboxItem, s *Subscription) {
+	for _, owner := range in.ledger.leaveToNextProcess(it) {
 		o := subscriptionOf(owner)
 		if q := in.queues[o]; q != nil && o != s {
 			in.remove(o, q, it)

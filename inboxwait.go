@@ -15,18 +15,18 @@ import (
 type waiting struct {
 	owed  map[string]itemSet // by filter
 	loose map[string]itemSet // by topic
-	look  map[waitKey]bool   // where somebody may have come for something since
+	dirty map[waitKey]bool   // where somebody may have come for something since
 }
 
 type itemSet map[*inboxItem]struct{}
 
 func newWaiting() waiting {
-	return waiting{owed: map[string]itemSet{}, loose: map[string]itemSet{}, look: map[waitKey]bool{}}
+	return waiting{owed: map[string]itemSet{}, loose: map[string]itemSet{}, dirty: map[waitKey]bool{}}
 }
 
 // of returns the part of w that k belongs to.
 func (w *waiting) of(k waitKey) map[string]itemSet {
-	if k.anybody {
+	if k.anyMatch {
 		return w.loose
 	}
 	return w.owed
@@ -72,64 +72,64 @@ func (in *inbox) list(it *inboxItem, k waitKey) {
 		sets[k.name] = itemSet{}
 	}
 	sets[k.name][it] = struct{}{}
-	in.waits.look[k] = true
+	in.waits.dirty[k] = true
 }
 
 func (in *inbox) unlist(it *inboxItem, k waitKey) {
 	sets := in.waits.of(k)
 	if delete(sets[k.name], it); len(sets[k.name]) == 0 {
 		delete(sets, k.name)
-		delete(in.waits.look, k)
+		delete(in.waits.dirty, k)
 	}
 }
 
 // lookFor has what waits compared with s, which has come.
-func (in *inbox) lookFor(s *Subscription) {
+func (in *inbox) markDirtyFor(s *Subscription) {
 	if len(s.filters) == 0 { // the catch-all
-		in.lookAt(waitKey{name: ""})
+		in.markDirty(waitKey{name: ""})
 		for topic := range in.waits.loose {
-			in.lookAt(waitKey{topic, true})
+			in.markDirty(waitKey{topic, true})
 		}
 	}
 	for _, f := range s.filters {
-		in.lookAt(waitKey{name: f.Pattern})
+		in.markDirty(waitKey{name: f.Pattern})
 		_, filter := match.SplitShared(f.Pattern)
 		if !match.HasWildcard(filter) {
-			in.lookAt(waitKey{filter, true})
+			in.markDirty(waitKey{filter, true})
 			continue
 		}
 		for topic := range in.waits.loose {
 			if match.Meet(filter, topic) {
-				in.lookAt(waitKey{topic, true})
+				in.markDirty(waitKey{topic, true})
 			}
 		}
 	}
 }
 
-func (in *inbox) lookAt(k waitKey) {
+func (in *inbox) markDirty(k waitKey) {
 	if len(in.waits.of(k)[k.name]) > 0 {
-		in.waits.look[k] = true
+		in.waits.dirty[k] = true
 	}
 }
 
 // adopt gives what waits to those who are there: first to the filters that it is
 // owed to, then to whoever matches.
-func (in *inbox) adopt() {
+func (in *inbox) assignUnclaimed() {
 	got := map[*Subscription][]*inboxItem{}
 	var all []*inboxItem
 	for _, anybody := range []bool{false, true} {
-		for k := range in.waits.look {
-			if k.anybody != anybody {
+		for k := range in.waits.dirty {
+			if k.anyMatch != anybody {
 				continue
 			}
-			delete(in.waits.look, k)
+			delete(in.waits.dirty, k)
 			takers := in.routes.takers(k)
 			if len(takers) == 0 {
 				continue
 			}
 			candidates := candidatesOf(takers)
 			for some := range slices.Chunk(in.waits.under(k), atOnce) {
-				for i, items := range in.ledger.claim(some, k, candidates) {
+				for i, items := range in.ledger.assign(some, k, candidates) {
 					got[takers[i].sub] = append(got[takers[i].sub], items...)
 					all = append(all, items...)
 					for _, it := range items {
@@ -140,7 +140,7 @@ func (in *inbox) adopt() {
 		}
 	}
 	for some := range slices.Chunk(all, atOnce) {
-		in.ledger.lapse(some)
+		in.ledger.expireClaims(some)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -150,11 +150,11 @@ func (in *inbox) adopt() {
 		in.enqueue(s, items...)
 		in.due = true
 	}
-	in.tellParking()
+	in.tellUnclaimed()
 }
 
 // loosen ends the grace of a restart for what earlier processes left.
-func (in *inbox) loosen() {
+func (in *inbox) openToAnyMatch() {
 	var all []*inboxItem
 	for _, set := range in.waits.owed {
 		for it := range set {
@@ -162,7 +162,7 @@ func (in *inbox) loosen() {
 		}
 	}
 	for some := range slices.Chunk(all, atOnce) {
-		in.ledger.loosen(some)
+		in.ledger.openToAnyMatch(some)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -170,10 +170,10 @@ func (in *inbox) loosen() {
 }
 
 // giveUp ends what waits for a filter that the application has unsubscribed.
-func (in *inbox) giveUp(f forgoing) {
+func (in *inbox) endClaims(f givenUpFilter) {
 	n := 0
 	for some := range slices.Chunk(in.waits.under(waitKey{name: f.filter}), atOnce) {
-		n += in.ledger.forgo(some, f)
+		n += in.ledger.giveUpFilter(some, f)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -185,15 +185,15 @@ func (in *inbox) giveUp(f forgoing) {
 }
 
 // unpark begins to count anew what comes for nobody.
-func (in *inbox) unpark() {
+func (in *inbox) countUnclaimedAnew() {
 	fresh := newPlaceholder(in.up, nil, newSubOptions(nil))
-	if old := in.ledger.park(&fresh.owner); old != nil {
+	if old := in.ledger.countUnclaimedBy(&fresh.owner); old != nil {
 		subscriptionOf(old).end(nil, leaveAcked) // the reader may wait for it
 	}
 }
 
 // tellParking has the reader look whether there is room for more that comes for nobody.
-func (in *inbox) tellParking() { subscriptionOf(in.ledger.parking()).tellRoom() }
+func (in *inbox) tellUnclaimed() { subscriptionOf(in.ledger.unclaimedCounter()).tellRoom() }
 
 // candidatesOf returns takers as the book knows them.
 func candidatesOf(takers []taker) []candidate {

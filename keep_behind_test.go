@@ -37,8 +37,8 @@ func TestKeepBehindAsksOnce(t *testing.T) {
 	g := keepLedger(&kept, &paid)
 	want := func(ids ...uint16) {
 		t.Helper()
-		g.settle()
-		g.settle()
+		g.payAcks()
+		g.payAcks()
 		if !slices.Equal(kept, ids) {
 			t.Fatalf("asked for %v, want %v", kept, ids)
 		}
@@ -91,6 +91,6 @@ func BenchmarkKeepBehind(b *testing.B) {
 		enterAcked(g, id+1)
 	}
 	for b.Loop() {
-		g.settle()
+		g.payAcks()
 	}
 }

@@ -186,7 +186,7 @@ func (g *ledger) nextGen() uint32 {
 // those that are due are sent first.
 func (g *ledger) exceeded() bool {
 	if g.full() {
-		g.settleAll()
+		g.payAcksLocked()
 	}
 	return g.full()
 }

@@ -284,7 +284,7 @@ func (m *ledgerModel) settle() {
 	if !m.dead {
 		m.expectDue()
 	}
-	m.g.settle()
+	m.g.payAcks()
 	m.compare()
 }
 
@@ -331,7 +331,7 @@ func (m *ledgerModel) release() {
 	if x != nil && x.qos == 2 && !x.paid {
 		return // a server does not send it before PUBREC
 	}
-	m.g.released(id)
+	m.g.pubrel(id)
 	m.logf("PUBREL %d", id)
 	if !m.dead {
 		want := sentPacket{typ: codec.PUBCOMP, id: id}
@@ -440,7 +440,7 @@ func (m *ledgerModel) finale() {
 	m.settle()
 	for id := uint16(1); id <= 12; id++ {
 		if x := m.open[id]; x != nil && x.paid {
-			m.g.released(id)
+			m.g.pubrel(id)
 			delete(m.open, id)
 		}
 	}

@@ -65,7 +65,7 @@ func TestNewMessageAfterASessionLostUnseen(t *testing.T) {
 			g := &ledger{pay: func(uint32, []byte) bool { return true }}
 			g.up(1, v, false, 0)
 			g.arrive(inbound(7, 2, false), 1, time.Time{}, nil)
-			g.settle()
+			g.payAcks()
 			g.up(2, v, true, 0)
 			want := arrivedAgain
 			if v == V31 && !dup {
@@ -86,17 +86,17 @@ func TestLedgerRepeatedPubrecKeepsOrder(t *testing.T) {
 	g.up(1, V311, false, 0)
 	g.arrive(inbound(1, 2, false), 1, time.Time{}, nil)
 	_, held := g.arrive(inbound(2, 2, false), 2, time.Time{}, []*owner{sub})
-	g.settle()
+	g.payAcks()
 	g.up(2, V311, true, 0)
 	sent = nil
 	g.arrive(inbound(2, 2, true), 2, time.Time{}, nil)
 	g.arrive(inbound(1, 2, true), 1, time.Time{}, nil)
-	g.settle()
+	g.payAcks()
 	if len(sent) != 0 {
 		t.Fatalf("%v left before the PUBREC of the first PUBLISH", sent)
 	}
 	g.done(held, 2, sub)
-	g.settle()
+	g.payAcks()
 	if got := fmt.Sprint(sent); got != "[PUBREC 2 PUBREC 1]" {
 		t.Fatalf("sent %v", got)
 	}

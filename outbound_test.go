@@ -327,14 +327,14 @@ func TestPeerThatReadsNoRepliesEndsTheLink(t *testing.T) {
 			g.up(l.no, l.version, false, 0)
 			for range 100 {
 				g.arrive(inbound(5, 1, false), 1, time.Time{}, nil)
-				g.settle()
+				g.payAcks()
 			}
 		},
 		"PUBREL unknown": func(o *outbound, l *link) {
 			g := ledger{pay: o.pay}
 			g.up(l.no, l.version, false, 0)
 			for range 100 {
-				g.released(7)
+				g.pubrel(7)
 			}
 		},
 	} {

@@ -63,9 +63,9 @@ func (o *owner) name() string {
 // inboxShare counts it. It is written under ledger.mu; who reads it without sees
 // what was true a moment ago.
 type inboxUsage struct {
-	all    atomic.Int64 // messages that it has not finished with
-	coming amount       // of these, those that this process entered and that are not handed over
-	inHand amount       // and those that were, under WithManualAck
+	all     atomic.Int64 // messages that it has not finished with
+	coming  amount       // of these, those that this process entered and that are not handed over
+	unacked amount       // and those that were, under WithManualAck
 }
 
 // load is a number of messages, and what they count for.

@@ -265,7 +265,7 @@ func (s *Subscription) endDeliveryLocked(n int) {
 			close(s.still)
 		}
 		if in := s.up.inbox; in != nil && s.ended {
-			in.lookAgain()
+			in.requestReconcile()
 		}
 	}
 }

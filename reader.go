@@ -112,7 +112,7 @@ func (r *reader) handOnAcks() {
 	}
 	if r.owes {
 		r.owes = false
-		r.l.session.ledger.settle()
+		r.l.session.ledger.payAcks()
 	}
 }
 
@@ -166,7 +166,7 @@ func (r *reader) publish(f *codec.Frame) error {
 	}
 	t.refresh(r.l.session.routes)
 	if p.QoS > 0 && r.l.session.inbox != nil {
-		return r.intake(t, &p)
+		return r.enterInbox(t, &p)
 	}
 	if len(t.targets) == 1 && !p.Retain {
 		// The one that matches gets it, whatever the identifiers say.
@@ -302,7 +302,7 @@ func (r *reader) ack(f *codec.Frame) error {
 			return err
 		}
 		r.handOnAcks() // PUBRECs that are due leave first
-		r.l.session.ledger.released(a.PacketID)
+		r.l.session.ledger.pubrel(a.PacketID)
 		return nil
 	}
 	fact := ackFact{typ: f.Type, id: a.PacketID, code: a.Code}

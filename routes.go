@@ -430,8 +430,8 @@ type taker struct {
 
 // takers returns who is here for what waits.
 func (t *routes) takers(k waitKey) (takers []taker) {
-	if k.anybody {
-		return t.whoever(k.name)
+	if k.anyMatch {
+		return t.takersByTopic(k.name)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -447,7 +447,7 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 }
 
 // whoever returns the subscriptions that match a topic, else the catch-all.
-func (t *routes) whoever(topic string) (takers []taker) {
+func (t *routes) takersByTopic(topic string) (takers []taker) {
 	targets, _, _ := t.match(topic, nil)
 	for _, tg := range targets {
 		if tg.canonical {

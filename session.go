@@ -88,7 +88,7 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	s.later(s.cfg.ackGrace, func() {
 		if n := s.ledger.abandon(&sub.owner); n > 0 {
 			s.emit(MessageDropped{Topic: sub.name(), Err: ErrStale, Total: uint64(n)})
-			s.ledger.settle()
+			s.ledger.payAcks()
 		}
 	})
 	return true
@@ -163,7 +163,7 @@ func (s *session) endBacklog(link uint32) {
 		s.unclaimed(rest)
 	}
 	if over && s.inbox != nil {
-		s.inbox.unpark()
+		s.inbox.countUnclaimedAnew()
 	}
 }
 

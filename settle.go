@@ -5,20 +5,20 @@ import "github.com/millrace/mqtt/codec"
 // This file pays what ledger.go notes: acknowledgements, each in its turn.
 
 // settle pays every acknowledgement whose turn has come.
-func (g *ledger) settle() {
+func (g *ledger) payAcks() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.settleAll()
+	g.payAcksLocked()
 }
 
 // settleAll is settle under the lock.
-func (g *ledger) settleAll() {
-	g.settleOrder(&g.orders[0], codec.PUBACK)
-	g.settleOrder(&g.orders[1], codec.PUBREC)
+func (g *ledger) payAcksLocked() {
+	g.payOrderLocked(&g.orders[0], codec.PUBACK)
+	g.payOrderLocked(&g.orders[1], codec.PUBREC)
 }
 
 // settleOrder pays the head of one order while it is acknowledged.
-func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
+func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 	n := 0
 	g.scratch = g.scratch[:0]
 	for ; n < q.len(); n++ {
@@ -59,7 +59,7 @@ func (g *ledger) settleOrder(q *entryQueue, t codec.Type) {
 }
 
 // released answers a PUBREL: the exchange is over [MQTT-4.3.3-11].
-func (g *ledger) released(id uint16) {
+func (g *ledger) pubrel(id uint16) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := g.table.Get(id)
@@ -182,7 +182,7 @@ func (g *ledger) committed(facts []inFact, err error) (entered []*inboxItem) {
 	}
 	g.mu.Unlock()
 	if err == nil {
-		g.settle()
+		g.payAcks()
 	}
 	return entered
 }

@@ -206,7 +206,7 @@ func (c *Conn) detach(s *Subscription, err error) {
 		}
 		c.lose(h, err)
 		if c.inbox != nil {
-			c.inbox.unpark()
+			c.inbox.countUnclaimedAnew()
 		}
 	})
 }

@@ -37,32 +37,32 @@ type Subscription struct {
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
 
-	mu           sync.Mutex
-	form         consumerForm
-	ch           chan Message
-	sink         sink // nil without a form, and for the iterator
-	box          mailbox
-	pumps        int           // goroutines that hand over; they own the send to the channel
-	inDelivery   int           // messages that pumps and iterators are delivering
-	interrupt    chan struct{} // closed to make pumps put their message back
-	paused       bool
-	halted       bool          // for good: the Conn ends
-	moving       bool          // halted with messages on their way into the channel
-	still        chan struct{} // closed when there are none, for halt
-	ended        bool
-	leave        leaving // when it ended: what became of what was not handed over
-	forwards     []forwarding
-	err          error
-	idle         *sync.Cond    // iterators wait on it
-	isSlow       bool          // since the last SlowConsumer that said so
-	droppedSince bool          // messages gave way in it
-	returned     bool          // the application has it
-	synced       bool          // the inbox hands out to it: not before Subscribe has returned it
-	wantsMore    bool          // the inbox has more for it once there is room
-	progress     uint64        // counts what was taken, finished and acknowledged: its progress
-	room         chan struct{} // closed when a reader that waits may go on
-	intake       bool          // the reader waits to enter more into the inbox
-	quiet        chan struct{} // closed when nothing is pending, for Drain
+	mu                sync.Mutex
+	form              consumerForm
+	ch                chan Message
+	sink              sink // nil without a form, and for the iterator
+	box               mailbox
+	pumps             int           // goroutines that hand over; they own the send to the channel
+	inDelivery        int           // messages that pumps and iterators are delivering
+	interrupt         chan struct{} // closed to make pumps put their message back
+	paused            bool
+	halted            bool          // for good: the Conn ends
+	moving            bool          // halted with messages on their way into the channel
+	still             chan struct{} // closed when there are none, for halt
+	ended             bool
+	leave             leaving // when it ended: what became of what was not handed over
+	forwards          []forwarding
+	err               error
+	idle              *sync.Cond    // iterators wait on it
+	isSlow            bool          // since the last SlowConsumer that said so
+	droppedSince      bool          // messages gave way in it
+	returned          bool          // the application has it
+	synced            bool          // the inbox hands out to it: not before Subscribe has returned it
+	wantsMore         bool          // the inbox has more for it once there is room
+	progress          uint64        // counts what was taken, finished and acknowledged: its progress
+	room              chan struct{} // closed when a reader that waits may go on
+	awaitsArrivalRoom bool          // the reader waits to enter more into the inbox
+	quiet             chan struct{} // closed when nothing is pending, for Drain
 
 	delivered, dropped atomic.Uint64
 	drainDone          atomic.Bool // a Drain got everything handed over
@@ -279,7 +279,7 @@ func (s *Subscription) ack(gen uint32, id uint16) error {
 		s.progress++
 		s.madeRoomLocked()
 		s.mu.Unlock()
-		s.up.ledger.settle()
+		s.up.ledger.payAcks()
 		if s.up.home.ackedTooLate(gen, id) {
 			return ErrClosed
 		}

@@ -119,6 +119,6 @@ func (f *testFeed) deliver(m Message) bool {
 	if result == notDelivered || result == deliveredToChannel && !f.s.opts.manual {
 		g.doneAll([]Message{m})
 	}
-	g.settle()
+	g.payAcks()
 	return result != notDelivered
 }

@@ -26,9 +26,9 @@ type inboxSide interface {
 	// wake has it hand out what waits.
 	wake()
 	// lookAgain has it compare what waits with the subscriptions once more.
-	lookAgain()
+	requestReconcile()
 	// welcome has it hand out to subs, which the application has now.
-	welcome(subs ...*Subscription)
+	subscriptionsArrived(subs ...*Subscription)
 }
 
 // subscriptions is the session, as far as a subscription knows it.
@@ -42,6 +42,6 @@ type subscriptions interface {
 // finished notes that the application is done with messages.
 func (u *upstream) finished(msgs ...Message) {
 	if u.ledger.doneAll(msgs) {
-		u.ledger.settle()
+		u.ledger.payAcks()
 	}
 }

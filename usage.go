@@ -12,11 +12,11 @@ func (s *Subscription) overArrivalLimit() bool {
 // overUnackedLimit reports whether the application has too many messages that it has
 // not acknowledged. It may have more of these than may wait for it, but not without end.
 func (s *Subscription) overUnackedLimit() bool {
-	return !s.usage.inHand.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
+	return !s.usage.unacked.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
 }
 
 // takesIn reports whether a reader that waited may enter more for s.
-func (s *Subscription) takesIn() bool {
+func (s *Subscription) belowArrivalLimit() bool {
 	return s.usage.coming.within(s.opts.messages/2, s.opts.bytes/2) && !s.overUnackedLimit()
 }
 
@@ -74,7 +74,7 @@ func (s *Subscription) wantsRefillLocked() bool {
 // never got would count as acknowledged.
 func (s *Subscription) setReturned() {
 	if in := s.up.inbox; in != nil && s.markReturned() {
-		in.welcome(s)
+		in.subscriptionsArrived(s)
 	}
 }
 
@@ -149,7 +149,7 @@ func (s *Subscription) tally() (arrived uint64, quiet bool) {
 	waiting := s.box.len() + s.inDelivery
 	s.mu.Unlock()
 	owes := s.up.ledger.owes(&s.owner)
-	s.up.ledger.settle()
+	s.up.ledger.payAcks()
 	return arrived, !owes && waiting == 0
 }
 

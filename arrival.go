@@ -9,14 +9,14 @@ import (
 
 // intake takes a QoS 1 or 2 message into the durable inbox. Who gets it is decided
 // here, as without an inbox; that they get it waits for the store.
-func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
+func (r *reader) enterInbox(t *topicEntry, p *codec.PublishView) error {
 	s := r.l.session
 	r.choose(t, p)
-	if len(r.recipients) == 0 && (len(t.targets) > 0 || !s.routes.parks(t.topic)) {
+	if len(r.recipients) == 0 && (len(t.targets) > 0 || !s.routes.keepsUnclaimed(t.topic)) {
 		return r.pass(t, p)
 	}
-	who := r.claim(t)
-	if err := r.awaitRoom(len(who.owed) > 0 || len(r.recipients) == 0); err != nil {
+	who := r.addresseesOf(t)
+	if err := r.awaitRoom(len(who.unclaimed) > 0 || len(r.recipients) == 0); err != nil {
 		return err
 	}
 	m := r.message(t, p)
@@ -29,7 +29,7 @@ func (r *reader) intake(t *topicEntry, p *codec.PublishView) error {
 		}
 		msgs = []Message{m} // for nobody yet
 	}
-	a, err := s.ledger.stash(msgs, who, r.hash(t, p), r.now)
+	a, err := s.ledger.storeArrival(msgs, who, r.hash(t, p), r.now)
 	if err != nil {
 		return err
 	}
@@ -79,8 +79,8 @@ func (r *reader) count(a arrival) error {
 
 // claim returns the filters that a message on t came for, and takes those whose
 // place a holder keeps out of the chosen: such a message waits for the next one.
-func (r *reader) claim(t *topicEntry) claim {
-	c := claim{routes: t.gen}
+func (r *reader) addresseesOf(t *topicEntry) addressees {
+	c := addressees{routes: t.gen}
 	if len(r.recipients) == 1 && r.recipients[0] == t.namesOf {
 		c.names = t.names
 		return c
@@ -94,7 +94,7 @@ func (r *reader) claim(t *topicEntry) claim {
 			c.names = append(c.names, tg.filter)
 		}
 		if tg.sub.placeholder {
-			c.owed = append(c.owed, tg.filter)
+			c.unclaimed = append(c.unclaimed, tg.filter)
 		}
 	}
 	if len(t.targets) == 0 && len(r.recipients) > 0 {
@@ -106,7 +106,7 @@ func (r *reader) claim(t *topicEntry) claim {
 			i--
 		}
 	}
-	if len(r.recipients) == 1 && len(c.owed) == 0 {
+	if len(r.recipients) == 1 && len(c.unclaimed) == 0 {
 		t.names, t.namesOf = c.names, r.recipients[0]
 	}
 	return c
@@ -124,7 +124,7 @@ func (r *reader) awaitRoom(parked bool) error {
 	if !parked {
 		return nil
 	}
-	return r.awaitRoomOf(subscriptionOf(r.l.session.ledger.parking()))
+	return r.awaitRoomOf(subscriptionOf(r.l.session.ledger.unclaimedCounter()))
 }
 
 func (r *reader) awaitRoomOf(s *Subscription) error {
