@@ -7,7 +7,7 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// intake takes a QoS 1 or 2 message into the durable inbox. Who gets it is decided
+// enterInbox takes a QoS 1 or 2 message into the durable inbox. Its recipients are chosen
 // here, as without an inbox; that they get it waits for the store.
 func (r *reader) enterInbox(t *topicEntry, p *codec.PublishView) error {
 	s := r.l.session
@@ -15,8 +15,8 @@ func (r *reader) enterInbox(t *topicEntry, p *codec.PublishView) error {
 	if len(r.recipients) == 0 && (len(t.targets) > 0 || !s.routes.keepsUnclaimed(t.topic)) {
 		return r.pass(t, p)
 	}
-	who := r.addresseesOf(t)
-	if err := r.awaitRoom(len(who.unclaimed) > 0 || len(r.recipients) == 0); err != nil {
+	to := r.addresseesOf(t)
+	if err := r.awaitRoom(len(to.unclaimed) > 0 || len(r.recipients) == 0); err != nil {
 		return err
 	}
 	m := r.message(t, p)
@@ -27,16 +27,16 @@ func (r *reader) enterInbox(t *topicEntry, p *codec.PublishView) error {
 		if p.Retain {
 			m.ref |= flagRetained
 		}
-		msgs = []Message{m} // for nobody yet
+		msgs = []Message{m} // without an owner yet
 	}
-	a, err := s.ledger.storeArrival(msgs, who, r.hash(t, p), r.now)
+	a, err := s.ledger.storeArrival(msgs, to, r.hash(t, p), r.now)
 	if err != nil {
 		return err
 	}
 	return r.count(a)
 }
 
-// pass notes a message that nobody gets: its acknowledgement is owed at once.
+// pass notes a message without a recipient: it is acknowledged at once.
 func (r *reader) pass(t *topicEntry, p *codec.PublishView) error {
 	m := r.message(t, p)
 	a, _ := r.l.session.ledger.arrive(&m, r.hash(t, p), r.now, nil)
@@ -46,7 +46,7 @@ func (r *reader) pass(t *topicEntry, p *codec.PublishView) error {
 	return r.count(a)
 }
 
-// message is the message of p, for nobody yet.
+// message is the message of p, without an owner.
 func (r *reader) message(t *topicEntry, p *codec.PublishView) Message {
 	r.owes = true
 	m := Message{Topic: t.topic, Payload: r.own(p.Payload), QoS: QoS(p.QoS), id: p.PacketID}
@@ -77,8 +77,8 @@ func (r *reader) count(a arrival) error {
 	return nil
 }
 
-// claim returns the filters that a message on t came for, and takes those whose
-// place a holder keeps out of the chosen: such a message waits for the next one.
+// addresseesOf returns the filters that a message on t came for, and takes placeholders
+// out of the recipients: for their filters the message waits for the next subscription.
 func (r *reader) addresseesOf(t *topicEntry) addressees {
 	c := addressees{routes: t.gen}
 	if len(r.recipients) == 1 && r.recipients[0] == t.namesOf {
@@ -112,9 +112,9 @@ func (r *reader) addresseesOf(t *topicEntry) addressees {
 	return c
 }
 
-// awaitRoom waits until there is room in the inbox: for each of the chosen, and for
-// what nobody has yet. The limits of what is pending bound what is entered too, or
-// a consumer that the server is not held back for would fill the store.
+// awaitRoom waits until there is room in the inbox: for each of the recipients,
+// and for what has no owner yet. The limits of what is pending bound what is entered too,
+// or a slow consumer would fill the store, since the server is answered at once.
 func (r *reader) awaitRoom(parked bool) error {
 	for _, s := range r.recipients {
 		if err := r.awaitRoomOf(s); err != nil {
@@ -137,7 +137,7 @@ func (r *reader) awaitRoomOf(s *Subscription) error {
 	return r.backPressure(s, true)
 }
 
-// copies returns m for each of the chosen, with flags of their own.
+// copies returns m for each of the recipients, with flags of their own.
 func (r *reader) copies(m *Message) []Message {
 	all := make([]Message, len(r.recipients))
 	for i, s := range r.recipients {

@@ -12,15 +12,16 @@ import (
 // durable from memory, one that an earlier process left, or that had to wait, from
 // the store. The committer does all of that, between two commits, so that each
 // subscription gets its messages in the order of arrival, none before its record
-// is durable, and no two copies ever race. ledger.inbox knows who has what.
+// is durable, and no two copies ever race. ledger.inbox has the owners of each message.
 //
-// A message is with subscriptions, or waits for some (inboxwait.go). With a
-// subscription it is in its channel or mailbox, or in a queue here, and then in the
-// store alone. A subscription that ends, but by being unsubscribed, gives back what
-// it has not handed over, which then waits for the next one of the filter.
+// A message has owners, or waits for them (inboxwait.go). Its owner has it in the channel
+// or in the mailbox, or in a queue here, and then it is in the store alone. A subscription
+// that ends gives back what it has not handed over, unless it was unsubscribed; the next
+// subscription of the filter may claim that.
 //
-// A subscription that comes is fed from the moment on that the committer has
-// compared it with what waits: what is newer stands in its queue until then.
+// The inbox hands out to a new subscription from the moment on that the committer has
+// compared it with what waits. What is newer stands in the queue of the subscription until
+// then.
 type inbox struct {
 	// Immutable.
 	*reporter
@@ -34,22 +35,22 @@ type inbox struct {
 
 	held      atomic.Int64 // how many are in the store alone
 	resting   atomic.Bool  // a read failed: it is tried again in a moment
-	graceOver atomic.Bool  // the grace of a restart is over: what was left may go to whoever matches
+	graceOver atomic.Bool  // the grace of a restart is over: what was left may go to any subscription that matches
 
 	mu       sync.Mutex      // guards what follows; the innermost lock
-	returned []returnedMail  // given back by those who had them
+	returned []returnedMail  // what subscriptions gave back
 	givenUp  []givenUpFilter // filters that the application has unsubscribed
 	arrived  []*Subscription // that the application has now
-	more     atomic.Bool     // there is some of that
+	more     atomic.Bool     // one of these is not empty
 
 	// The committer's. It is one goroutine at a time.
 	waits         waiting
-	queues        map[*Subscription]*inboxQueue // who has some to come; what is newer stands behind
-	due           bool                          // somebody has more in its queue
+	queues        map[*Subscription]*inboxQueue // what is still to be handed out to a subscription; newer messages stand behind it
+	due           bool                          // a queue has something that fits
 	failing       bool                          // the store could not be read
 	earlier       bool                          // what an earlier process left may wait for its filters alone
-	late          []returnedMail                // of those who have yet to put something back
-	givenUpBefore []givenUpFilter               // filters that what was under way then may still be owed to
+	late          []returnedMail                // of subscriptions that have yet to put something back
+	givenUpBefore []givenUpFilter               // filters that what was not durable then may still have claims of
 	gaveUp        uint64                        // how many were given up because their filter was unsubscribed
 	run           inboxRun
 }
@@ -60,7 +61,7 @@ type returnedMail struct {
 	gens []uint32
 }
 
-// welcome has the inbox hand out to subs, which the application has now.
+// subscriptionsArrived has the inbox hand out to subs, which the application has now.
 func (in *inbox) subscriptionsArrived(subs ...*Subscription) {
 	in.mu.Lock()
 	in.arrived = append(in.arrived, subs...)
@@ -74,16 +75,16 @@ func (in *inbox) beginGrace() {
 		in.timers.after(in.grace, in.endGrace)
 		return
 	}
-	in.graceOver.Store(true) // before what was declared is welcome: it all matches
+	in.graceOver.Store(true) // before the declared subscriptions arrive, which may have all that matches
 }
 
-// endGrace gives what nobody came back for to whoever matches.
+// endGrace gives what was not claimed to any subscription that matches.
 func (in *inbox) endGrace() {
 	in.graceOver.Store(true)
 	in.requestReconcile()
 }
 
-// wake has the committer hand out what waits: somebody has room.
+// wake has the committer hand out what waits: a subscription has room.
 func (in *inbox) wake() {
 	o := in.out
 	o.mu.Lock()
@@ -92,14 +93,14 @@ func (in *inbox) wake() {
 	o.commitSoonLocked()
 }
 
-// lookAgain has the committer look through everything.
+// requestReconcile has the committer compare subscriptions with what waits.
 func (in *inbox) requestReconcile() {
 	if !in.more.Swap(true) {
 		in.wake()
 	}
 }
 
-// feed hands out what waits, as far as somebody takes it and has room.
+// feed hands out what waits, as far as subscriptions have room.
 func (in *inbox) feed() {
 	in.reconcile()
 	in.due = false
@@ -112,7 +113,8 @@ func (in *inbox) feed() {
 	in.tellDrain()
 }
 
-// lookThrough takes in who came and went, and gives what waits to those who are there.
+// reconcile takes in which subscriptions came and went, and assigns what waits to those
+// that are there.
 func (in *inbox) reconcile() {
 	for in.needsReconcile() {
 		in.takeBack()
@@ -120,7 +122,8 @@ func (in *inbox) reconcile() {
 	}
 }
 
-// behind reports whether lookThrough has something to do: nothing is handed out before.
+// needsReconcile reports whether reconcile has something to do: nothing is handed out
+// before.
 func (in *inbox) needsReconcile() bool { return in.more.Load() || len(in.waits.dirty) > 0 }
 
 // tellDrain has Drain look whether the subscriptions that it waits for are done.
@@ -135,7 +138,7 @@ func (in *inbox) tellDrain() {
 
 // giveBack takes back those of msgs that are from the inbox, which s has not
 // handed over and will not, and returns the rest. A subscription calls it under its
-// lock, so that who takes its place finds them here; and also without messages when
+// lock, so that the next one of the filter finds them here; and also without messages when
 // it ends, for what is in its queue.
 func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
 	back := returnedMail{sub: s}
@@ -154,8 +157,8 @@ func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
 	return rest
 }
 
-// forgo gives up what waits for filters that the application has unsubscribed.
-// routes.mu is held.
+// giveUpFilters gives up what waits for filters that the application has unsubscribed, at
+// that generation of the routes and after so many joins. routes.mu is held.
 func (in *inbox) giveUpFilters(filters []string, gen, joins uint64) {
 	in.mu.Lock()
 	for _, f := range filters {
@@ -165,27 +168,27 @@ func (in *inbox) giveUpFilters(filters []string, gen, joins uint64) {
 	in.requestReconcile()
 }
 
-// takeBack has what was given back wait for who comes next, ends what is not to
-// wait any more, and lets in who came.
+// takeBack has what was given back claimed by the next subscriptions, ends the claims of
+// filters that were unsubscribed, and takes in subscriptions that came.
 func (in *inbox) takeBack() {
 	in.mu.Lock()
-	returned, forgone, arrived := in.returned, in.givenUp, in.arrived
+	returned, givenUp, arrived := in.returned, in.givenUp, in.arrived
 	in.returned, in.givenUp, in.arrived = nil, nil, nil
 	in.more.Store(false)
 	in.mu.Unlock()
 	returned, in.late = append(in.late, returned...), nil
 	for _, r := range returned {
 		if r.sub.puttingBack() {
-			in.late = append(in.late, r) // it tells
+			in.late = append(in.late, r) // it asks for reconcile then
 			continue
 		}
 		in.returnAllToClaims(r)
 	}
-	for _, f := range forgone {
+	for _, f := range givenUp {
 		in.endClaims(f)
 	}
-	if len(forgone) > 0 && in.ledger.uncommitted(0) {
-		in.givenUpBefore = append(in.givenUpBefore, forgone...)
+	if len(givenUp) > 0 && in.ledger.uncommitted(0) {
+		in.givenUpBefore = append(in.givenUpBefore, givenUp...)
 	}
 	if in.earlier && in.graceOver.Load() {
 		in.earlier = false
@@ -212,8 +215,8 @@ func (in *inbox) isLate(s *Subscription) bool {
 	})
 }
 
-// releaseAll has what was given back, and what is in the queue of who gave it
-// back, wait for who comes next.
+// returnAllToClaims has what a subscription gave back, and what is in its queue, claimed
+// by the next subscriptions.
 func (in *inbox) returnAllToClaims(r returnedMail) {
 	for _, gen := range r.gens {
 		if it := in.ledger.item(gen); it != nil {
@@ -228,8 +231,8 @@ func (in *inbox) returnAllToClaims(r returnedMail) {
 	}
 }
 
-// release has it, which s leaves, wait for the next subscription of the filters by
-// which s got it.
+// returnToClaims has it, which s leaves, claimed by the next subscription of each of the
+// filters by which s got it.
 func (in *inbox) returnToClaims(it *inboxItem, s *Subscription) {
 	in.ledger.returnToClaims(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isReturned())
 	in.index(it)
@@ -285,7 +288,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 	for _, it := range items {
 		if in.needsReconcile() {
 			in.give(run)
-			in.reconcile() // who has it now may have to have older ones first
+			in.reconcile() // its owners may be due older ones first
 		}
 		msgs := it.msgs
 		it.msgs = nil
@@ -325,7 +328,7 @@ type inboxRun struct {
 func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
 	if run.sub != s || len(run.msgs) == maxBatch || s.noRoomFor(len(run.msgs), run.bytes, it.size) {
 		in.give(run)
-		in.reconcile() // it may have been for somebody who has ended
+		in.reconcile() // the subscription of the run may have ended
 	}
 	if in.queues[s] != nil || len(run.msgs) == 0 && s.noRoomFor(0, 0, it.size) {
 		in.enqueue(s, it)

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// inboxBook is the ledger's part of the durable inbox: what was entered and not
-// acknowledged by the application. With an inbox the exchange with the server and
-// that with the application come apart: the entry in the ledger ends when the
-// server was answered, which waits for the store alone, and the item in the book
-// when nobody has it or is to have it any more, however many links later. Guarded
-// by ledger.mu.
+// inboxBook is the ledger's part of the durable inbox: the messages that were entered and
+// that the application has not acknowledged. With an inbox the exchange with the server
+// and that with the application are two things. The entry in the ledger ends when the
+// server was answered, which waits for the store alone. The item in the book ends when no
+// subscription has it or is to have it any more, however many links later. Guarded by
+// ledger.mu.
 type inboxBook struct {
 	items   map[uint32]*inboxItem // by generation
 	earlier []uint64              // keys of what earlier processes left, by generation from 1 on
@@ -28,20 +28,20 @@ type inboxBook struct {
 	remove func(key uint64)
 	record storedInbox // what is being written
 
-	unclaimed   *owner // counts what waits for somebody to come; nobody's
-	uncommitted int    // messages on their way to the disk, or not handed out since
+	unclaimed   *owner // counts what has no owner yet; no application has it
+	uncommitted int    // messages that are not durable yet, or not handed out since
 }
 
-// claim is who a message came for, as the reader found.
+// addressees are the filters that a message came for, as the reader found.
 type addressees struct {
-	names     []string // every filter
-	unclaimed []string // of these, filters that nobody reads at present
+	names     []string // all of them
+	unclaimed []string // of these, filters without a consumer at present
 	routes    uint64   // generation of the routes
 }
 
-// stash enters a new QoS 1 or 2 message, of which msgs has a copy for each
-// subscription, or one for nobody yet. It is acknowledged, and handed out, once
-// its record is durable. The error is that of a store which failed on this link.
+// storeArrival enters a new QoS 1 or 2 message, of which msgs has a copy for each
+// subscription, or one without an owner. It is acknowledged, and handed out, once its
+// record is durable. The error is that of a store which failed on this link.
 func (g *ledger) storeArrival(msgs []Message, c addressees, hash uint64, now time.Time) (arrival, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -139,7 +139,7 @@ func (g *ledger) halt(err error) {
 }
 
 // entered takes in what became of a message that was to be entered, and returns
-// it when it was. One that was not is forgotten: the server sends it again.
+// it when it was. Of one that was not nothing is kept: the server sends it again.
 func (g *ledger) entered(f inFact, err error) *inboxItem {
 	b, e := g.inbox, g.lookup(f.gen, f.id)
 	if err != nil {
@@ -168,7 +168,7 @@ func (b *inboxBook) finish(gen uint32, sub *owner) error {
 	return nil
 }
 
-// endIfDone ends an item that nobody has and nobody is to have.
+// endIfDone ends an item that has neither owners nor claims.
 func (b *inboxBook) endIfDone(it *inboxItem) {
 	if it.left.none() && !it.waits() && b.items[it.gen] == it {
 		delete(b.items, it.gen)
@@ -176,7 +176,8 @@ func (b *inboxBook) endIfDone(it *inboxItem) {
 	}
 }
 
-// forsake forgets it, whose record stays for a later process, and returns who had it.
+// leaveToNextProcess ends it here, while its record stays for a later process, and
+// returns its owners.
 func (g *ledger) leaveToNextProcess(it *inboxItem) []*owner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -186,8 +187,8 @@ func (g *ledger) leaveToNextProcess(it *inboxItem) []*owner {
 	return owners
 }
 
-// underWay reports whether messages are on their way to the disk, or not looked at
-// since; n of them have been by now.
+// uncommitted reports whether messages are not durable yet, or not handed out since; n
+// of them have been by now.
 func (g *ledger) uncommitted(n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -202,11 +203,13 @@ func (g *ledger) item(gen uint32) *inboxItem {
 	return g.inbox.items[gen]
 }
 
-// release takes it from s, which has ended without handing it over, and leaves it
-// to the next subscription of filters, which joins after so many: those who were
-// there may have newer ones. What the application never had of s, it does not miss
-// for a filter of which another has it.
-func (g *ledger) returnToClaims(it *inboxItem, s *owner, filters []string, after uint64, live bool) {
+// returnToClaims takes it from s, which has ended without handing it over, and has it
+// claimed by the next subscription of each of filters that joins after so many. The
+// number of joins is the clock here: a subscription that had joined before s gave the
+// message back may have newer ones, and must not get an older one behind them. When
+// returned is false the application never had s, and misses nothing for a filter of which
+// another subscription has the message.
+func (g *ledger) returnToClaims(it *inboxItem, s *owner, filters []string, after uint64, returned bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !it.take(s) {
@@ -214,10 +217,10 @@ func (g *ledger) returnToClaims(it *inboxItem, s *owner, filters []string, after
 	}
 	it.had.remove(s)
 	for _, f := range filters {
-		if it.had.any(func(o *owner) bool { return (o.joined > after || !live) && o.hasFilter(f) }) {
+		if it.had.any(func(o *owner) bool { return (o.joined > after || !returned) && o.hasFilter(f) }) {
 			continue
 		}
-		i := slices.IndexFunc(it.claims, func(d claim) bool { return d.filter == f })
+		i := slices.IndexFunc(it.claims, func(c claim) bool { return c.filter == f })
 		switch {
 		case i < 0:
 			it.claims = append(it.claims, claim{f, after})
@@ -234,9 +237,9 @@ type candidate struct {
 	filter string
 }
 
-// claim gives those items, which wait for k, to candidates, but for those that had one
-// already, or were there when somebody left it: they may have newer ones. It returns
-// what each of them gets.
+// assign gives the items, which wait for k, to candidates, and returns what each gets. A
+// candidate gets no item that it had already, and none that was given back after the
+// candidate had joined: it may have newer ones.
 func (g *ledger) assign(items []*inboxItem, k waitKey, candidates []candidate) (got [][]*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -262,22 +265,24 @@ func (g *ledger) assign(items []*inboxItem, k waitKey, candidates []candidate) (
 	return got
 }
 
-// forgoing is a filter that the application has unsubscribed.
+// givenUpFilter is a filter that the application has unsubscribed, and when. Two clocks
+// say that: a message whose recipients were chosen by later routes came for a later
+// subscription, and so did one that was given back after more joins.
 type givenUpFilter struct {
 	filter string
 	routes uint64 // generation of the routes then
 	joins  uint64 // how many had joined
 }
 
-// ends picks the debts of it that end with f, not those that arose since.
+// ends picks the claims of it that end with f, not those that came up since.
 func (f *givenUpFilter) ends(it *inboxItem) func(claim) bool {
-	return func(d claim) bool {
-		return d.filter == f.filter && d.after <= f.joins && (d.after > 0 || it.routes < f.routes)
+	return func(c claim) bool {
+		return c.filter == f.filter && c.after <= f.joins && (c.after > 0 || it.routes < f.routes)
 	}
 }
 
-// forgo ends the wait of those of items that wait for a filter, and returns how
-// many nobody is to have any more.
+// giveUpFilter ends the claims of a filter to items, and returns how many of them are
+// without a claim then.
 func (g *ledger) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -294,8 +299,9 @@ func (g *ledger) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
 	return n
 }
 
-// loosen ends the grace of a restart: what nobody has claimed of items may go to
-// whoever matches. What one subscription has is not kept for the filters of others.
+// openToAnyMatch ends the grace of a restart: items without an owner so far may go to any
+// subscription that matches. Those that a subscription has are not kept for the filters of
+// others.
 func (g *ledger) openToAnyMatch(items []*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -311,7 +317,7 @@ func (g *ledger) openToAnyMatch(items []*inboxItem) {
 	}
 }
 
-// lapse is loosen for items that a subscription got after the grace.
+// expireClaims is openToAnyMatch for items that a subscription got after the grace.
 func (g *ledger) expireClaims(items []*inboxItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -334,8 +340,8 @@ func (g *ledger) openInbox(b *inboxBook, earlier []*inboxItem) {
 	}
 }
 
-// park makes s the one that counts what comes for nobody from now on, and returns
-// the one before it.
+// countUnclaimedBy has s count what has no owner from now on, and returns the one that did
+// before.
 func (g *ledger) countUnclaimedBy(s *owner) (before *owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -343,7 +349,7 @@ func (g *ledger) countUnclaimedBy(s *owner) (before *owner) {
 	return before
 }
 
-// parking returns the one that counts what comes for nobody.
+// unclaimedCounter returns the one that counts what has no owner.
 func (g *ledger) unclaimedCounter() *owner {
 	g.mu.Lock()
 	defer g.mu.Unlock()

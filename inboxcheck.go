@@ -16,7 +16,7 @@ func inboxProblems(c *Conn) []string {
 		return nil
 	}
 	defer func() {
-		c.out.mu.Lock() // who begins to work has seen this end
+		c.out.mu.Lock() // a committer that begins has seen this end
 		defer c.out.mu.Unlock()
 	}()
 	k := &inboxCheck{in: c.inbox, book: c.ledger.inbox, counts: map[*owner]*inboxCount{}}
@@ -30,7 +30,7 @@ func inboxProblems(c *Conn) []string {
 		k.counts[&s.owner] = &inboxCount{}
 	}
 	if k.in.needsReconcile() || k.in.due {
-		k.bad("there is something to do, and nobody at work")
+		k.bad("there is something to do, and no committer at work")
 	}
 	if n := k.book.uncommitted; n != 0 {
 		k.bad("%d are under way", n)
@@ -83,7 +83,7 @@ func (k *inboxCheck) checkQueues() {
 		case s.ended && s.leave != leaveServer:
 			k.bad("%d are in the queue of %s, which has ended", len(q.items), s.name())
 		case !s.ended && (!s.wantsMore || s.synced && s.wantsRefillLocked() && s.box.len() == 0):
-			k.bad("%d are in the queue of %s, hungry %t, with %d pending", len(q.items), s.name(), s.wantsMore, s.box.len())
+			k.bad("%d are in the queue of %s, wants more %t, with %d pending", len(q.items), s.name(), s.wantsMore, s.box.len())
 		}
 		s.mu.Unlock()
 	}
@@ -113,12 +113,12 @@ func (k *inboxCheck) checkItems() {
 		if it.waits() {
 			k.held++
 		}
-		k.checkDebts(it)
+		k.checkClaims(it)
 	}
 }
 
-// checkDebts looks for somebody who is there and should have it.
-func (k *inboxCheck) checkDebts(it *inboxItem) {
+// checkClaims looks for subscriptions that are there and should have it.
+func (k *inboxCheck) checkClaims(it *inboxItem) {
 	keys := map[waitKey]bool{}
 	if it.anyMatch {
 		keys[waitKey{it.topic, true}] = true

@@ -2,40 +2,40 @@ package mqtt
 
 import "slices"
 
-// inboxItem is one message in the inbox. It is with the subscriptions that have
-// not finished with it, and waits for those that are to have it: of the filters
-// that it is owed to, or, when it is loose, for whoever matches. With the last of
-// these its record goes.
+// inboxItem is one message in the durable inbox. It has owners, the subscriptions that
+// have not finished with it, and claims, filters whose next subscription is to have it;
+// or any subscription that matches may have it. When it has neither owners nor claims
+// its record is deleted.
 type inboxItem struct {
 	gen   uint32
 	reads uint8    // how often it could not be read
-	fresh bool     // of this process: it counts for its owners
+	fresh bool     // this process entered it: it counts towards the limits of its owners
 	key   uint64   // of its record
 	topic string   // of the message
-	names []string // the filters that it came for, none when nobody had asked for it, and those that got it then
+	names []string // the filters that it came for, none when it matched none, and those by which it was assigned since
 	size  int      // what it counts for
 
 	left         owners    // subscriptions that have not finished with it
-	handedTo     owners    // of these, those to whose application it was handed over
-	had          owners    // those that had it, and did not leave it
-	claims       []claim   // filters whose next subscription is to have it
-	anyMatch     bool      // whoever matches may have it
-	claimed      bool      // somebody came for it
-	tookAnyMatch bool      // somebody has it in whose place whoever matches might have had it
-	unclaimed    *owner    // counts it while it waits, when it came for nobody
+	handedTo     owners    // of these, those whose applications have it
+	had          owners    // subscriptions that had it, and did not give it back
+	claims       []claim   // of filters whose next subscription is to have it
+	anyMatch     bool      // any subscription that matches may have it
+	claimed      bool      // a subscription got it by a claim or a match
+	tookAnyMatch bool      // a subscription got it when any that matches might have had it
+	unclaimed    *owner    // counts it while it waits, when it had no owner at first
 	routes       uint64    // generation of the routes by which its owners were chosen
 	msgs         []Message // a copy for each owner, until it is durable; then in the store alone
 
-	listed []waitKey // under what it waits; the committer's
+	listed []waitKey // the keys under which it waits; the committer's
 }
 
-// debt is a filter whose next subscription is to have a message.
+// claim is a filter whose next subscription is to have a message.
 type claim struct {
 	filter string
-	after  uint64 // it joins after so many, since one of them left the message; 0 when none had it
+	after  uint64 // only a subscription that joined after so many may: an earlier one may have newer messages; 0 when none had it
 }
 
-// debts are those of filters that nobody had a message for.
+// claimsOf returns claims of filters of which no subscription had the message.
 func claimsOf(filters []string) []claim {
 	var all []claim
 	for _, f := range filters {
@@ -48,7 +48,7 @@ func claimsOf(filters []string) []claim {
 // else their topic.
 type waitKey struct {
 	name     string // the empty filter is the catch-all's
-	anyMatch bool   // it is a topic: whoever matches may have them
+	anyMatch bool   // name is a topic, and any subscription that matches it may have them
 }
 
 // give makes s one that has to finish with it.
@@ -80,36 +80,36 @@ func (it *inboxItem) count(l *amount, n int) {
 	}
 }
 
-// waits reports whether somebody is still to have it.
+// waits reports whether a further subscription is to have it.
 func (it *inboxItem) waits() bool { return it.anyMatch || len(it.claims) > 0 }
 
-// owes returns from when on the next subscription of a filter is to have it.
+// claimableAfter returns after how many joins a subscription of filter is to have it.
 func (it *inboxItem) claimableAfter(filter string) (after uint64) {
-	for _, d := range it.claims {
-		if d.filter == filter {
-			after = d.after
+	for _, c := range it.claims {
+		if c.filter == filter {
+			after = c.after
 		}
 	}
 	return after
 }
 
-// satisfy notes that s has it now.
+// claimedBy notes that s has it now.
 func (it *inboxItem) claimedBy(s *owner) {
 	it.tookAnyMatch = it.tookAnyMatch || it.anyMatch
 	it.anyMatch = false
-	it.endClaims(func(d claim) bool { return s.hasFilter(d.filter) })
+	it.endClaims(func(c claim) bool { return s.hasFilter(c.filter) })
 }
 
-// settle ends those of the debts that paid picks.
-func (it *inboxItem) endClaims(paid func(claim) bool) {
-	it.claims = slices.DeleteFunc(it.claims, paid)
+// endClaims ends those of its claims that over picks.
+func (it *inboxItem) endClaims(over func(claim) bool) {
+	it.claims = slices.DeleteFunc(it.claims, over)
 	if it.unclaimed != nil && !it.waits() {
 		it.count(&it.unclaimed.usage.coming, -1)
 		it.unclaimed = nil
 	}
 }
 
-// forget takes it from everybody.
+// takeFromAll leaves it without owners and claims.
 func (it *inboxItem) takeFromAll() {
 	for !it.left.none() {
 		it.take(it.left.first)
@@ -118,5 +118,5 @@ func (it *inboxItem) takeFromAll() {
 	it.endClaims(func(claim) bool { return true })
 }
 
-// unclaimedDebt picks the debts to filters that nobody had the message for.
-func neverHad(d claim) bool { return d.after == 0 }
+// neverHad picks the claims of filters of which no subscription had the message.
+func neverHad(c claim) bool { return c.after == 0 }

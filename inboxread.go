@@ -11,8 +11,8 @@ const (
 	// inboxPage and inboxPageBytes are how much is read from the store at once.
 	inboxPage      = 64
 	inboxPageBytes = 1 << 20
-	// feedPages is how many pages are handed out between two commits: who takes
-	// what waits as fast as it is read must not keep everything else from the disk.
+	// feedPages is how many pages are handed out between two commits: a
+	// consumer as fast as the disk must not keep everything else from it.
 	feedPages = 32
 )
 
@@ -116,7 +116,8 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 	return true
 }
 
-// forsake leaves it to a later process, whoever has it besides s or waits for it.
+// leaveToNextProcess ends it here for all of its owners, and leaves the record to a later
+// process.
 func (in *inbox) leaveToNextProcess(it *inboxItem, s *Subscription) {
 	for _, owner := range in.ledger.leaveToNextProcess(it) {
 		o := subscriptionOf(owner)

@@ -6,30 +6,30 @@ import (
 	"github.com/millrace/mqtt/internal/match"
 )
 
-// What waits in the inbox for somebody to come: for the next subscription of a
-// filter that a message is owed to, or for whoever matches. Who comes is compared
-// with what waits once, and what begins to wait with who is there once, so that
-// neither costs by what both have nothing to do with.
+// This file has what waits in the inbox: for the next subscription of a filter that has a
+// claim, or for any subscription that matches. A new subscription is compared once with
+// what waits, and what begins to wait is compared once with the subscriptions that are
+// there, so that neither costs anything for what it does not match.
 
 // waiting are the messages that wait, by what they wait for.
 type waiting struct {
-	owed  map[string]itemSet // by filter
-	loose map[string]itemSet // by topic
-	dirty map[waitKey]bool   // where somebody may have come for something since
+	claimed  map[string]itemSet // by filter
+	anyMatch map[string]itemSet // by topic
+	dirty    map[waitKey]bool   // keys whose messages a subscription may get now
 }
 
 type itemSet map[*inboxItem]struct{}
 
 func newWaiting() waiting {
-	return waiting{owed: map[string]itemSet{}, loose: map[string]itemSet{}, dirty: map[waitKey]bool{}}
+	return waiting{claimed: map[string]itemSet{}, anyMatch: map[string]itemSet{}, dirty: map[waitKey]bool{}}
 }
 
 // of returns the part of w that k belongs to.
 func (w *waiting) of(k waitKey) map[string]itemSet {
 	if k.anyMatch {
-		return w.loose
+		return w.anyMatch
 	}
-	return w.owed
+	return w.claimed
 }
 
 // under returns what is listed under k.
@@ -83,11 +83,11 @@ func (in *inbox) unlist(it *inboxItem, k waitKey) {
 	}
 }
 
-// lookFor has what waits compared with s, which has come.
+// markDirtyFor has what waits compared with s, which is new.
 func (in *inbox) markDirtyFor(s *Subscription) {
 	if len(s.filters) == 0 { // the catch-all
 		in.markDirty(waitKey{name: ""})
-		for topic := range in.waits.loose {
+		for topic := range in.waits.anyMatch {
 			in.markDirty(waitKey{topic, true})
 		}
 	}
@@ -98,7 +98,7 @@ func (in *inbox) markDirtyFor(s *Subscription) {
 			in.markDirty(waitKey{filter, true})
 			continue
 		}
-		for topic := range in.waits.loose {
+		for topic := range in.waits.anyMatch {
 			if match.Meet(filter, topic) {
 				in.markDirty(waitKey{topic, true})
 			}
@@ -112,14 +112,14 @@ func (in *inbox) markDirty(k waitKey) {
 	}
 }
 
-// adopt gives what waits to those who are there: first to the filters that it is
-// owed to, then to whoever matches.
+// assignUnclaimed gives what waits to the subscriptions that are there: first by claims,
+// then by any match.
 func (in *inbox) assignUnclaimed() {
 	got := map[*Subscription][]*inboxItem{}
 	var all []*inboxItem
-	for _, anybody := range []bool{false, true} {
+	for _, anyMatch := range []bool{false, true} {
 		for k := range in.waits.dirty {
-			if k.anyMatch != anybody {
+			if k.anyMatch != anyMatch {
 				continue
 			}
 			delete(in.waits.dirty, k)
@@ -153,10 +153,10 @@ func (in *inbox) assignUnclaimed() {
 	in.tellUnclaimed()
 }
 
-// loosen ends the grace of a restart for what earlier processes left.
+// openToAnyMatch ends the grace of a restart for what earlier processes left.
 func (in *inbox) openToAnyMatch() {
 	var all []*inboxItem
-	for _, set := range in.waits.owed {
+	for _, set := range in.waits.claimed {
 		for it := range set {
 			all = append(all, it)
 		}
@@ -169,7 +169,7 @@ func (in *inbox) openToAnyMatch() {
 	}
 }
 
-// giveUp ends what waits for a filter that the application has unsubscribed.
+// endClaims ends what waits for a filter that the application has unsubscribed.
 func (in *inbox) endClaims(f givenUpFilter) {
 	n := 0
 	for some := range slices.Chunk(in.waits.under(waitKey{name: f.filter}), atOnce) {
@@ -180,11 +180,11 @@ func (in *inbox) endClaims(f givenUpFilter) {
 	}
 	if n > 0 {
 		in.gaveUp += uint64(n)
-		in.emit(MessageDropped{Topic: f.filter, Err: ErrUnsubscribed, Total: in.gaveUp}) // nobody else can tell
+		in.emit(MessageDropped{Topic: f.filter, Err: ErrUnsubscribed, Total: in.gaveUp}) // no subscription counts them
 	}
 }
 
-// unpark begins to count anew what comes for nobody.
+// countUnclaimedAnew begins to count anew what has no owner.
 func (in *inbox) countUnclaimedAnew() {
 	fresh := newPlaceholder(in.up, nil, newSubOptions(nil))
 	if old := in.ledger.countUnclaimedBy(&fresh.owner); old != nil {
@@ -192,7 +192,7 @@ func (in *inbox) countUnclaimedAnew() {
 	}
 }
 
-// tellParking has the reader look whether there is room for more that comes for nobody.
+// tellUnclaimed has the reader look whether there is room for more without an owner.
 func (in *inbox) tellUnclaimed() { subscriptionOf(in.ledger.unclaimedCounter()).tellRoom() }
 
 // candidatesOf returns takers as the book knows them.

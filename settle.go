@@ -151,7 +151,7 @@ func (g *ledger) leave(e *entry) {
 	}
 }
 
-// unkeep deletes the record of e, for which nobody waits.
+// unkeep deletes the record of e; nothing waits for that.
 func (g *ledger) unkeep(e *entry) {
 	if e.key != 0 {
 		g.keep(e.key, inFact{gone: true})
