@@ -7,18 +7,6 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// ackFact is one acknowledgement as the reader saw it.
-type ackFact struct {
-	answer *answer // reason string and user properties, rarely there
-	codes  []codec.ReasonCode
-	id     uint16
-	typ    codec.Type
-	code   codec.ReasonCode
-}
-
-// ofControl reports whether f answers a SUBSCRIBE or UNSUBSCRIBE.
-func (f *ackFact) ofControl() bool { return f.typ == codec.SUBACK || f.typ == codec.UNSUBACK }
-
 // control is a SUBSCRIBE or UNSUBSCRIBE in flight. encode and dropped are
 // called under outbound's lock; answered without it, by the window's goroutine.
 type control struct {
@@ -47,6 +35,18 @@ func (c *control) answer() codec.Type {
 	}
 	return codec.UNSUBACK
 }
+
+// ackFact is one acknowledgement as the reader saw it.
+type ackFact struct {
+	answer *answer // reason string and user properties, rarely there
+	codes  []codec.ReasonCode
+	id     uint16
+	typ    codec.Type
+	code   codec.ReasonCode
+}
+
+// ofControl reports whether f answers a SUBSCRIBE or UNSUBSCRIBE.
+func (f *ackFact) ofControl() bool { return f.typ == codec.SUBACK || f.typ == codec.UNSUBACK }
 
 // controlAnswer is a control exchange whose answer came.
 type controlAnswer struct {

@@ -150,25 +150,6 @@ func (f *Future) WaitStored(ctx context.Context) error {
 	}
 }
 
-// setStored notes that the message is durable.
-func (f *Future) setStored() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.kept = true
-	if f.stage == StageQueued {
-		f.stage = StageStored
-	}
-	f.wakeStoredLocked()
-}
-
-// wakeStoredLocked ends the waits of WaitStored.
-func (f *Future) wakeStoredLocked() {
-	if f.stored != nil {
-		close(f.stored)
-		f.stored = nil
-	}
-}
-
 // WaitAll waits for all Futures and joins their errors. The context bounds the
 // whole wait: when it ends first, its cause is among the errors, once.
 func WaitAll(ctx context.Context, futures ...*Future) error {
@@ -241,6 +222,25 @@ func (f *Future) setAnswer(code codec.ReasonCode, a *answer) {
 	f.code, f.answer = code, a
 }
 
+// setStored notes that the message is durable.
+func (f *Future) setStored() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept = true
+	if f.stage == StageQueued {
+		f.stage = StageStored
+	}
+	f.wakeStoredLocked()
+}
+
+// wakeStoredLocked ends the waits of WaitStored.
+func (f *Future) wakeStoredLocked() {
+	if f.stored != nil {
+		close(f.stored)
+		f.stored = nil
+	}
+}
+
 // resolve ends the Future. Later calls change nothing.
 func (f *Future) resolve(err error) {
 	f.mu.Lock()
@@ -253,6 +253,15 @@ func (f *Future) resolve(err error) {
 	if f.done != nil {
 		close(f.done)
 	}
+}
+
+// resolution is a Future to resolve once the lock is released.
+type resolution struct {
+	fut      *Future
+	err      error
+	answer   *answer // with the code of the acknowledgement, when answered
+	code     codec.ReasonCode
+	answered bool
 }
 
 // resolve ends the Future of r.
@@ -280,13 +289,4 @@ func (f *Future) answered(code codec.ReasonCode, a *answer) {
 // failed returns a Future that is resolved with err.
 func failed(topic string, err error) *Future {
 	return &Future{stage: StageDone, err: &PublishError{Topic: topic, Err: err}}
-}
-
-// resolution is a Future to resolve once the lock is released.
-type resolution struct {
-	fut      *Future
-	err      error
-	answer   *answer // with the code of the acknowledgement, when answered
-	code     codec.ReasonCode
-	answered bool
 }

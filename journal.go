@@ -87,6 +87,38 @@ const (
 
 func (b *storeBatch) empty() bool { return len(b.ops)+len(b.loads) == 0 && !b.feed }
 
+// put adds a write; fill appends what comes before body.
+func (b *storeBatch) put(kind store.Kind, key uint64, body []byte, fill func([]byte) []byte) {
+	at := len(b.arena)
+	b.arena = fill(b.arena)
+	end := len(b.arena)
+	b.ops = append(b.ops, store.Op{Key: store.Key{Kind: kind, Seq: key}, Head: b.arena[at:end:end], Body: body})
+}
+
+func (b *storeBatch) remove(kind store.Kind, key uint64) {
+	b.ops = append(b.ops, store.Op{Key: store.Key{Kind: kind, Seq: key}, Delete: true})
+}
+
+// refuse takes out what arrived, and appends the facts about it.
+func (b *storeBatch) refuse(refused []inFact) []inFact {
+	for _, f := range b.inbound {
+		if !f.gone {
+			refused = append(refused, f)
+		}
+	}
+	b.inbound = slices.DeleteFunc(b.inbound, func(f inFact) bool { return !f.gone })
+	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool {
+		return (op.Key.Kind == store.Incoming || op.Key.Kind == store.Inbox) && !op.Delete
+	})
+	return refused
+}
+
+// drop takes out the ops that unwanted names, and the facts about lost records.
+func (b *storeBatch) drop(unwanted func(*store.Op) bool, lost map[uint64]bool) {
+	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool { return unwanted(&op) })
+	b.facts = slices.DeleteFunc(b.facts, func(f outFact) bool { return lost[f.key] })
+}
+
 func (b *storeBatch) reset() {
 	clear(b.ops)
 	clear(b.facts)
@@ -104,18 +136,6 @@ func (b *storeBatch) reset() {
 func (k *journal) key() uint64 {
 	k.seq++
 	return k.epoch<<keyEpoch | k.seq
-}
-
-// put adds a write; fill appends what comes before body.
-func (b *storeBatch) put(kind store.Kind, key uint64, body []byte, fill func([]byte) []byte) {
-	at := len(b.arena)
-	b.arena = fill(b.arena)
-	end := len(b.arena)
-	b.ops = append(b.ops, store.Op{Key: store.Key{Kind: kind, Seq: key}, Head: b.arena[at:end:end], Body: body})
-}
-
-func (b *storeBatch) remove(kind store.Kind, key uint64) {
-	b.ops = append(b.ops, store.Op{Key: store.Key{Kind: kind, Seq: key}, Delete: true})
 }
 
 // stored is what is kept of r, but for its expiry.
@@ -252,23 +272,3 @@ func (k *journal) pause() bool {
 
 // storePause is how long a failed commit rests.
 const storePause = 500 * time.Millisecond
-
-// refuse takes out what arrived, and appends the facts about it.
-func (b *storeBatch) refuse(refused []inFact) []inFact {
-	for _, f := range b.inbound {
-		if !f.gone {
-			refused = append(refused, f)
-		}
-	}
-	b.inbound = slices.DeleteFunc(b.inbound, func(f inFact) bool { return !f.gone })
-	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool {
-		return (op.Key.Kind == store.Incoming || op.Key.Kind == store.Inbox) && !op.Delete
-	})
-	return refused
-}
-
-// drop takes out the ops that unwanted names, and the facts about lost records.
-func (b *storeBatch) drop(unwanted func(*store.Op) bool, lost map[uint64]bool) {
-	b.ops = slices.DeleteFunc(b.ops, func(op store.Op) bool { return unwanted(&op) })
-	b.facts = slices.DeleteFunc(b.facts, func(f outFact) bool { return lost[f.key] })
-}

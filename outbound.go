@@ -127,6 +127,18 @@ type waiter struct {
 	ready chan struct{} // closed when it has one; nil when there is no wait
 }
 
+// price makes g count for what it takes in the session store, if there is one.
+func (o *outbound) price(g *outgoing) {
+	if o.journal != nil && g.qos > 0 {
+		if g.given {
+			// A commit may read it beyond the end of its Future.
+			g.payload, g.given = slices.Clone(g.payload), false
+		}
+		m := storedMessage{key: g.key, topic: g.topic, payload: g.payload, props: g.props, qos: g.qos}
+		g.cost = m.size()
+	}
+}
+
 // submit sends g, queues it, or makes it wait for a place in the queue.
 func (o *outbound) submit(g *outgoing, wait bool) (*Future, waiter, error) {
 	o.mu.Lock()
@@ -180,18 +192,6 @@ func (o *outbound) fitsLocked(cost int) bool {
 	return o.accepted < o.cfg.messages && cost <= o.cfg.bytes-o.bytes
 }
 
-// price makes g count for what it takes in the session store, if there is one.
-func (o *outbound) price(g *outgoing) {
-	if o.journal != nil && g.qos > 0 {
-		if g.given {
-			// A commit may read it beyond the end of its Future.
-			g.payload, g.given = slices.Clone(g.payload), false
-		}
-		m := storedMessage{key: g.key, topic: g.topic, payload: g.payload, props: g.props, qos: g.qos}
-		g.cost = m.size()
-	}
-}
-
 // sendLocked appends g to the writer's buffer.
 func (o *outbound) sendLocked(g *outgoing) *Future {
 	o.seq++
@@ -229,14 +229,6 @@ func (o *outbound) send0Locked(g *outgoing) *Future {
 	}
 	o.link.wakeIdleLocked()
 	return b.fut
-}
-
-// admitLocked moves r, which is in no list, into the window and the writer's buffer.
-func (o *outbound) admitLocked(r *record) {
-	o.expiring.remove(r)
-	o.win.admit(r)
-	o.encodeLocked(r, false)
-	r.fut.advance(StageSent, r.id)
 }
 
 // encodeLocked appends the PUBLISH of r.
@@ -353,6 +345,14 @@ func (o *outbound) unfitLocked(r *record) error {
 		return ErrExpired
 	}
 	return o.link.agreed.carriesRecord(r)
+}
+
+// admitLocked moves r, which is in no list, into the window and the writer's buffer.
+func (o *outbound) admitLocked(r *record) {
+	o.expiring.remove(r)
+	o.win.admit(r)
+	o.encodeLocked(r, false)
+	r.fut.advance(StageSent, r.id)
 }
 
 // finishLocked ends r, which is in no list and not in the window: its Future is

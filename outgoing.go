@@ -63,6 +63,20 @@ func checkOutgoing(m *Message) (outgoing, error) {
 	return g, nil
 }
 
+// maxKey is the longest key of a message, in bytes.
+const maxKey = 1024
+
+// maxPacket is the largest packet of the protocol (section 2.1.4), fixed header included.
+const maxPacket = 268_435_455 + 5
+
+// refSize is the payload size above which a payload stands beside the buffer by
+// reference instead of being copied into it.
+const refSize = 16 << 10
+
+// slabPayload is the largest payload that is copied into a slab with others; larger
+// ones get memory of their own, before the lock.
+const slabPayload = 512
+
 // checkProperties checks what the user gave for the wire.
 func checkProperties(p *Properties) error {
 	if err := codec.CheckUTF8(p.ContentType); err != nil {
@@ -93,17 +107,3 @@ func checkUser(user []UserProperty) error {
 	}
 	return nil
 }
-
-// maxKey is the longest key of a message, in bytes.
-const maxKey = 1024
-
-// maxPacket is the largest packet of the protocol (section 2.1.4), fixed header included.
-const maxPacket = 268_435_455 + 5
-
-// slabPayload is the largest payload that is copied into a slab with others; larger
-// ones get memory of their own, before the lock.
-const slabPayload = 512
-
-// refSize is the payload size above which a payload stands beside the buffer by
-// reference instead of being copied into it.
-const refSize = 16 << 10

@@ -37,25 +37,6 @@ func (o *outbound) enqueueLocked(g *outgoing, wait bool) (*record, error) {
 	return r, nil
 }
 
-// acceptLocked puts r at the end of its queue.
-func (o *outbound) acceptLocked(r *record) {
-	o.seq++
-	r.seq = o.seq
-	o.accepted++
-	o.bytes += r.cost
-	o.stats.published++
-	o.watchExpiryLocked(r)
-	if r.qos == 0 {
-		o.q0.pushBack(r)
-		return
-	}
-	o.q12.pushBack(r)
-	if o.journal != nil {
-		o.recordMessageLocked(r)
-		o.assignIDsAheadLocked() // message and identifier in one batch
-	}
-}
-
 // makeRoomLocked drops the oldest queued messages until size more bytes fit, or none
 // when that cannot be, and reports whether they fit.
 func (o *outbound) makeRoomLocked(size int) bool {
@@ -120,6 +101,95 @@ func (o *outbound) behindLocked(r *record) *record {
 	return r.next
 }
 
+// newRecordLocked makes the record of g, with a Future and a payload of its own.
+func (o *outbound) newRecordLocked(g *outgoing) *record {
+	r := o.arena.record()
+	r.exchange = exchange{
+		fut: o.arena.future(), topic: g.topic, payload: g.payload, props: g.props,
+		qos: g.qos, retain: g.retain, byRef: g.byRef, size: g.size, cost: g.cost,
+		seq: o.seq, since: o.now, appKey: g.key,
+	}
+	if g.key != "" {
+		o.keyLocked(r)
+	}
+	if !g.byRef {
+		r.payload = o.arena.payload(g.payload)
+	}
+	if g.expiry > 0 {
+		r.expires = o.uptime() + g.expiry
+	}
+	r.fut.message = r
+	return r
+}
+
+// acceptLocked puts r at the end of its queue.
+func (o *outbound) acceptLocked(r *record) {
+	o.seq++
+	r.seq = o.seq
+	o.accepted++
+	o.bytes += r.cost
+	o.stats.published++
+	o.watchExpiryLocked(r)
+	if r.qos == 0 {
+		o.q0.pushBack(r)
+		return
+	}
+	o.q12.pushBack(r)
+	if o.journal != nil {
+		o.recordMessageLocked(r)
+		o.assignIDsAheadLocked() // message and identifier in one batch
+	}
+}
+
+// await waits until w is accepted, or takes it back when ctx ends first.
+func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
+	select {
+	case <-w.ready:
+		return
+	case <-ctx.Done():
+	}
+	o.mu.Lock()
+	r := w.rec
+	waiting := r.fut == f && r.list == &o.waiters
+	var topic string
+	if waiting {
+		topic = r.topic
+		o.waiters.remove(r)
+		o.unkeyLocked(r)
+		o.recycleLocked(r)
+		o.admitWaitersLocked() // a smaller one behind it may fit
+	}
+	o.unlock()
+	if waiting {
+		f.resolve(&PublishError{Topic: topic, Err: context.Cause(ctx)})
+	}
+}
+
+// admitWaitersLocked accepts waiting publishers in the order they came while there is room.
+func (o *outbound) admitWaitersLocked() {
+	for r := o.waiters.head; r != nil && o.fitsLocked(r.cost); r = o.waiters.head {
+		o.waiters.remove(r)
+		close(r.ready)
+		r.ready = nil
+		o.acceptLocked(r)
+		o.wakeResolver() // the goroutine sends it
+	}
+}
+
+// cancel takes the message of f out of the queue, if r is still that message, is
+// still queued and was never sent.
+func (o *outbound) cancel(r *record, f *Future) bool {
+	o.mu.Lock()
+	defer o.unlock()
+	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.withID || r.sentOnLink != 0 {
+		return false
+	}
+	o.skipLocked(r)
+	o.finishLocked(r, ErrCanceled)
+	o.admitWaitersLocked()
+	return true
+}
+
 // dueLocked returns the QoS 1 or 2 message to send next, nil when there is none or it
 // is not ready: with a session store it and its packet identifier must be durable.
 func (o *outbound) dueLocked() *record {
@@ -179,6 +249,14 @@ func (o *outbound) unqueueLocked(r *record) {
 	o.leaveLocked(r)
 }
 
+// skipLocked takes r, which is to end unsent, out of the queue.
+func (o *outbound) skipLocked(r *record) {
+	if r.list == &o.withID {
+		o.journal.tombstones = append(o.journal.tombstones, tombstone{r.seq, o.journal.no})
+	}
+	o.unqueueLocked(r)
+}
+
 // withdrawIDsLocked takes the packet identifiers back from what was not sent: they belong
 // to a session that the server has lost.
 func (o *outbound) withdrawIDsLocked() {
@@ -189,74 +267,29 @@ func (o *outbound) withdrawIDsLocked() {
 	}
 }
 
-// admitWaitersLocked accepts waiting publishers in the order they came while there is room.
-func (o *outbound) admitWaitersLocked() {
-	for r := o.waiters.head; r != nil && o.fitsLocked(r.cost); r = o.waiters.head {
-		o.waiters.remove(r)
-		close(r.ready)
-		r.ready = nil
-		o.acceptLocked(r)
-		o.wakeResolver() // the goroutine sends it
+// fail0Locked fails the QoS 0 messages that wait, which by default need a link.
+func (o *outbound) fail0Locked(err error) {
+	for r := o.q0.head; r != nil; r = o.q0.head {
+		o.q0.remove(r)
+		o.finishLocked(r, err)
+	}
+	for r := o.waiters.head; r != nil; {
+		next := r.next
+		if r.qos == 0 {
+			o.refuseWaiterLocked(r, err)
+		}
+		r = next
 	}
 }
 
-// await waits until w is accepted, or takes it back when ctx ends first.
-func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
-	select {
-	case <-w.ready:
-		return
-	case <-ctx.Done():
-	}
-	o.mu.Lock()
-	r := w.rec
-	waiting := r.fut == f && r.list == &o.waiters
-	var topic string
-	if waiting {
-		topic = r.topic
-		o.waiters.remove(r)
-		o.unkeyLocked(r)
-		o.recycleLocked(r)
-		o.admitWaitersLocked() // a smaller one behind it may fit
-	}
-	o.unlock()
-	if waiting {
-		f.resolve(&PublishError{Topic: topic, Err: context.Cause(ctx)})
-	}
-}
-
-// cancel takes the message of f out of the queue, if r is still that message, is
-// still queued and was never sent.
-func (o *outbound) cancel(r *record, f *Future) bool {
-	o.mu.Lock()
-	defer o.unlock()
-	if r.fut != f || r.list != &o.q0 && r.list != &o.q12 && r.list != &o.withID || r.sentOnLink != 0 {
-		return false
-	}
-	o.skipLocked(r)
-	o.finishLocked(r, ErrCanceled)
-	o.admitWaitersLocked()
-	return true
-}
-
-// newRecordLocked makes the record of g, with a Future and a payload of its own.
-func (o *outbound) newRecordLocked(g *outgoing) *record {
-	r := o.arena.record()
-	r.exchange = exchange{
-		fut: o.arena.future(), topic: g.topic, payload: g.payload, props: g.props,
-		qos: g.qos, retain: g.retain, byRef: g.byRef, size: g.size, cost: g.cost,
-		seq: o.seq, since: o.now, appKey: g.key,
-	}
-	if g.key != "" {
-		o.keyLocked(r)
-	}
-	if !g.byRef {
-		r.payload = o.arena.payload(g.payload)
-	}
-	if g.expiry > 0 {
-		r.expires = o.uptime() + g.expiry
-	}
-	r.fut.message = r
-	return r
+// refuseWaiterLocked fails a publisher that waits for a place in the queue.
+func (o *outbound) refuseWaiterLocked(r *record, err error) {
+	o.waiters.remove(r)
+	close(r.ready)
+	r.ready = nil
+	o.accepted++ // what finish takes back
+	o.bytes += r.cost
+	o.finishLocked(r, err)
 }
 
 // recycleLocked lets go of r.
@@ -314,6 +347,15 @@ func (o *outbound) expireLocked(r *record) {
 	o.finishLocked(r, ErrExpired)
 }
 
+// followWallClockLocked stores the clocks anew when the wall clock was set: what the next
+// process finds must not count that as time that passed.
+func (o *outbound) followWallClockLocked() {
+	if k := o.journal; !k.closed && k.clock.wasSet() {
+		k.recordClockLocked()
+		o.commitSoonLocked()
+	}
+}
+
 // nextExpiry returns when to look for expired messages.
 func (o *outbound) nextExpiry() time.Duration {
 	o.mu.Lock()
@@ -351,46 +393,4 @@ func (o *outbound) tellTimeToLiveLocked(v Version, p *codec.Properties) {
 	}
 	o.toldTimeToLive = true
 	o.log(Downgraded{What: "message expiry", From: V5.String(), To: v.String(), Temporary: true})
-}
-
-// skipLocked takes r, which is to end unsent, out of the queue.
-func (o *outbound) skipLocked(r *record) {
-	if r.list == &o.withID {
-		o.journal.tombstones = append(o.journal.tombstones, tombstone{r.seq, o.journal.no})
-	}
-	o.unqueueLocked(r)
-}
-
-// followWallClockLocked stores the clocks anew when the wall clock was set: what the next
-// process finds must not count that as time that passed.
-func (o *outbound) followWallClockLocked() {
-	if k := o.journal; !k.closed && k.clock.wasSet() {
-		k.recordClockLocked()
-		o.commitSoonLocked()
-	}
-}
-
-// fail0Locked fails the QoS 0 messages that wait, which by default need a link.
-func (o *outbound) fail0Locked(err error) {
-	for r := o.q0.head; r != nil; r = o.q0.head {
-		o.q0.remove(r)
-		o.finishLocked(r, err)
-	}
-	for r := o.waiters.head; r != nil; {
-		next := r.next
-		if r.qos == 0 {
-			o.refuseWaiterLocked(r, err)
-		}
-		r = next
-	}
-}
-
-// refuseWaiterLocked fails a publisher that waits for a place in the queue.
-func (o *outbound) refuseWaiterLocked(r *record, err error) {
-	o.waiters.remove(r)
-	close(r.ready)
-	r.ready = nil
-	o.accepted++ // what finish takes back
-	o.bytes += r.cost
-	o.finishLocked(r, err)
 }

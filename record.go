@@ -17,6 +17,16 @@ const (
 	recControl                        // a SUBSCRIBE or UNSUBSCRIBE, its answer awaited
 )
 
+// durability is how much of an outgoing message the store holds.
+type durability uint8
+
+const (
+	durNone     durability = iota
+	durMessage             // the message: it survives this process
+	durSent                // and its packet identifier: the PUBLISH may be written
+	durReleased            // and that the server owns it: the PUBREL may be written
+)
+
 // record is one outgoing message from acceptance to resolution, or a control
 // exchange that holds a packet identifier. Records are reused: of what is outside
 // outbound only a Future keeps one, which may be another message's by then.
@@ -139,13 +149,3 @@ func (l *recordList) remove(r *record) {
 	r.list, r.prev, r.next = nil, nil, nil
 	l.n--
 }
-
-// durability is how much of an outgoing message the store holds.
-type durability uint8
-
-const (
-	durNone     durability = iota
-	durMessage             // the message: it survives this process
-	durSent                // and its packet identifier: the PUBLISH may be written
-	durReleased            // and that the server owns it: the PUBREL may be written
-)

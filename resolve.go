@@ -9,6 +9,15 @@ import (
 // This file takes in what came back, acknowledgements and written buffers, and resolves
 // what they end.
 
+// resolver is what the window's goroutine has in hand.
+type resolver struct {
+	batch   []resolution
+	answers []controlAnswer
+	inbox   []ackFact
+
+	expiring bool // something that expires waits
+}
+
 // acks hands the acknowledgements of one read to the window's goroutine.
 func (o *outbound) acks(l *sender, facts []ackFact) {
 	o.mu.Lock()
@@ -47,15 +56,6 @@ func (o *outbound) resolve() {
 			look.Reset(o.nextExpiry())
 		}
 	}
-}
-
-// resolver is what the window's goroutine has in hand.
-type resolver struct {
-	batch   []resolution
-	answers []controlAnswer
-	inbox   []ackFact
-
-	expiring bool // something that expires waits
 }
 
 // turn takes what there is and carries it out. It reports whether there was
@@ -110,28 +110,6 @@ func (o *outbound) takeAcksLocked(facts []ackFact, answers []controlAnswer) []co
 	return answers
 }
 
-// takeLastAcksLocked is takeAcksLocked for what l received last before it ended: an acknowledgement
-// counts however soon the link ended behind it. Control exchanges start anew.
-func (o *outbound) takeLastAcksLocked(l *sender) {
-	if o.inboxNo == l.no {
-		for i := range o.inbox {
-			f := &o.inbox[i]
-			if !f.ofControl() {
-				o.takeAckLocked(l, f)
-			} else if r := o.win.ids.Get(f.id); r != nil && r.state == recControl {
-				r.ctl.answeredLast = true
-			}
-		}
-	}
-	clear(o.inbox)
-	o.inbox = o.inbox[:0]
-}
-
-func (o *outbound) takeAckLocked(l *sender, f *ackFact) {
-	r, v := o.win.ack(l.version, f.typ, f.id, f.code)
-	o.carryOutLocked(l, f, r, v)
-}
-
 func (o *outbound) takeAnswerLocked(l *sender, f *ackFact, answers []controlAnswer) []controlAnswer {
 	r := o.win.ids.Get(f.id)
 	switch {
@@ -154,6 +132,11 @@ func (o *outbound) takeAnswerLocked(l *sender, f *ackFact, answers []controlAnsw
 		o.carryOutLocked(l, f, r, o.win.wrongKind(r))
 	}
 	return answers
+}
+
+func (o *outbound) takeAckLocked(l *sender, f *ackFact) {
+	r, v := o.win.ack(l.version, f.typ, f.id, f.code)
+	o.carryOutLocked(l, f, r, v)
 }
 
 // carryOutLocked does what the window decided about f.
@@ -236,23 +219,31 @@ func (o *outbound) endLocked(r *record, err error) {
 	o.finishLocked(r, err)
 }
 
-// takeBackPayloadsLocked takes back the payloads that the writer was done with.
-func (o *outbound) takeBackPayloadsLocked(held []*record) {
-	for _, r := range held {
-		r.inWrite = false
-		switch {
-		case r.ended:
-			o.ending.remove(r)
-			o.finishLocked(r, r.endErr)
-		case r.fut == nil && r.state != recQuarantined:
-			o.recycleLocked(r)
+// takeLastAcksLocked is takeAcksLocked for what l received last before it ended: an acknowledgement
+// counts however soon the link ended behind it. Control exchanges start anew.
+func (o *outbound) takeLastAcksLocked(l *sender) {
+	if o.inboxNo == l.no {
+		for i := range o.inbox {
+			f := &o.inbox[i]
+			if !f.ofControl() {
+				o.takeAckLocked(l, f)
+			} else if r := o.win.ids.Get(f.id); r != nil && r.state == recControl {
+				r.ctl.answeredLast = true
+			}
 		}
 	}
+	clear(o.inbox)
+	o.inbox = o.inbox[:0]
 }
 
-// floodLimit bounds what a peer that does not read can make us owe it . One that keeps to the protocol stays below it: each of 65,535 packet
-// identifiers, either way, has one acknowledgement of 4 bytes at a time.
-const floodLimit = 1 << 20
+// pay appends acknowledgements that we owe the server to the buffer of link
+// number no, or reports that this link is gone.
+func (o *outbound) pay(no uint32, packets []byte) bool {
+	o.mu.Lock()
+	defer o.unlock()
+	l := o.link
+	return l != nil && l.no == no && o.oweLocked(l, packets)
+}
 
 // oweLocked appends acknowledgements to the buffer of l, or reports that l takes no
 // more. It ends l when the peer causes too many and reads none.
@@ -277,13 +268,24 @@ func (o *outbound) oweLocked(l *sender, packets []byte) bool {
 	return true
 }
 
-// pay appends acknowledgements that we owe the server to the buffer of link
-// number no, or reports that this link is gone.
-func (o *outbound) pay(no uint32, packets []byte) bool {
+// floodLimit bounds what a peer that does not read can make us owe it . One that keeps to the protocol stays below it: each of 65,535 packet
+// identifiers, either way, has one acknowledgement of 4 bytes at a time.
+const floodLimit = 1 << 20
+
+// swap gives the writer of l the buffer to write next, taking spare in its
+// place, or nil when there is nothing to write; the writer is then idle.
+func (o *outbound) swap(l *sender, spare *sendBuffer) *sendBuffer {
 	o.mu.Lock()
 	defer o.unlock()
-	l := o.link
-	return l != nil && l.no == no && o.oweLocked(l, packets)
+	o.now = time.Now()
+	l.swaps++
+	if l.empty() {
+		l.idle = true
+		return nil
+	}
+	b := l.next(spare)
+	l.writing0, l.inWrite = b.first0, b
+	return b
 }
 
 // wrote tells that the writer of l has written b (err nil) or failed to. It
@@ -313,20 +315,18 @@ func (o *outbound) releaseLocked(b *sendBuffer) {
 	o.takeBackPayloadsLocked(b.inWrite)
 }
 
-// swap gives the writer of l the buffer to write next, taking spare in its
-// place, or nil when there is nothing to write; the writer is then idle.
-func (o *outbound) swap(l *sender, spare *sendBuffer) *sendBuffer {
-	o.mu.Lock()
-	defer o.unlock()
-	o.now = time.Now()
-	l.swaps++
-	if l.empty() {
-		l.idle = true
-		return nil
+// takeBackPayloadsLocked takes back the payloads that the writer was done with.
+func (o *outbound) takeBackPayloadsLocked(held []*record) {
+	for _, r := range held {
+		r.inWrite = false
+		switch {
+		case r.ended:
+			o.ending.remove(r)
+			o.finishLocked(r, r.endErr)
+		case r.fut == nil && r.state != recQuarantined:
+			o.recycleLocked(r)
+		}
 	}
-	b := l.next(spare)
-	l.writing0, l.inWrite = b.first0, b
-	return b
 }
 
 // flush returns a channel that is closed once everything accepted so far is resolved.
