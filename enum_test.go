@@ -94,3 +94,29 @@ func TestReasonCodesHaveTheirNames(t *testing.T) {
 		t.Errorf("%d codes", n)
 	}
 }
+
+// The packet types of this package are those of codec, by the standard's names.
+func TestPacketTypesHaveTheirNames(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "packettype.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known codec.Type
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		known++
+		var n byte
+		fmt.Sscan(spec.Values[0].(*ast.BasicLit).Value, &n)
+		name := strings.TrimPrefix(spec.Names[0].Name, "Packet")
+		if standard := codec.Type(n).String(); codec.Type(n) != known || !strings.EqualFold(standard, name) {
+			t.Errorf("Packet%s is %d, which is %q", name, n, standard)
+		}
+		return true
+	})
+	if known != codec.AUTH {
+		t.Errorf("%d types, the last one is %d", known, codec.AUTH)
+	}
+}

@@ -96,7 +96,7 @@ var (
 // 2.4), or a 3.x return code other than 0.
 type ReasonError struct {
 	// Packet is the packet that carried the code.
-	Packet codec.Type
+	Packet PacketType
 	// Version is the protocol version of the link.
 	Version Version
 	// Code is the reason code; on a 3.x CONNACK the return code 1 to 5. On 3.x a
@@ -384,8 +384,8 @@ func (e *SubscribeError) Unwrap() []error {
 // again. MQTT 3.1 servers have no other way to refuse a filter, and AWS IoT (no
 // permission) and Mosquitto (too many levels) do it in every version.
 type SetAsideError struct {
-	// Packet is codec.SUBSCRIBE or codec.UNSUBSCRIBE.
-	Packet codec.Type
+	// Packet is [PacketSubscribe] or [PacketUnsubscribe].
+	Packet PacketType
 	// Filter is the one that the packet had.
 	Filter string
 	// Err is what the last of the links ended with: a *[ReasonError] when an MQTT 5

@@ -72,7 +72,10 @@ type Connected struct {
 	MaximumQoS QoS
 	// RetainAvailable, WildcardAvailable and SharedAvailable say what the server offers.
 	RetainAvailable, WildcardAvailable, SharedAvailable bool
-	// Connack is the packet as it came.
+	// Connack is the packet as it came. Its Props, nil on 3.x and when there are no
+	// properties, have what no field above has: ResponseInfo, the answer to
+	// [WithRequestResponseInformation], the ReasonString, the ServerReference and User,
+	// the user properties of the server. An absent string is empty.
 	Connack codec.Connack
 }
 
@@ -200,7 +203,7 @@ type ReceiveMaximumExceeded struct {
 // [MessageUnmatched].
 type FilterSetAside struct {
 	EventInfo
-	Packet codec.Type // codec.SUBSCRIBE or codec.UNSUBSCRIBE
+	Packet PacketType // PacketSubscribe or PacketUnsubscribe
 	Filter string
 	Err    error // what the last of the links ended with
 }
@@ -381,7 +384,7 @@ func (e *events) watch(ctx context.Context) <-chan Event {
 // but for what [WithPacketPayload] asks for.
 type PacketInfo struct {
 	Sent     bool // false: received
-	Type     codec.Type
+	Type     PacketType
 	PacketID uint16
 	QoS      QoS
 	Size     int    // of the whole packet in bytes

@@ -334,7 +334,7 @@ func WithConnectUserProperties(user ...UserProperty) ConnectOption {
 }
 
 // WithRequestResponseInformation asks an MQTT 5 server for Response Information
-// (section 3.1.2.11.6).
+// (section 3.1.2.11.6). The answer is in Connack.Props.ResponseInfo of [Connected].
 func WithRequestResponseInformation() ConnectOption {
 	return connectFunc(func(c *config) {
 		c.connectProps.RequestResponseInfo = 1
