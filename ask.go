@@ -10,10 +10,21 @@ import (
 	"github.com/millrace/mqtt/internal/match"
 )
 
+// This file decides which SUBSCRIBE packets are due, now and on a new link, and takes what
+// the server answers to them.
+
 // asking is a route in a SUBSCRIBE under way.
 type asking struct {
 	r      *route
 	ticket uint64
+}
+
+// lostRoute is a filter that a subscription was refused and nobody waits for.
+type lostRoute struct {
+	sub    *Subscription
+	filter string
+	err    error
+	end    bool // the subscription ends with it
 }
 
 // askLocked sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
@@ -30,22 +41,6 @@ func (t *routes) askLocked(rs []*route) {
 	for _, packet := range t.packetsLocked(rs, t.out.probesLink()) {
 		t.out.control(t.subscribeLocked(packet))
 	}
-}
-
-// filterSize is what a filter takes in a SUBSCRIBE.
-func filterSize(filter string) int { return 2 + len(filter) + 1 }
-
-// packetSizeLocked is the size of a SUBSCRIBE, or a bound for that of an UNSUBSCRIBE,
-// whose filters take so many bytes.
-func (t *routes) packetSizeLocked(filters int) int {
-	n := 2 + filters
-	if t.limits.version == V5 {
-		n++ // property length
-		if !t.limits.noSubID {
-			n += 1 + codec.VarintSize(int(t.lastID)+1)
-		}
-	}
-	return 1 + codec.VarintSize(n) + n
 }
 
 // packetsLocked divides rs into SUBSCRIBE packets, of one filter each when alone is
@@ -69,10 +64,26 @@ func (t *routes) packetsLocked(rs []*route, alone bool) [][]*route {
 	return all
 }
 
+// filterSize is what a filter takes in a SUBSCRIBE.
+func filterSize(filter string) int { return 2 + len(filter) + 1 }
+
 // fits reports whether the server takes a packet with filters of that size; the
 // subscription identifier may grow by a few bytes until it is sent.
 func (t *routes) fits(filters int) bool {
 	return t.packetSizeLocked(filters)+3 <= t.limits.maximumPacket
+}
+
+// packetSizeLocked is the size of a SUBSCRIBE, or a bound for that of an UNSUBSCRIBE,
+// whose filters take so many bytes.
+func (t *routes) packetSizeLocked(filters int) int {
+	n := 2 + filters
+	if t.limits.version == V5 {
+		n++ // property length
+		if !t.limits.noSubID {
+			n += 1 + codec.VarintSize(int(t.lastID)+1)
+		}
+	}
+	return 1 + codec.VarintSize(n) + n
 }
 
 func (t *routes) overlapping(packet []*route, r *route) bool {
@@ -224,12 +235,41 @@ func (t *routes) noteLocked(s *Subscription, filter string, code codec.ReasonCod
 	return false
 }
 
-// lostRoute is a filter that a subscription was refused and nobody waits for.
-type lostRoute struct {
-	sub    *Subscription
-	filter string
-	err    error
-	end    bool // the subscription ends with it
+// misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are
+// asked for in packets of their own next; those that had their share are given up.
+func (t *routes) misansweredFilters(asked []asking, cause error) {
+	var settled []*Subscription
+	var lost []lostRoute
+	t.mu.Lock()
+	for _, q := range asked {
+		r := q.r
+		if r.ticket != q.ticket || t.filters[r.filter] != r {
+			continue // asked again since, or removed
+		}
+		if r.misanswers++; r.misanswers < misanswerLimit {
+			continue
+		}
+		r.misanswers = 0
+		s, l := t.concludeLocked(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
+		settled, lost = append(settled, s...), append(lost, l...)
+	}
+	t.changedLocked()
+	t.mu.Unlock()
+	t.tell(settled, lost)
+}
+
+// giveUpSubscribe takes filter away from the subscriptions that its SUBSCRIBE is for,
+// as a refusal by SUBACK does.
+func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscription, lost []lostRoute) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.filters[filter]
+	if r == nil || r.ctl == nil || t.out.sentAt(r.ctl).IsZero() {
+		return nil, nil // unsubscribed since, or to be asked for anew
+	}
+	settled, lost = t.concludeLocked(r, codec.UnspecifiedError, err)
+	t.changedLocked()
+	return settled, lost
 }
 
 // upLocked decides what is due on a new link and appends it, in packets of one filter
@@ -269,6 +309,18 @@ func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (s
 	return settled, lost
 }
 
+// beginWaitsLocked notes that the link came up for the subscriptions that wait for
+// their first answers.
+func (t *routes) beginWaitsLocked(now time.Time) {
+	for _, r := range t.filters {
+		for _, m := range r.members {
+			if !m.sub.settled {
+				m.sub.waiting = now
+			}
+		}
+	}
+}
+
 // due returns the routes to subscribe, in the order in which their filters were
 // subscribed first: those that the server does not hold, or all.
 func (t *routes) due(resumed, all bool) []*route {
@@ -305,18 +357,6 @@ func (t *routes) down() {
 	}
 	t.endWaitsLocked(time.Now())
 	t.changedLocked()
-}
-
-// beginWaitsLocked notes that the link came up for the subscriptions that wait for
-// their first answers.
-func (t *routes) beginWaitsLocked(now time.Time) {
-	for _, r := range t.filters {
-		for _, m := range r.members {
-			if !m.sub.settled {
-				m.sub.waiting = now
-			}
-		}
-	}
 }
 
 // endWaitsLocked adds up how long they have waited with a link.
@@ -358,6 +398,18 @@ func (t *routes) unansweredForLocked(r *route, now time.Time) time.Duration {
 	return now.Sub(sent)
 }
 
+// patience returns how much longer Subscribe may wait for s while a link is up, after
+// what it has waited on this one and those before.
+func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := limit - s.waited
+	if !s.waiting.IsZero() {
+		left -= time.Since(s.waiting)
+	}
+	return left
+}
+
 // verdict returns why s as a whole failed, nil when it did not. A filter that
 // the application took from it meanwhile is missing, not refused.
 func (t *routes) verdict(s *Subscription) error {
@@ -395,53 +447,4 @@ func (t *routes) markReady(s *Subscription) {
 	default:
 		close(s.ready)
 	}
-}
-
-// patience returns how much longer Subscribe may wait for s while a link is up, after
-// what it has waited on this one and those before.
-func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	left := limit - s.waited
-	if !s.waiting.IsZero() {
-		left -= time.Since(s.waiting)
-	}
-	return left
-}
-
-// giveUpSubscribe takes filter away from the subscriptions that its SUBSCRIBE is for,
-// as a refusal by SUBACK does.
-func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscription, lost []lostRoute) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.filters[filter]
-	if r == nil || r.ctl == nil || t.out.sentAt(r.ctl).IsZero() {
-		return nil, nil // unsubscribed since, or to be asked for anew
-	}
-	settled, lost = t.concludeLocked(r, codec.UnspecifiedError, err)
-	t.changedLocked()
-	return settled, lost
-}
-
-// misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are
-// asked for in packets of their own next; those that had their share are given up.
-func (t *routes) misansweredFilters(asked []asking, cause error) {
-	var settled []*Subscription
-	var lost []lostRoute
-	t.mu.Lock()
-	for _, q := range asked {
-		r := q.r
-		if r.ticket != q.ticket || t.filters[r.filter] != r {
-			continue // asked again since, or removed
-		}
-		if r.misanswers++; r.misanswers < misanswerLimit {
-			continue
-		}
-		r.misanswers = 0
-		s, l := t.concludeLocked(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
-		settled, lost = append(settled, s...), append(lost, l...)
-	}
-	t.changedLocked()
-	t.mu.Unlock()
-	t.tell(settled, lost)
 }

@@ -46,20 +46,6 @@ func (t *routes) beginBacklogLocked(link uint32, resumed bool) bool {
 	return true
 }
 
-// takeBacklog takes the placeholder away when the grace that link began is over, and
-// reports whether it is: not when another link began one since, or none is up, so
-// that the next begins it.
-func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.backlog.link != link {
-		return nil, false
-	}
-	s = t.backlog.sub
-	t.backlog = backlog{}
-	return s, true
-}
-
 // unwantLocked notes filters that are being unsubscribed.
 func (b *backlog) unwantLocked(filters []string) {
 	if b.unwanted == nil {
@@ -68,6 +54,17 @@ func (b *backlog) unwantLocked(filters []string) {
 	for _, f := range filters {
 		b.unwanted[f] = struct{}{}
 	}
+}
+
+// spare returns who takes a message that matches no filter: the catch-all, or
+// the backlog; nil when it is acknowledged at once.
+func (t *routes) spare(topic string, qos QoS) *Subscription {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.catch != nil || qos == 0 {
+		return t.catch
+	}
+	return t.backlog.ofLocked(topic)
 }
 
 // ofLocked returns the placeholder if it takes a message on topic.
@@ -99,15 +96,43 @@ func (t *routes) keepsUnclaimed(topic string) bool {
 	return t.backlog.wants(topic)
 }
 
-// spare returns who takes a message that matches no filter: the catch-all, or
-// the backlog; nil when it is acknowledged at once.
-func (t *routes) spare(topic string, qos QoS) *Subscription {
+// takeHeldLocked gives s what is held for its filters, by placeholders of the same
+// filters, which s replaces, and in the backlog.
+func (t *routes) takeHeldLocked(s *Subscription) {
+	var held []handover
+	var all []string
+	for _, f := range s.filters {
+		all = append(all, f.Pattern)
+		delete(t.backlog.unwanted, f.Pattern)
+		r := t.filters[f.Pattern]
+		if r == nil {
+			continue
+		}
+		r.members = slices.DeleteFunc(r.members, func(m member) bool {
+			if m.sub.placeholder {
+				held = addHandover(held, m.sub, f.Pattern)
+			}
+			return m.sub.placeholder
+		})
+	}
+	if b := t.backlog.sub; b != nil {
+		held = append(held, handover{b, all})
+	}
+	s.takeOver(held...)
+}
+
+// takeBacklog takes the placeholder away when the grace that link began is over, and
+// reports whether it is: not when another link began one since, or none is up, so
+// that the next begins it.
+func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.catch != nil || qos == 0 {
-		return t.catch
+	if t.backlog.link != link {
+		return nil, false
 	}
-	return t.backlog.ofLocked(topic)
+	s = t.backlog.sub
+	t.backlog = backlog{}
+	return s, true
 }
 
 // held returns how many messages wait for a Subscribe.
@@ -170,29 +195,4 @@ func (t *routes) outlived(filters []Filter) (all []*Subscription) {
 		}
 	}
 	return all
-}
-
-// takeHeldLocked gives s what is held for its filters, by placeholders of the same
-// filters, which s replaces, and in the backlog.
-func (t *routes) takeHeldLocked(s *Subscription) {
-	var held []handover
-	var all []string
-	for _, f := range s.filters {
-		all = append(all, f.Pattern)
-		delete(t.backlog.unwanted, f.Pattern)
-		r := t.filters[f.Pattern]
-		if r == nil {
-			continue
-		}
-		r.members = slices.DeleteFunc(r.members, func(m member) bool {
-			if m.sub.placeholder {
-				held = addHandover(held, m.sub, f.Pattern)
-			}
-			return m.sub.placeholder
-		})
-	}
-	if b := t.backlog.sub; b != nil {
-		held = append(held, handover{b, all})
-	}
-	s.takeOver(held...)
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
+// This file ends the Conn: in order by Disconnect, Close and Drain, at once by Abort.
+
 // DisconnectOption changes the DISCONNECT packet. [WithReason] and [WithReasonString]
 // are all there are; nil is refused with an [InvalidError].
 type DisconnectOption interface {
@@ -93,25 +95,6 @@ func (c *Conn) Close() error {
 	return c.closeWithin(context.Background(), c.cfg.closeTimeout, ErrClosed)
 }
 
-// closeWithin is close with a limit besides ctx.
-func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) error {
-	late := &timeoutError{"close: not everything was finished within " + limit.String()}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
-	defer cancel()
-	wait, cancelWait := reserveDisconnect(ctx, late)
-	defer cancelWait()
-	return c.close(ctx, wait, codec.Disconnect{}, why)
-}
-
-// scopeEnded closes the Conn because the context given to Connect ended.
-func (c *Conn) scopeEnded(ctx context.Context) {
-	err := &scopeError{cause: context.Cause(ctx)}
-	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
-}
-
-// scopeGrace is how long a Conn whose context ended may take to end in order.
-const scopeGrace = time.Second
-
 // Abort closes the socket without a DISCONNECT, so that the server publishes
 // the will, and ends the Conn. It waits for that, but no longer than 250 ms for a
 // packet hook that does not return, see [Conn.Done].
@@ -151,6 +134,28 @@ func (c *Conn) Drain(ctx context.Context) error {
 	return c.close(ctx, wait, codec.Disconnect{}, ErrClosed)
 }
 
+// Reconnect ends the current link by a DISCONNECT, if there is one, and connects
+// anew without waiting for the backoff. It is no failure: the backoff does not count
+// it, and no [Retrying] event comes of it. It does not wait for the new link, see
+// [Conn.WaitConnected]. It returns [ErrClosed] when the Conn has ended or is
+// about to.
+func (c *Conn) Reconnect() error {
+	c.mu.Lock()
+	l, closing := c.link, c.closing
+	c.mu.Unlock()
+	if closing {
+		return ErrClosed
+	}
+	select {
+	case c.retryNow <- struct{}{}: // for a link too: it may die before the DISCONNECT is written
+	default:
+	}
+	if l != nil {
+		l.endLater()
+	}
+	return nil
+}
+
 // undrained returns why not everything of subs was handed over when ctx ended.
 func undrained(ctx context.Context, subs []*Subscription) error {
 	for _, s := range subs {
@@ -161,21 +166,24 @@ func undrained(ctx context.Context, subs []*Subscription) error {
 	return context.Cause(ctx)
 }
 
-// beginClose notes that the Conn is closing, and reports whether it was the first to.
-func (c *Conn) beginClose() bool {
-	c.mu.Lock()
-	first := !c.closing
-	c.closing = true
-	c.mu.Unlock()
-	c.timers.stop()
-	if first {
-		close(c.ending)
-		c.setState(StateClosing)
-		c.unpause()
-		c.out.refuse(ErrClosed)
-	}
-	return first
+// closeWithin is close with a limit besides ctx.
+func (c *Conn) closeWithin(ctx context.Context, limit time.Duration, why error) error {
+	late := &timeoutError{"close: not everything was finished within " + limit.String()}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	wait, cancelWait := reserveDisconnect(ctx, late)
+	defer cancelWait()
+	return c.close(ctx, wait, codec.Disconnect{}, why)
 }
+
+// scopeEnded closes the Conn because the context given to Connect ended.
+func (c *Conn) scopeEnded(ctx context.Context) {
+	err := &scopeError{cause: context.Cause(ctx)}
+	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
+}
+
+// scopeGrace is how long a Conn whose context ended may take to end in order.
+const scopeGrace = time.Second
 
 // close ends the Conn in order: pending publishes until wait ends, which is of
 // [reserveDisconnect], DISCONNECT until ctx does, end.
@@ -198,6 +206,31 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	return err
 }
 
+// beginClose notes that the Conn is closing, and reports whether it was the first to.
+func (c *Conn) beginClose() bool {
+	c.mu.Lock()
+	first := !c.closing
+	c.closing = true
+	c.mu.Unlock()
+	c.timers.stop()
+	if first {
+		close(c.ending)
+		c.setState(StateClosing)
+		c.unpause()
+		c.out.refuse(ErrClosed)
+	}
+	return first
+}
+
+// unpause lets the reader go on for good: it waits for no subscription any more.
+func (c *Conn) unpause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !closed(c.unpauseReader) {
+		close(c.unpauseReader)
+	}
+}
+
 // awaitEnd waits for the end that another call is bringing about, and brings it about
 // earlier when wait ends first.
 func (c *Conn) awaitEnd(ctx, wait context.Context) error {
@@ -212,43 +245,6 @@ func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 		return err
 	}
 	return context.Cause(wait)
-}
-
-// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
-// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
-// killTime, counted from the look that is seen, awaitDone returns an error instead.
-func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
-	ended := ctx.Done()
-	for {
-		now := c.hooks.look()
-		switch {
-		case !seen.stuck(now):
-			seen = now
-		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
-			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
-		}
-		timer := time.NewTimer(killTime)
-		select {
-		case <-c.done:
-			timer.Stop()
-			return nil
-		case <-ended:
-			ended = nil
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// limitEnd notes by when a caller wants the last connection closed, and returns
-// what the least patient one wants.
-func (c *Conn) limitEnd(by time.Time) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.endBy.IsZero() || by.Before(c.endBy) {
-		c.endBy = by
-	}
-	return c.endBy
 }
 
 // endEarlier ends the wait for pending publishes, and has the last connection closed at
@@ -297,6 +293,15 @@ func (c *Conn) flushThenEnd(ctx, wait context.Context, l *link, d codec.Disconne
 	return err
 }
 
+// unfinishedAfter returns the error of what the end of l left unfinished, nil when that is
+// nothing.
+func (c *Conn) unfinishedAfter(l *link) error {
+	if c.out.unfinished() {
+		return linkLost(l.cause)
+	}
+	return nil
+}
+
 // endInOrder ends l, the last link, by the time by: it stops the delivery of
 // messages, sends the acknowledgements that are due for those handed over, and
 // sends DISCONNECT. It reports whether that is d.
@@ -320,17 +325,6 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	return sent
 }
 
-// unusedBy returns by when a connection that no link runs is to be closed.
-func (c *Conn) unusedBy() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	by := time.Now().Add(faultTime)
-	if !c.endBy.IsZero() && c.endBy.Before(by) {
-		by = c.endBy
-	}
-	return by
-}
-
 // stopHandOver makes every subscription keep what it has not handed over yet,
 // which the server or the inbox has, and waits for what is on its way into
 // channels, until ctx ends.
@@ -348,21 +342,51 @@ func (c *Conn) stopHandOver(ctx context.Context) {
 	}
 }
 
-// unfinishedAfter returns the error of what the end of l left unfinished, nil when that is
-// nothing.
-func (c *Conn) unfinishedAfter(l *link) error {
-	if c.out.unfinished() {
-		return linkLost(l.cause)
-	}
-	return nil
-}
-
-// unpause lets the reader go on for good: it waits for no subscription any more.
-func (c *Conn) unpause() {
+// limitEnd notes by when a caller wants the last connection closed, and returns
+// what the least patient one wants.
+func (c *Conn) limitEnd(by time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !closed(c.unpauseReader) {
-		close(c.unpauseReader)
+	if c.endBy.IsZero() || by.Before(c.endBy) {
+		c.endBy = by
+	}
+	return c.endBy
+}
+
+// unusedBy returns by when a connection that no link runs is to be closed.
+func (c *Conn) unusedBy() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := time.Now().Add(faultTime)
+	if !c.endBy.IsZero() && c.endBy.Before(by) {
+		by = c.endBy
+	}
+	return by
+}
+
+// awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
+// return holds up a goroutine of the link: when ctx has ended and one call has lasted for
+// killTime, counted from the look that is seen, awaitDone returns an error instead.
+func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
+	ended := ctx.Done()
+	for {
+		now := c.hooks.look()
+		switch {
+		case !seen.stuck(now):
+			seen = now
+		case ctx.Err() != nil && now.at.Sub(seen.at) >= killTime:
+			return &CallbackError{Function: packetHook, Err: context.Cause(ctx)}
+		}
+		timer := time.NewTimer(killTime)
+		select {
+		case <-c.done:
+			timer.Stop()
+			return nil
+		case <-ended:
+			ended = nil
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
 }
 
@@ -407,26 +431,4 @@ func (c *Conn) awaitPumps() {
 	case <-done:
 	case <-timer.C:
 	}
-}
-
-// Reconnect ends the current link by a DISCONNECT, if there is one, and connects
-// anew without waiting for the backoff. It is no failure: the backoff does not count
-// it, and no [Retrying] event comes of it. It does not wait for the new link, see
-// [Conn.WaitConnected]. It returns [ErrClosed] when the Conn has ended or is
-// about to.
-func (c *Conn) Reconnect() error {
-	c.mu.Lock()
-	l, closing := c.link, c.closing
-	c.mu.Unlock()
-	if closing {
-		return ErrClosed
-	}
-	select {
-	case c.retryNow <- struct{}{}: // for a link too: it may die before the DISCONNECT is written
-	default:
-	}
-	if l != nil {
-		l.endLater()
-	}
-	return nil
 }

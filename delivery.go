@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// This file brings messages to a subscription: into its channel or its mailbox, within its
+// limits. pump.go takes them from the mailbox to the consumer.
+
 // deliverResult is what a subscription did with messages that the reader brought.
 type deliverResult uint8
 
@@ -14,6 +17,10 @@ const (
 	deliveredOverLimit                      // the same, and the mailbox is above its limit
 	notDelivered                            // the subscription has ended: nothing waits for them
 )
+
+// maxBatch is the most messages of a batch: how many the ledger and a subscription
+// take under one lock.
+const maxBatch = 32
 
 // deliver brings messages, and returns how many of the first had which result, and the
 // subscription that they reached: s, or one that took over from it. The caller goes
@@ -144,14 +151,6 @@ func (s *Subscription) wakeIterators() {
 	}
 }
 
-// giveUp acknowledges and counts messages that gave way to others.
-func (s *Subscription) giveUp(msgs []Message) {
-	if len(msgs) > 0 {
-		s.discard(msgs, leaveAcked)
-		s.tellRoom()
-	}
-}
-
 // slowEventLocked returns the event that says that the consumer has become slow, or is
 // no longer, else nil.
 func (s *Subscription) slowEventLocked() Event {
@@ -182,6 +181,21 @@ func (s *Subscription) overLocked(v Version) bool {
 	}
 	// On 5.0 the Receive Maximum bounds the number of QoS 1 and 2.
 	return bytes > s.opts.bytes || (whole || v != V5) && n > s.opts.messages
+}
+
+// giveUp acknowledges and counts messages that gave way to others.
+func (s *Subscription) giveUp(msgs []Message) {
+	if len(msgs) > 0 {
+		s.discard(msgs, leaveAcked)
+		s.tellRoom()
+	}
+}
+
+// tellRoom is madeRoom, locked.
+func (s *Subscription) tellRoom() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.madeRoomLocked()
 }
 
 // awaited reports whether Subscribe has not returned s yet, so that nobody can
@@ -230,6 +244,11 @@ func (s *Subscription) madeRoomLocked() {
 	}
 }
 
+// roomyLocked reports whether s holds no more than half its limit, or has ended.
+func (s *Subscription) roomyLocked() bool {
+	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
+}
+
 // isQuietLocked reports whether s has nothing left to hand over, in the durable inbox
 // neither, and under WithManualAck nothing to be acknowledged. What the inbox has for
 // a Subscribe that has not returned stays there.
@@ -248,19 +267,3 @@ func (s *Subscription) isQuietLocked() bool {
 	}
 	return true
 }
-
-// roomyLocked reports whether s holds no more than half its limit, or has ended.
-func (s *Subscription) roomyLocked() bool {
-	return s.ended || s.box.len() <= s.opts.messages/2 && s.box.size() <= s.opts.bytes/2
-}
-
-// tellRoom is madeRoom, locked.
-func (s *Subscription) tellRoom() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.madeRoomLocked()
-}
-
-// maxBatch is the most messages of a batch: how many the ledger and a subscription
-// take under one lock.
-const maxBatch = 32

@@ -23,9 +23,6 @@ type acknowledger interface {
 	inboxKey(gen uint32) (key uint64, earlier bool)
 }
 
-// fewFilters are looked through faster than looked up.
-const fewFilters = 8
-
 // setFilters makes filters those of o, which is new.
 func (o *owner) setFilters(filters []Filter) {
 	o.filters = filters
@@ -37,6 +34,9 @@ func (o *owner) setFilters(filters []Filter) {
 		o.names[f.Pattern] = true
 	}
 }
+
+// fewFilters are looked through faster than looked up.
+const fewFilters = 8
 
 // hasFilter reports whether filter is one of o, which is empty for the catch-all.
 func (o *owner) hasFilter(filter string) bool {
@@ -60,6 +60,12 @@ func (o *owner) name() string {
 	return o.filters[0].Pattern
 }
 
+// isBacklog reports whether o is the placeholder of the backlog.
+func (o *owner) isBacklog() bool { return o.placeholder && len(o.filters) == 0 }
+
+// backlogName is the filter that events name for it.
+const backlogName = "(backlog)"
+
 // inboxShare counts it. It is written under ledger.mu; who reads it without sees
 // what was true a moment ago.
 type inboxUsage struct {
@@ -80,12 +86,6 @@ func (l *amount) add(n, bytes int) {
 func (l *amount) within(messages, bytes int) bool {
 	return l.n.Load() <= int64(messages) && l.bytes.Load() <= int64(bytes)
 }
-
-// isBacklog reports whether o is the placeholder of the backlog.
-func (o *owner) isBacklog() bool { return o.placeholder && len(o.filters) == 0 }
-
-// backlogName is the filter that events name for it.
-const backlogName = "(backlog)"
 
 // owners are the subscriptions that have to finish with a message, nearly always
 // one.

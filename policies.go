@@ -1,5 +1,7 @@
 package mqtt
 
+// This file has the policies that the options of queue, session and subscription choose from.
+
 // LostPolicy says what becomes of a message that was in flight when the server
 // lost the session.
 type LostPolicy uint8
@@ -41,16 +43,6 @@ func (p QueuePolicy) String() string {
 	return valueName("queue policy", uint8(p), "wait", "fail", "drop oldest", "drop newest")
 }
 
-// queueConfig is the immutable part.
-type queueConfig struct {
-	messages, bytes int
-	policy          QueuePolicy
-	keepQoS0        bool // queue QoS 0 while offline
-	inflight3       int  // window on 3.x
-	inflight5       int  // window on 5.0
-	lost1, lost2    LostPolicy
-}
-
 // SlowPolicy says what a subscription does with messages that its consumer
 // does not take in time.
 type SlowPolicy uint8
@@ -77,6 +69,16 @@ const (
 // String names the policy.
 func (p SlowPolicy) String() string {
 	return valueName("slow policy", uint8(p), "hold", "drop newest", "latest", "evict", "block")
+}
+
+// queueConfig is the immutable part.
+type queueConfig struct {
+	messages, bytes int
+	policy          QueuePolicy
+	keepQoS0        bool // queue QoS 0 while offline
+	inflight3       int  // window on 3.x
+	inflight5       int  // window on 5.0
+	lost1, lost2    LostPolicy
 }
 
 // Filter is one topic filter of a subscription to several. Fields may be added; use field

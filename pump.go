@@ -40,12 +40,6 @@ func (f handlerSink) send(m Message, _ <-chan struct{}) bool {
 
 func (handlerSink) close() {}
 
-// pumpBatch is how many messages a pump takes at a time for a channel.
-const pumpBatch = 32
-
-// pumpBatchBytes is the size of the payloads at which such a batch ends.
-const pumpBatchBytes = 64 << 10
-
 // startPumpsLocked starts what hands over pending messages, if it does not run. A pump
 // is owned by the subscription; it ends when nothing is pending or the subscription is
 // paused or ended.
@@ -114,6 +108,28 @@ func (s *Subscription) pump(again []Message) {
 	}
 }
 
+// pumpBatch is how many messages a pump takes at a time for a channel.
+const pumpBatch = 32
+
+// pumpBatchBytes is the size of the payloads at which such a batch ends.
+const pumpBatchBytes = 64 << 10
+
+// handOverAgain hands over msgs, which are in delivery and were tried before, unless the
+// subscription has ended or is paused.
+func (s *Subscription) handOverAgain(msgs []Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	s.mu.Lock()
+	stopped, interrupt := s.ended || s.paused, s.interrupt
+	s.mu.Unlock()
+	if stopped {
+		s.requeue(msgs...)
+		return
+	}
+	s.handOver(msgs, interrupt)
+}
+
 // takeBatchLocked takes as many messages as go over together: several for a channel,
 // one for a body that may take its time.
 func (s *Subscription) takeBatchLocked(hand []Message) []Message {
@@ -127,6 +143,13 @@ func (s *Subscription) takeBatchLocked(hand []Message) []Message {
 	}
 	s.beginDeliveryLocked(len(hand))
 	return hand
+}
+
+// beginDeliveryLocked notes that the caller delivers n messages.
+func (s *Subscription) beginDeliveryLocked(n int) {
+	s.inDelivery += n
+	s.progress++
+	s.madeRoomLocked()
 }
 
 // handOver gives msgs to the consumer in order, and puts back what an interrupt
@@ -151,20 +174,88 @@ func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
 	s.handedOver(msgs[given:]...)
 }
 
-// handOverAgain hands over msgs, which are in delivery and were tried before, unless the
-// subscription has ended or is paused.
-func (s *Subscription) handOverAgain(msgs []Message) {
+// handedOver notes that the consumer has msgs.
+func (s *Subscription) handedOver(msgs ...Message) {
 	if len(msgs) == 0 {
 		return
 	}
+	switch {
+	case !s.opts.manual:
+		s.up.finished(msgs...) // before Drain, which waits for deliveries, goes on
+	case s.up.inbox != nil:
+		s.up.ledger.handed(msgs)
+	}
+	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
 	s.mu.Lock()
-	stopped, interrupt := s.ended || s.paused, s.interrupt
+	s.endDeliveryLocked(len(msgs))
+	s.progress++
+	s.madeRoomLocked()
+	event := s.slowEventLocked()
 	s.mu.Unlock()
-	if stopped {
-		s.requeue(msgs...)
+	if event != nil {
+		s.up.events.emit(event)
+	}
+}
+
+// endDeliveryLocked notes that the caller delivers n messages no longer.
+func (s *Subscription) endDeliveryLocked(n int) {
+	if s.inDelivery -= n; s.inDelivery == 0 {
+		s.idle.Broadcast() // withdraw may wait
+		if s.moving {
+			s.moving = false
+			close(s.still)
+		}
+		if in := s.up.inbox; in != nil && s.ended {
+			in.requestReconcile()
+		}
+	}
+}
+
+// requeue puts msgs, which were not handed over, in front of the mailbox.
+func (s *Subscription) requeue(msgs ...Message) {
+	s.restore(len(msgs), msgs...)
+}
+
+// restore puts msgs in front of the mailbox, or where they belong by now; n of
+// them were in delivery here.
+func (s *Subscription) restore(n int, msgs ...Message) {
+	s.mu.Lock()
+	s.endDeliveryLocked(n)
+	var rest []Message
+	for i := len(msgs) - 1; i >= 0; i-- {
+		switch m := msgs[i]; {
+		case s.returnsLocked(&m):
+			s.up.inbox.giveBack(s, []Message{m})
+		case s.forwardsToLocked(&m) != nil:
+			to := s.forwardsToLocked(&m)
+			s.moveToLocked(&m, to)
+			to.restore(0, m)
+		case s.ended:
+			rest = append(rest, m)
+		default:
+			s.box.unpop(m)
+			s.startPumpsLocked()
+			s.wakeIterators()
+		}
+	}
+	leave := s.leave
+	s.mu.Unlock()
+	s.discard(rest, leave)
+}
+
+// returnsLocked reports whether m goes back to the inbox, since s hands over nothing
+// any more.
+func (s *Subscription) returnsLocked(m *Message) bool {
+	return s.up.inbox != nil && m.QoS > 0 && (len(s.forwards) > 0 || s.ended && s.leave == leaveInbox)
+}
+
+// discard acknowledges messages that nobody will have, unless the server keeps them.
+func (s *Subscription) discard(msgs []Message, leave leaving) {
+	if leave == leaveServer || len(msgs) == 0 {
 		return
 	}
-	s.handOver(msgs, interrupt)
+	s.dropped.Add(uint64(len(msgs)))
+	s.up.finished(msgs...)
 }
 
 // pumpExited takes over from a pump whose goroutine the application's code ended with m
@@ -219,95 +310,4 @@ func (s *Subscription) busy() string {
 		return ""
 	}
 	return s.function()
-}
-
-// beginDeliveryLocked notes that the caller delivers n messages.
-func (s *Subscription) beginDeliveryLocked(n int) {
-	s.inDelivery += n
-	s.progress++
-	s.madeRoomLocked()
-}
-
-// handedOver notes that the consumer has msgs.
-func (s *Subscription) handedOver(msgs ...Message) {
-	if len(msgs) == 0 {
-		return
-	}
-	switch {
-	case !s.opts.manual:
-		s.up.finished(msgs...) // before Drain, which waits for deliveries, goes on
-	case s.up.inbox != nil:
-		s.up.ledger.handed(msgs)
-	}
-	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
-	s.mu.Lock()
-	s.endDeliveryLocked(len(msgs))
-	s.progress++
-	s.madeRoomLocked()
-	event := s.slowEventLocked()
-	s.mu.Unlock()
-	if event != nil {
-		s.up.events.emit(event)
-	}
-}
-
-// requeue puts msgs, which were not handed over, in front of the mailbox.
-func (s *Subscription) requeue(msgs ...Message) {
-	s.restore(len(msgs), msgs...)
-}
-
-// endDeliveryLocked notes that the caller delivers n messages no longer.
-func (s *Subscription) endDeliveryLocked(n int) {
-	if s.inDelivery -= n; s.inDelivery == 0 {
-		s.idle.Broadcast() // withdraw may wait
-		if s.moving {
-			s.moving = false
-			close(s.still)
-		}
-		if in := s.up.inbox; in != nil && s.ended {
-			in.requestReconcile()
-		}
-	}
-}
-
-// restore puts msgs in front of the mailbox, or where they belong by now; n of
-// them were in delivery here.
-func (s *Subscription) restore(n int, msgs ...Message) {
-	s.mu.Lock()
-	s.endDeliveryLocked(n)
-	var rest []Message
-	for i := len(msgs) - 1; i >= 0; i-- {
-		switch m := msgs[i]; {
-		case s.returnsLocked(&m):
-			s.up.inbox.giveBack(s, []Message{m})
-		case s.forwardsToLocked(&m) != nil:
-			to := s.forwardsToLocked(&m)
-			s.moveToLocked(&m, to)
-			to.restore(0, m)
-		case s.ended:
-			rest = append(rest, m)
-		default:
-			s.box.unpop(m)
-			s.startPumpsLocked()
-			s.wakeIterators()
-		}
-	}
-	leave := s.leave
-	s.mu.Unlock()
-	s.discard(rest, leave)
-}
-
-// returnsLocked reports whether m goes back to the inbox, since s hands over nothing
-// any more.
-func (s *Subscription) returnsLocked(m *Message) bool {
-	return s.up.inbox != nil && m.QoS > 0 && (len(s.forwards) > 0 || s.ended && s.leave == leaveInbox)
-}
-
-// discard acknowledges messages that nobody will have, unless the server keeps them.
-func (s *Subscription) discard(msgs []Message, leave leaving) {
-	if leave == leaveServer || len(msgs) == 0 {
-		return
-	}
-	s.dropped.Add(uint64(len(msgs)))
-	s.up.finished(msgs...)
 }

@@ -55,16 +55,6 @@ func (l *link) read() error {
 	}
 }
 
-// unread takes err, which ends reading before the socket has ended. Behind our
-// DISCONNECT the rest is thrown away, whatever it is.
-func (r *reader) unread(err error) error {
-	if r.l.disconnecting() && r.l.reads.enter() {
-		_, _ = io.Copy(io.Discard, r.l.lowest())
-		r.l.reads.leave()
-	}
-	return err
-}
-
 // handleAll handles every whole packet that is there.
 func (r *reader) handleAll() error {
 	r.l.handling.Store(true)
@@ -77,14 +67,6 @@ func (r *reader) handleAll() error {
 	}
 	r.handOnAcks()
 	return err
-}
-
-// endHandling tells [link.stopReader] that nothing is in hand any more.
-func (r *reader) endHandling() {
-	r.l.handling.Store(false)
-	if r.l.ignoring.Load() && !closed(r.l.handled) {
-		close(r.l.handled)
-	}
 }
 
 // eachPacket handles the packets one by one.
@@ -100,19 +82,6 @@ func (r *reader) eachPacket() error {
 		if err := r.packet(&f); err != nil {
 			return err
 		}
-	}
-}
-
-// handOnAcks hands on the acknowledgements of what was handled, either way.
-func (r *reader) handOnAcks() {
-	if len(r.acks) > 0 {
-		r.l.session.out.acks(&r.l.sender, r.acks)
-		clear(r.acks)
-		r.acks = r.acks[:0]
-	}
-	if r.owes {
-		r.owes = false
-		r.l.session.ledger.payAcks()
 	}
 }
 
@@ -179,24 +148,51 @@ func (r *reader) publish(f *codec.Frame) error {
 	return r.fanOut(t, &p)
 }
 
-// badTopic is the error about a malformed topic.
-func badTopic(p *codec.PublishView, err error) error {
-	code := codec.MalformedPacket
-	if e, ok := errors.AsType[*codec.Error](err); ok {
-		if e.Code == codec.TopicNameInvalid {
-			e.Code = code // that code is for a well-formed name that is not accepted (section 3.14.2.1)
-		}
-		code = e.Code
+// oversize acknowledges a 3.x message above our limit, or it would come back
+// for ever. The framer has read past its payload without keeping it.
+func (r *reader) oversize(f *codec.Frame) error {
+	s := r.l.session
+	topic, id, ok := publishHead(f)
+	qos := QoS(f.Flags >> 1 & 3)
+	if !ok || qos > 2 || qos > 0 && id == 0 {
+		return &ProtocolError{Code: codec.MalformedPacket, Detail: "PUBLISH that ends inside its topic or packet identifier, or has a bad one"}
 	}
-	return &ProtocolError{Code: code, Detail: "PUBLISH with the bad topic " + quoteBytes(p.Topic) + ": " + problemOf(err), Err: err}
+	if s.draining.Load() {
+		return nil // the server keeps it
+	}
+	if err := r.flush(); err != nil {
+		return err // acknowledgements are owed in the order of arrival
+	}
+	if qos > 0 {
+		m := Message{Topic: topic, id: id, QoS: qos}
+		if f.Flags&8 != 0 {
+			m.ref = flagDup
+		}
+		s.ledger.arrive(&m, 0, r.now, nil)
+		r.owes = true
+	}
+	s.tooLarge(topic, f.Size)
+	return nil
 }
 
-// quoteBytes quotes the first bytes of what came.
-func quoteBytes(b []byte) string {
-	if len(b) > 64 {
-		return fmt.Sprintf("%q...", b[:64])
+// publishHead reads topic and packet identifier of a PUBLISH whose payload was not kept.
+func publishHead(f *codec.Frame) (topic string, id uint16, ok bool) {
+	b := f.Body
+	if len(b) < 2 {
+		return "", 0, false
 	}
-	return fmt.Sprintf("%q", b)
+	n := int(b[0])<<8 | int(b[1])
+	if len(b) < 2+n {
+		return "", 0, false
+	}
+	topic = string(b[2 : 2+n])
+	if f.Flags>>1&3 == 0 {
+		return topic, 0, true
+	}
+	if len(b) < 4+n {
+		return "", 0, false
+	}
+	return topic, uint16(b[2+n])<<8 | uint16(b[3+n]), true
 }
 
 // faultyPublish ends the link because of a message that breaks the protocol, by err
@@ -244,51 +240,24 @@ func (r *reader) passOver(m *Message, hash uint64, fault *ProtocolError) error {
 	return nil
 }
 
-// oversize acknowledges a 3.x message above our limit, or it would come back
-// for ever. The framer has read past its payload without keeping it.
-func (r *reader) oversize(f *codec.Frame) error {
-	s := r.l.session
-	topic, id, ok := publishHead(f)
-	qos := QoS(f.Flags >> 1 & 3)
-	if !ok || qos > 2 || qos > 0 && id == 0 {
-		return &ProtocolError{Code: codec.MalformedPacket, Detail: "PUBLISH that ends inside its topic or packet identifier, or has a bad one"}
-	}
-	if s.draining.Load() {
-		return nil // the server keeps it
-	}
-	if err := r.flush(); err != nil {
-		return err // acknowledgements are owed in the order of arrival
-	}
-	if qos > 0 {
-		m := Message{Topic: topic, id: id, QoS: qos}
-		if f.Flags&8 != 0 {
-			m.ref = flagDup
+// badTopic is the error about a malformed topic.
+func badTopic(p *codec.PublishView, err error) error {
+	code := codec.MalformedPacket
+	if e, ok := errors.AsType[*codec.Error](err); ok {
+		if e.Code == codec.TopicNameInvalid {
+			e.Code = code // that code is for a well-formed name that is not accepted (section 3.14.2.1)
 		}
-		s.ledger.arrive(&m, 0, r.now, nil)
-		r.owes = true
+		code = e.Code
 	}
-	s.tooLarge(topic, f.Size)
-	return nil
+	return &ProtocolError{Code: code, Detail: "PUBLISH with the bad topic " + quoteBytes(p.Topic) + ": " + problemOf(err), Err: err}
 }
 
-// publishHead reads topic and packet identifier of a PUBLISH whose payload was not kept.
-func publishHead(f *codec.Frame) (topic string, id uint16, ok bool) {
-	b := f.Body
-	if len(b) < 2 {
-		return "", 0, false
+// quoteBytes quotes the first bytes of what came.
+func quoteBytes(b []byte) string {
+	if len(b) > 64 {
+		return fmt.Sprintf("%q...", b[:64])
 	}
-	n := int(b[0])<<8 | int(b[1])
-	if len(b) < 2+n {
-		return "", 0, false
-	}
-	topic = string(b[2 : 2+n])
-	if f.Flags>>1&3 == 0 {
-		return topic, 0, true
-	}
-	if len(b) < 4+n {
-		return "", 0, false
-	}
-	return topic, uint16(b[2+n])<<8 | uint16(b[3+n]), true
+	return fmt.Sprintf("%q", b)
 }
 
 // ack handles PUBACK, PUBREC, PUBREL and PUBCOMP.
@@ -357,4 +326,35 @@ func (r *reader) disconnect(f *codec.Frame) error {
 		e.Reason, e.User, e.ServerReference = p.Props.ReasonString, p.Props.User, p.Props.ServerReference
 	}
 	return e
+}
+
+// handOnAcks hands on the acknowledgements of what was handled, either way.
+func (r *reader) handOnAcks() {
+	if len(r.acks) > 0 {
+		r.l.session.out.acks(&r.l.sender, r.acks)
+		clear(r.acks)
+		r.acks = r.acks[:0]
+	}
+	if r.owes {
+		r.owes = false
+		r.l.session.ledger.payAcks()
+	}
+}
+
+// endHandling tells [link.stopReader] that nothing is in hand any more.
+func (r *reader) endHandling() {
+	r.l.handling.Store(false)
+	if r.l.ignoring.Load() && !closed(r.l.handled) {
+		close(r.l.handled)
+	}
+}
+
+// unread takes err, which ends reading before the socket has ended. Behind our
+// DISCONNECT the rest is thrown away, whatever it is.
+func (r *reader) unread(err error) error {
+	if r.l.disconnecting() && r.l.reads.enter() {
+		_, _ = io.Copy(io.Discard, r.l.lowest())
+		r.l.reads.leave()
+	}
+	return err
 }

@@ -134,20 +134,165 @@ func (t *routes) hasInbox() bool { return t.giveUpFilters != nil }
 // changedLocked makes every cached match void.
 func (t *routes) changedLocked() { t.gen.Add(1) }
 
-// stranger reports whether one of several identifiers is none that this Conn gave:
-// an earlier process did.
-func (t *routes) stranger(p *codec.PublishView) bool {
-	if t.firstID == 0 {
-		return false
-	}
+// add puts s into the routes of its filters and asks the server for them.
+func (t *routes) add(s *Subscription) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id := range p.Props.SubscriptionIDs() {
-		if id <= t.firstID || id > t.lastID {
-			return true
+	if err := t.admissibleLocked(s); err != nil {
+		return err
+	}
+	s.routed = true
+	if t.limits != nil {
+		s.waiting = time.Now()
+	}
+	t.numberLocked(s)
+	t.takeHeldLocked(s) // before anything newer can reach it
+	due := make([]*route, 0, len(s.filters))
+	for _, f := range s.filters {
+		due = append(due, t.joinLocked(s, f))
+	}
+	t.changedLocked()
+	t.askLocked(due)
+	return nil
+}
+
+// admissibleLocked returns why s cannot be added.
+func (t *routes) admissibleLocked(s *Subscription) error {
+	seen := map[string]bool{}
+	for _, f := range s.filters {
+		if seen[f.Pattern] {
+			return invalid("filter", f.Pattern, "is given twice")
+		}
+		seen[f.Pattern] = true
+		if err := t.carriesLocked(f.Pattern, s.opts.noLocal, s.opts.asPub, s.opts.retainSet); err != nil {
+			return err
+		}
+		r := t.filters[f.Pattern]
+		if r == nil || !r.wanted() {
+			continue
+		}
+		if match.IsShared(f.Pattern) {
+			return invalid("filter", f.Pattern, "is a shared subscription of this connection already; let both readers use its channel")
+		}
+		if r.noLocal != s.opts.noLocal || r.asPub != s.opts.asPub {
+			return ErrSubscriptionConflict
 		}
 	}
-	return false
+	return nil
+}
+
+// carriesLocked returns why the server of the current link cannot take filter with
+// these options; offline nobody knows.
+func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) error {
+	a := t.limits
+	if a == nil {
+		return nil
+	}
+	if a.version != V5 {
+		if noLocal || asPub || retainSet {
+			return &VersionError{Feature: "a subscription option of MQTT 5", Version: a.version}
+		}
+		return nil
+	}
+	_, rest := match.SplitShared(filter)
+	switch {
+	case a.noWildcard && match.HasWildcard(rest):
+		return &VersionError{Feature: "subscribing with wildcards", Version: a.version}
+	case a.noShared && match.IsShared(filter):
+		return &VersionError{Feature: "a shared subscription", Version: a.version}
+	}
+	if size := t.packetSizeLocked(filterSize(filter)); size > a.maximumPacket {
+		return &PacketTooLargeError{Size: size, Max: a.maximumPacket}
+	}
+	return nil
+}
+
+// numberLocked notes that s comes now: after those that have left by now.
+func (t *routes) numberLocked(s *Subscription) {
+	t.joins++
+	s.joined = t.joins
+}
+
+// joinLocked makes s a member of the route of f.
+func (t *routes) joinLocked(s *Subscription, f Filter) *route {
+	t.takeOverLocked(f.Pattern)
+	r := t.filters[f.Pattern]
+	switch {
+	case r == nil:
+		t.routed++
+		r = &route{filter: f.Pattern, no: t.routed}
+		t.filters[f.Pattern] = r
+		t.trie.Insert(f.Pattern, r)
+		delete(t.removed, f.Pattern)
+		delete(t.leftBehind, f.Pattern)
+		fallthrough
+	case !r.wanted():
+		r.noLocal, r.asPub, r.newcomers = s.opts.noLocal, s.opts.asPub, false
+	case r.state == routeGranted:
+		// The retained copies that this SUBSCRIBE brings are the newcomer's.
+		r.newcomers = true
+		for i := range r.members {
+			r.members[i].fresh = false
+		}
+	}
+	r.retain, r.retSet, r.replay = s.opts.retain, s.opts.retainSet, false
+	r.members = append(r.members, member{s, f.QoS, r.newcomers})
+	r.qos = r.highest()
+	return r
+}
+
+// wanted reports whether any subscription of the application has r, and is not being
+// drained.
+func (r *route) wanted() bool {
+	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.placeholder && !m.sub.draining })
+}
+
+// has reports whether s is a member of r.
+func (r *route) has(s *Subscription) bool {
+	return slices.ContainsFunc(r.members, func(m member) bool { return m.sub == s })
+}
+
+// highest returns the highest QoS of the members.
+func (r *route) highest() (q QoS) {
+	for _, m := range r.members {
+		q = max(q, m.qos)
+	}
+	return q
+}
+
+// leaveLocked takes s out of r, and r out of the trie when it was the last.
+func (t *routes) leaveLocked(s *Subscription, r *route) (last bool) {
+	if !r.has(s) {
+		return false
+	}
+	s.left = t.joins
+	r.members = slices.DeleteFunc(r.members, func(m member) bool { return m.sub == s })
+	if len(r.members) > 0 {
+		r.qos = r.highest()
+		return false
+	}
+	t.drop(r)
+	return true
+}
+
+func (t *routes) drop(r *route) {
+	delete(t.filters, r.filter)
+	t.trie.Remove(r.filter, r)
+}
+
+// hasRouteLocked reports whether any filter of s is still routed.
+func (t *routes) hasRouteLocked(s *Subscription) bool {
+	return slices.ContainsFunc(s.filters, func(f Filter) bool {
+		r := t.filters[f.Pattern]
+		return r != nil && r.has(s)
+	})
+}
+
+// leftAt returns how many had joined when s left.
+func (t *routes) leftAt(s *Subscription) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.left
 }
 
 // match appends the targets of topic and returns the generation that they are
@@ -217,165 +362,20 @@ func (t *target) before(o *target, first bool) bool {
 	return first
 }
 
-// add puts s into the routes of its filters and asks the server for them.
-func (t *routes) add(s *Subscription) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.admissibleLocked(s); err != nil {
-		return err
-	}
-	s.routed = true
-	if t.limits != nil {
-		s.waiting = time.Now()
-	}
-	t.numberLocked(s)
-	t.takeHeldLocked(s) // before anything newer can reach it
-	due := make([]*route, 0, len(s.filters))
-	for _, f := range s.filters {
-		due = append(due, t.joinLocked(s, f))
-	}
-	t.changedLocked()
-	t.askLocked(due)
-	return nil
-}
-
-// numberLocked notes that s comes now: after those that have left by now.
-func (t *routes) numberLocked(s *Subscription) {
-	t.joins++
-	s.joined = t.joins
-}
-
-// leftAt returns how many had joined when s left.
-func (t *routes) leftAt(s *Subscription) uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return s.left
-}
-
-// admissibleLocked returns why s cannot be added.
-func (t *routes) admissibleLocked(s *Subscription) error {
-	seen := map[string]bool{}
-	for _, f := range s.filters {
-		if seen[f.Pattern] {
-			return invalid("filter", f.Pattern, "is given twice")
-		}
-		seen[f.Pattern] = true
-		if err := t.carriesLocked(f.Pattern, s.opts.noLocal, s.opts.asPub, s.opts.retainSet); err != nil {
-			return err
-		}
-		r := t.filters[f.Pattern]
-		if r == nil || !r.wanted() {
-			continue
-		}
-		if match.IsShared(f.Pattern) {
-			return invalid("filter", f.Pattern, "is a shared subscription of this connection already; let both readers use its channel")
-		}
-		if r.noLocal != s.opts.noLocal || r.asPub != s.opts.asPub {
-			return ErrSubscriptionConflict
-		}
-	}
-	return nil
-}
-
-// wanted reports whether any subscription of the application has r, and is not being
-// drained.
-func (r *route) wanted() bool {
-	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.placeholder && !m.sub.draining })
-}
-
-// has reports whether s is a member of r.
-func (r *route) has(s *Subscription) bool {
-	return slices.ContainsFunc(r.members, func(m member) bool { return m.sub == s })
-}
-
-// carriesLocked returns why the server of the current link cannot take filter with
-// these options; offline nobody knows.
-func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) error {
-	a := t.limits
-	if a == nil {
-		return nil
-	}
-	if a.version != V5 {
-		if noLocal || asPub || retainSet {
-			return &VersionError{Feature: "a subscription option of MQTT 5", Version: a.version}
-		}
-		return nil
-	}
-	_, rest := match.SplitShared(filter)
-	switch {
-	case a.noWildcard && match.HasWildcard(rest):
-		return &VersionError{Feature: "subscribing with wildcards", Version: a.version}
-	case a.noShared && match.IsShared(filter):
-		return &VersionError{Feature: "a shared subscription", Version: a.version}
-	}
-	if size := t.packetSizeLocked(filterSize(filter)); size > a.maximumPacket {
-		return &PacketTooLargeError{Size: size, Max: a.maximumPacket}
-	}
-	return nil
-}
-
-// joinLocked makes s a member of the route of f.
-func (t *routes) joinLocked(s *Subscription, f Filter) *route {
-	t.takeOverLocked(f.Pattern)
-	r := t.filters[f.Pattern]
-	switch {
-	case r == nil:
-		t.routed++
-		r = &route{filter: f.Pattern, no: t.routed}
-		t.filters[f.Pattern] = r
-		t.trie.Insert(f.Pattern, r)
-		delete(t.removed, f.Pattern)
-		delete(t.leftBehind, f.Pattern)
-		fallthrough
-	case !r.wanted():
-		r.noLocal, r.asPub, r.newcomers = s.opts.noLocal, s.opts.asPub, false
-	case r.state == routeGranted:
-		// The retained copies that this SUBSCRIBE brings are the newcomer's.
-		r.newcomers = true
-		for i := range r.members {
-			r.members[i].fresh = false
-		}
-	}
-	r.retain, r.retSet, r.replay = s.opts.retain, s.opts.retainSet, false
-	r.members = append(r.members, member{s, f.QoS, r.newcomers})
-	r.qos = r.highest()
-	return r
-}
-
-// highest returns the highest QoS of the members.
-func (r *route) highest() (q QoS) {
-	for _, m := range r.members {
-		q = max(q, m.qos)
-	}
-	return q
-}
-
-// leaveLocked takes s out of r, and r out of the trie when it was the last.
-func (t *routes) leaveLocked(s *Subscription, r *route) (last bool) {
-	if !r.has(s) {
+// stranger reports whether one of several identifiers is none that this Conn gave:
+// an earlier process did.
+func (t *routes) stranger(p *codec.PublishView) bool {
+	if t.firstID == 0 {
 		return false
 	}
-	s.left = t.joins
-	r.members = slices.DeleteFunc(r.members, func(m member) bool { return m.sub == s })
-	if len(r.members) > 0 {
-		r.qos = r.highest()
-		return false
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range p.Props.SubscriptionIDs() {
+		if id <= t.firstID || id > t.lastID {
+			return true
+		}
 	}
-	t.drop(r)
-	return true
-}
-
-func (t *routes) drop(r *route) {
-	delete(t.filters, r.filter)
-	t.trie.Remove(r.filter, r)
-}
-
-// hasRouteLocked reports whether any filter of s is still routed.
-func (t *routes) hasRouteLocked(s *Subscription) bool {
-	return slices.ContainsFunc(s.filters, func(f Filter) bool {
-		r := t.filters[f.Pattern]
-		return r != nil && r.has(s)
-	})
+	return false
 }
 
 // subscriptions returns every subscription, the catch-all and placeholders too.

@@ -38,6 +38,14 @@ type sender struct {
 	unanswered probedPacket // set when the link is down
 }
 
+// probedPacket names the packet that alone was unanswered when a link died within probeTime
+// of it. The zero value is none.
+type probedPacket struct {
+	packet codec.Type // PUBLISH, SUBSCRIBE or UNSUBSCRIBE
+	seq    uint64     // acceptance number of the PUBLISH
+	filter string     // of the SUBSCRIBE or UNSUBSCRIBE
+}
+
 // killed reports whether the link has ended.
 func (s *sender) killed() bool {
 	select {
@@ -156,12 +164,4 @@ func (s *sender) claimDisconnect() bool {
 	said := s.closing
 	s.closing = true
 	return !said
-}
-
-// probedPacket names the packet that alone was unanswered when a link died within probeTime
-// of it. The zero value is none.
-type probedPacket struct {
-	packet codec.Type // PUBLISH, SUBSCRIBE or UNSUBSCRIBE
-	seq    uint64     // acceptance number of the PUBLISH
-	filter string     // of the SUBSCRIBE or UNSUBSCRIBE
 }

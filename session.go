@@ -37,6 +37,23 @@ type session struct {
 // later runs f after d, unless the Conn begins to close before.
 func (s *session) later(d time.Duration, f func()) { s.timers.after(d, f) }
 
+// hasEnded reports whether the Conn has.
+func (s *session) hasEnded() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// hookHandshake shows the packet hook a packet that begins or ends a link.
+func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
+	if hook := s.hooks.hook; hook != nil {
+		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
+	}
+}
+
 // unmatched counts a message without a subscription.
 func (s *session) unmatched(topic string) {
 	n := s.stats.unmatched.Add(1)
@@ -47,6 +64,23 @@ func (s *session) unmatched(topic string) {
 func (s *session) tooLarge(topic string, size int) {
 	n := s.stats.oversize.Add(1)
 	s.emit(MessageDropped{Topic: topic, Size: size, Total: n, Err: &PacketTooLargeError{Size: size, Max: s.cfg.inboundLimit}})
+}
+
+// tellSubscribed carries out what the answers to SUBSCRIBEs came to.
+func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
+	for _, l := range lost {
+		s.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
+		if l.end {
+			s.lose(l.sub, s.routes.refusals(l.sub))
+		}
+	}
+	for _, sub := range settled {
+		if err := s.routes.verdict(sub); err != nil {
+			s.lose(sub, err)
+			continue
+		}
+		s.routes.markReady(sub)
+	}
 }
 
 // evict ends a subscription that does not take its messages.
@@ -94,94 +128,11 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	return true
 }
 
-// hasEnded reports whether the Conn has.
-func (s *session) hasEnded() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// ackedTooLate reports whether the acknowledgement of m, which the application
-// has just given, cannot be sent any more because the Conn is ending.
-func (s *session) ackedTooLate(gen uint32, id uint16) bool {
-	if s.inbox != nil {
-		return false // the inbox has it, whatever becomes of the link
-	}
-	s.out.mu.Lock()
-	l, ending := s.out.link, s.out.closed != nil
-	said := l != nil && l.closing
-	s.out.mu.Unlock()
-	if !ending {
-		return false
-	}
-	return l == nil || l.killed() || said && s.ledger.unpaid(gen, id)
-}
-
-// hookHandshake shows the packet hook a packet that begins or ends a link.
-func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
-	if hook := s.hooks.hook; hook != nil {
-		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
-	}
-}
-
-// unclaimed counts messages that no Subscribe claimed, reports them by topic, and
-// acknowledges them.
-func (s *session) unclaimed(msgs []Message) {
-	if len(msgs) == 0 {
-		return
-	}
-	total := s.stats.unmatched.Add(uint64(len(msgs)))
-	counts := map[string]int{}
-	var topics []string
-	for i := range msgs {
-		topic := msgs[i].Topic
-		if counts[topic]++; counts[topic] == 1 {
-			topics = append(topics, topic)
-		}
-	}
-	for _, topic := range topics[:min(len(topics), maxTold)] {
-		s.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
-	}
-	s.up.finished(msgs...)
-}
-
-// maxTold is how many topics events name when a backlog is given up, so that
-// they leave room for other events.
-const maxTold = 16
-
-// endBacklog gives up what no Subscribe claimed in the grace that link began.
-func (s *session) endBacklog(link uint32) {
-	if s.draining.Load() {
-		return // the server sends it again
-	}
-	sub, over := s.routes.takeBacklog(link)
-	if sub != nil {
-		rest, _ := sub.shut(nil, leaveAcked)
-		s.unclaimed(rest)
-	}
-	if over && s.inbox != nil {
-		s.inbox.countUnclaimedAnew()
-	}
-}
-
-// tellSubscribed carries out what the answers to SUBSCRIBEs came to.
-func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
-	for _, l := range lost {
-		s.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
-		if l.end {
-			s.lose(l.sub, s.routes.refusals(l.sub))
-		}
-	}
-	for _, sub := range settled {
-		if err := s.routes.verdict(sub); err != nil {
-			s.lose(sub, err)
-			continue
-		}
-		s.routes.markReady(sub)
-	}
+// unsubscribe ends sub at once and removes it from the server.
+func (s *session) unsubscribe(ctx context.Context, sub *Subscription) error {
+	p := s.routes.remove(sub)
+	s.retire(sub, ErrUnsubscribed, leaveAcked)
+	return p.wait(ctx)
 }
 
 // drain ends sub without losing what the server has for it, see [Subscription.Drain].
@@ -240,9 +191,58 @@ func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, 
 	return refused, nil
 }
 
-// unsubscribe ends sub at once and removes it from the server.
-func (s *session) unsubscribe(ctx context.Context, sub *Subscription) error {
-	p := s.routes.remove(sub)
-	s.retire(sub, ErrUnsubscribed, leaveAcked)
-	return p.wait(ctx)
+// ackedTooLate reports whether the acknowledgement of m, which the application
+// has just given, cannot be sent any more because the Conn is ending.
+func (s *session) ackedTooLate(gen uint32, id uint16) bool {
+	if s.inbox != nil {
+		return false // the inbox has it, whatever becomes of the link
+	}
+	s.out.mu.Lock()
+	l, ending := s.out.link, s.out.closed != nil
+	said := l != nil && l.closing
+	s.out.mu.Unlock()
+	if !ending {
+		return false
+	}
+	return l == nil || l.killed() || said && s.ledger.unpaid(gen, id)
 }
+
+// endBacklog gives up what no Subscribe claimed in the grace that link began.
+func (s *session) endBacklog(link uint32) {
+	if s.draining.Load() {
+		return // the server sends it again
+	}
+	sub, over := s.routes.takeBacklog(link)
+	if sub != nil {
+		rest, _ := sub.shut(nil, leaveAcked)
+		s.unclaimed(rest)
+	}
+	if over && s.inbox != nil {
+		s.inbox.countUnclaimedAnew()
+	}
+}
+
+// unclaimed counts messages that no Subscribe claimed, reports them by topic, and
+// acknowledges them.
+func (s *session) unclaimed(msgs []Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	total := s.stats.unmatched.Add(uint64(len(msgs)))
+	counts := map[string]int{}
+	var topics []string
+	for i := range msgs {
+		topic := msgs[i].Topic
+		if counts[topic]++; counts[topic] == 1 {
+			topics = append(topics, topic)
+		}
+	}
+	for _, topic := range topics[:min(len(topics), maxTold)] {
+		s.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
+	}
+	s.up.finished(msgs...)
+}
+
+// maxTold is how many topics events name when a backlog is given up, so that
+// they leave room for other events.
+const maxTold = 16

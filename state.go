@@ -5,6 +5,8 @@ import (
 	"time"
 )
 
+// This file is what the application sees of a Conn: its state, figures and events.
+
 // State is where a Conn stands.
 type State uint8
 
@@ -27,6 +29,13 @@ func (s State) String() string {
 	return valueName("state", uint8(s), "connecting", "connected", "waiting", "closing", "closed")
 }
 
+// State returns where the Conn stands; it may have changed when the caller looks.
+func (c *Conn) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
 // Done returns a channel that is closed when the Conn has ended.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
@@ -37,13 +46,6 @@ func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
-}
-
-// State returns where the Conn stands; it may have changed when the caller looks.
-func (c *Conn) State() State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state
 }
 
 // ClientID returns the client identifier in use: given, generated, or assigned
@@ -84,18 +86,6 @@ func (c *Conn) WaitConnected(ctx context.Context) error {
 	}
 }
 
-// setState notes a change of state, unless the Conn is further already.
-func (c *Conn) setState(s State) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state >= StateClosing && s < StateClosing || c.state == StateClosed {
-		return
-	}
-	c.state = s
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
 // Stats returns figures of the Conn.
 func (c *Conn) Stats() Stats {
 	_, owed, _ := c.ledger.oldest()
@@ -106,6 +96,27 @@ func (c *Conn) Stats() Stats {
 	}
 	c.out.addStats(&s)
 	return s
+}
+
+// Events returns the channel of events, the same on every call. Nothing waits
+// for its reader: the oldest event gives way, and the next one says how many
+// were missed. It is closed after [Closed].
+func (c *Conn) Events() <-chan Event { return c.events.main.ch }
+
+// Watch returns a channel of events of its own, which begins with the last one
+// that changed the state. It is closed when ctx or the Conn ends.
+func (c *Conn) Watch(ctx context.Context) <-chan Event { return c.events.watch(ctx) }
+
+// setState notes a change of state, unless the Conn is further already.
+func (c *Conn) setState(s State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state >= StateClosing && s < StateClosing || c.state == StateClosed {
+		return
+	}
+	c.state = s
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 // held returns how many messages wait for a Subscribe, or in the inbox.
@@ -132,12 +143,3 @@ func (c *Conn) isClosing() bool {
 
 // endsInOrder reports whether the Conn is ending, and not by Abort.
 func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
-
-// Events returns the channel of events, the same on every call. Nothing waits
-// for its reader: the oldest event gives way, and the next one says how many
-// were missed. It is closed after [Closed].
-func (c *Conn) Events() <-chan Event { return c.events.main.ch }
-
-// Watch returns a channel of events of its own, which begins with the last one
-// that changed the state. It is closed when ctx or the Conn ends.
-func (c *Conn) Watch(ctx context.Context) <-chan Event { return c.events.watch(ctx) }

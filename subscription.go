@@ -139,6 +139,23 @@ func (s *Subscription) Granted() QoS {
 	return s.results[0].Granted
 }
 
+// SubscriptionStats are figures of one subscription.
+type SubscriptionStats struct {
+	Pending      int           // messages not handed over yet
+	PendingBytes int           // and their size
+	Oldest       time.Duration // how long the first of them has waited
+	Delivered    uint64        // messages handed over
+	Dropped      uint64        // messages given up
+}
+
+// Stats returns figures of the subscription.
+func (s *Subscription) Stats() SubscriptionStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SubscriptionStats{Pending: s.box.len() + s.inDelivery, PendingBytes: s.box.size(), Oldest: s.box.oldest(time.Now()),
+		Delivered: s.delivered.Load(), Dropped: s.dropped.Load()}
+}
+
 // C returns the channel of messages, the same on every call. It is closed when
 // the subscription ends; a reconnect does not close it. When the subscription
 // is consumed in another form, the channel is closed and empty: [Subscription.Bind]
@@ -260,33 +277,6 @@ func (s *Subscription) yield(body func(Message) bool, m Message) bool {
 	return goOn
 }
 
-// inboxKey returns the key of the message gen in the durable inbox.
-func (s *Subscription) inboxKey(gen uint32) (key uint64, earlier bool) {
-	return s.up.ledger.inboxKey(gen)
-}
-
-// ack is Ack of the message gen with the identifier id.
-func (s *Subscription) ack(gen uint32, id uint16) error {
-	if !s.opts.manual {
-		return ErrAcked
-	}
-	if ended, leave := s.ending(); ended && leave == leaveServer || s.up.home.hasEnded() {
-		return ErrClosed // the server sends it again, if it kept the session
-	}
-	err := s.up.ledger.done(gen, id, &s.owner)
-	if err == nil {
-		s.mu.Lock()
-		s.progress++
-		s.madeRoomLocked()
-		s.mu.Unlock()
-		s.up.ledger.payAcks()
-		if s.up.home.ackedTooLate(gen, id) {
-			return ErrClosed
-		}
-	}
-	return err
-}
-
 // Pause stops handing over messages. They are held as those of a slow consumer
 // are; the server does not learn of it.
 func (s *Subscription) Pause() {
@@ -308,117 +298,6 @@ func (s *Subscription) Resume() {
 		s.idle.Broadcast()
 		s.startPumpsLocked()
 	}
-}
-
-// halt stops handing over for good, since the Conn ends. The channel that it
-// returns is closed when nothing is on its way into the subscription's channel any
-// more; code of the application that has a message is not waited for.
-func (s *Subscription) halt() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.paused && !s.ended {
-		close(s.interrupt)
-	}
-	s.paused, s.halted = true, true
-	if s.still == nil {
-		s.still = make(chan struct{})
-		s.moving = s.inDelivery > 0 && (s.form == formChannel || s.form == formTyped)
-		if !s.moving {
-			close(s.still)
-		}
-	}
-	return s.still
-}
-
-// end ends the subscription with err, and reports whether it was the first to.
-func (s *Subscription) end(err error, leave leaving) bool {
-	rest, first := s.shut(err, leave)
-	s.discard(rest, leave)
-	return first
-}
-
-// ending reports whether s has ended, and how.
-func (s *Subscription) ending() (ended bool, leave leaving) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended, s.leave
-}
-
-// shut is end that returns what is pending and not given back to the inbox.
-func (s *Subscription) shut(err error, leave leaving) (rest []Message, first bool) {
-	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
-		return nil, false
-	}
-	s.ended, s.leave, s.err = true, leave, err
-	stop := s.stop
-	if !s.paused {
-		close(s.interrupt)
-	}
-	rest = make([]Message, 0, s.box.len())
-	for s.box.len() > 0 {
-		rest = append(rest, s.box.pop())
-	}
-	if in := s.up.inbox; in != nil && leave != leaveServer {
-		if leave == leaveInbox {
-			rest = in.giveBack(s, rest)
-		}
-		in.wake() // for what is in its queue
-	}
-	s.idle.Broadcast()
-	s.madeRoomLocked()
-	if s.sink != nil && s.pumps == 0 {
-		s.sink.close()
-	}
-	s.mu.Unlock()
-	stop()
-	close(s.done)
-	return rest, true
-}
-
-// drained waits until nothing is pending any more, here or in the durable inbox,
-// under WithManualAck until everything is acknowledged, and reports whether it got there before ctx ended.
-// A subscription that nobody reads has nothing to wait for.
-func (s *Subscription) drained(ctx context.Context) bool {
-	s.mu.Lock()
-	unread := s.form == formNone
-	s.mu.Unlock()
-	return unread || s.awaitQuiet(ctx)
-}
-
-// awaitQuiet is drained, and waits for a subscription that nothing reads as well.
-func (s *Subscription) awaitQuiet(ctx context.Context) bool {
-	s.mu.Lock()
-	if s.quiet == nil {
-		s.quiet = make(chan struct{})
-	}
-	quiet := s.quiet
-	s.madeRoomLocked()
-	s.mu.Unlock()
-	select {
-	case <-quiet:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// SubscriptionStats are figures of one subscription.
-type SubscriptionStats struct {
-	Pending      int           // messages not handed over yet
-	PendingBytes int           // and their size
-	Oldest       time.Duration // how long the first of them has waited
-	Delivered    uint64        // messages handed over
-	Dropped      uint64        // messages given up
-}
-
-// Stats returns figures of the subscription.
-func (s *Subscription) Stats() SubscriptionStats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return SubscriptionStats{Pending: s.box.len() + s.inDelivery, PendingBytes: s.box.size(), Oldest: s.box.oldest(time.Now()),
-		Delivered: s.delivered.Load(), Dropped: s.dropped.Load()}
 }
 
 // Unsubscribe ends the subscription at once and removes it from the server,
@@ -457,6 +336,17 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home
 // had ended before. While it lasts a new Subscribe of a filter takes the filter over.
 func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain(ctx, s) }
 
+// scope keeps what stops the watch on the context of s.
+func (s *Subscription) scope(stop func() bool) {
+	s.mu.Lock()
+	s.stop = stop
+	ended := s.ended
+	s.mu.Unlock()
+	if ended {
+		stop()
+	}
+}
+
 // awaitsLocked reports whether the server has not answered for filter. The routes'
 func (s *Subscription) awaitsLocked(filter string) bool {
 	for i := range s.results {
@@ -467,13 +357,123 @@ func (s *Subscription) awaitsLocked(filter string) bool {
 	return false
 }
 
-// scope keeps what stops the watch on the context of s.
-func (s *Subscription) scope(stop func() bool) {
+// inboxKey returns the key of the message gen in the durable inbox.
+func (s *Subscription) inboxKey(gen uint32) (key uint64, earlier bool) {
+	return s.up.ledger.inboxKey(gen)
+}
+
+// ack is Ack of the message gen with the identifier id.
+func (s *Subscription) ack(gen uint32, id uint16) error {
+	if !s.opts.manual {
+		return ErrAcked
+	}
+	if ended, leave := s.ending(); ended && leave == leaveServer || s.up.home.hasEnded() {
+		return ErrClosed // the server sends it again, if it kept the session
+	}
+	err := s.up.ledger.done(gen, id, &s.owner)
+	if err == nil {
+		s.mu.Lock()
+		s.progress++
+		s.madeRoomLocked()
+		s.mu.Unlock()
+		s.up.ledger.payAcks()
+		if s.up.home.ackedTooLate(gen, id) {
+			return ErrClosed
+		}
+	}
+	return err
+}
+
+// halt stops handing over for good, since the Conn ends. The channel that it
+// returns is closed when nothing is on its way into the subscription's channel any
+// more; code of the application that has a message is not waited for.
+func (s *Subscription) halt() <-chan struct{} {
 	s.mu.Lock()
-	s.stop = stop
-	ended := s.ended
+	defer s.mu.Unlock()
+	if !s.paused && !s.ended {
+		close(s.interrupt)
+	}
+	s.paused, s.halted = true, true
+	if s.still == nil {
+		s.still = make(chan struct{})
+		s.moving = s.inDelivery > 0 && (s.form == formChannel || s.form == formTyped)
+		if !s.moving {
+			close(s.still)
+		}
+	}
+	return s.still
+}
+
+// end ends the subscription with err, and reports whether it was the first to.
+func (s *Subscription) end(err error, leave leaving) bool {
+	rest, first := s.shut(err, leave)
+	s.discard(rest, leave)
+	return first
+}
+
+// shut is end that returns what is pending and not given back to the inbox.
+func (s *Subscription) shut(err error, leave leaving) (rest []Message, first bool) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.ended, s.leave, s.err = true, leave, err
+	stop := s.stop
+	if !s.paused {
+		close(s.interrupt)
+	}
+	rest = make([]Message, 0, s.box.len())
+	for s.box.len() > 0 {
+		rest = append(rest, s.box.pop())
+	}
+	if in := s.up.inbox; in != nil && leave != leaveServer {
+		if leave == leaveInbox {
+			rest = in.giveBack(s, rest)
+		}
+		in.wake() // for what is in its queue
+	}
+	s.idle.Broadcast()
+	s.madeRoomLocked()
+	if s.sink != nil && s.pumps == 0 {
+		s.sink.close()
+	}
 	s.mu.Unlock()
-	if ended {
-		stop()
+	stop()
+	close(s.done)
+	return rest, true
+}
+
+// ending reports whether s has ended, and how.
+func (s *Subscription) ending() (ended bool, leave leaving) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended, s.leave
+}
+
+// drained waits until nothing is pending any more, here or in the durable inbox,
+// under WithManualAck until everything is acknowledged, and reports whether it got there before ctx ended.
+// A subscription that nobody reads has nothing to wait for.
+func (s *Subscription) drained(ctx context.Context) bool {
+	s.mu.Lock()
+	unread := s.form == formNone
+	s.mu.Unlock()
+	return unread || s.awaitQuiet(ctx)
+}
+
+// awaitQuiet is drained, and waits for a subscription that nothing reads as well.
+func (s *Subscription) awaitQuiet(ctx context.Context) bool {
+	s.mu.Lock()
+	if s.quiet == nil {
+		s.quiet = make(chan struct{})
+	}
+	quiet := s.quiet
+	s.madeRoomLocked()
+	s.mu.Unlock()
+	select {
+	case <-quiet:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -9,6 +9,49 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
+// This file takes filters out of the routes, and sends the UNSUBSCRIBE packets that are due
+// for them.
+
+// pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
+type pendingUnsubscribe struct {
+	done chan struct{} // nil when nobody waits
+
+	mu      sync.Mutex // guards the rest until done is closed; the innermost lock
+	left    int        // packets unanswered
+	results []SubscribeResult
+	err     error
+}
+
+// wait waits for the answer to an UNSUBSCRIBE. A lost link is no error: the
+// server is told on the next.
+func (p *pendingUnsubscribe) wait(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	select {
+	case <-p.done:
+		if errors.Is(p.err, ErrLinkLost) {
+			return nil
+		}
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// answered notes the end of one packet.
+func (p *pendingUnsubscribe) answered(results []SubscribeResult, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.results = append(p.results, results...)
+	if err != nil {
+		p.err = err
+	}
+	if p.left--; p.left <= 0 && p.done != nil {
+		close(p.done)
+	}
+}
+
 // unsubscribable returns a *PacketTooLargeError when the server of the current
 // link cannot take the UNSUBSCRIBE of one of filters [MQTT-3.2.2-15].
 func (t *routes) unsubscribable(filters []string) error {
@@ -87,46 +130,6 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 		t.giveUpFilters(filters, t.gen.Load(), t.joins)
 	}
 	return t.unsubscribeLocked(filters), settled, ended
-}
-
-// pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
-type pendingUnsubscribe struct {
-	done chan struct{} // nil when nobody waits
-
-	mu      sync.Mutex // guards the rest until done is closed; the innermost lock
-	left    int        // packets unanswered
-	results []SubscribeResult
-	err     error
-}
-
-// wait waits for the answer to an UNSUBSCRIBE. A lost link is no error: the
-// server is told on the next.
-func (p *pendingUnsubscribe) wait(ctx context.Context) error {
-	if p == nil {
-		return nil
-	}
-	select {
-	case <-p.done:
-		if errors.Is(p.err, ErrLinkLost) {
-			return nil
-		}
-		return p.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// answered notes the end of one packet.
-func (p *pendingUnsubscribe) answered(results []SubscribeResult, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.results = append(p.results, results...)
-	if err != nil {
-		p.err = err
-	}
-	if p.left--; p.left <= 0 && p.done != nil {
-		close(p.done)
-	}
 }
 
 // unsubscribeLocked sends UNSUBSCRIBE for filters, or leaves it for the next link.

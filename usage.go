@@ -28,6 +28,23 @@ func (s *Subscription) stuck() bool {
 	return s.box.len() > 0 || s.inDelivery > 0 || s.overUnackedLimit()
 }
 
+// noRoomFor reports whether a message of the inbox does not fit besides what is
+// pending and n more, and sees to it that the inbox is told when there is room.
+func (s *Subscription) noRoomFor(n, bytes, size int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || len(s.forwards) > 0 {
+		return false // deliver tells
+	}
+	pending, held := s.countedLocked()
+	messages, most := s.part()
+	if s.synced && (pending+n == 0 || pending+n < messages && held+bytes+size <= most) {
+		return false
+	}
+	s.wantsMore = n == 0
+	return true
+}
+
 // countedLocked returns how much of the mailbox its limits are about.
 func (s *Subscription) countedLocked() (n, bytes int) {
 	if s.opts.slow == SlowBlock || s.opts.slow == SlowEvict {
@@ -45,21 +62,14 @@ func (s *Subscription) part() (messages, bytes int) {
 	return s.opts.messages, s.opts.bytes
 }
 
-// noRoomFor reports whether a message of the inbox does not fit besides what is
-// pending and n more, and sees to it that the inbox is told when there is room.
-func (s *Subscription) noRoomFor(n, bytes, size int) bool {
+// mailboxFull reports whether the mailbox has no room for the inbox, or the application
+// has too many messages that it has not acknowledged.
+func (s *Subscription) mailboxFull() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || len(s.forwards) > 0 {
-		return false // deliver tells
-	}
-	pending, held := s.countedLocked()
+	n, bytes := s.countedLocked()
 	messages, most := s.part()
-	if s.synced && (pending+n == 0 || pending+n < messages && held+bytes+size <= most) {
-		return false
-	}
-	s.wantsMore = n == 0
-	return true
+	return n > 0 && (n >= messages || bytes >= most) || s.overUnackedLimit()
 }
 
 // wantsRefillLocked reports whether it pays to bring s more from the inbox.
@@ -122,14 +132,17 @@ func (s *Subscription) leaves() bool {
 	return s.ended && s.leave == leaveInbox || len(s.forwards) > 0
 }
 
-// mailboxFull reports whether the mailbox has no room for the inbox, or the application
-// has too many messages that it has not acknowledged.
-func (s *Subscription) mailboxFull() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, bytes := s.countedLocked()
-	messages, most := s.part()
-	return n > 0 && (n >= messages || bytes >= most) || s.overUnackedLimit()
+// filtersOf returns the filters of s by which it got it.
+func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
+	if len(s.filters) == 0 {
+		return []string{""} // the catch-all
+	}
+	for _, name := range it.names {
+		if s.hasFilter(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // isChannel reports whether s is read through its channel of messages.
@@ -151,17 +164,4 @@ func (s *Subscription) tally() (arrived uint64, quiet bool) {
 	owes := s.up.ledger.owes(&s.owner)
 	s.up.ledger.payAcks()
 	return arrived, !owes && waiting == 0
-}
-
-// filtersOf returns the filters of s by which it got it.
-func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
-	if len(s.filters) == 0 {
-		return []string{""} // the catch-all
-	}
-	for _, name := range it.names {
-		if s.hasFilter(name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }

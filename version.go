@@ -2,6 +2,8 @@ package mqtt
 
 import "github.com/millrace/mqtt/codec"
 
+// This file has the small types of the protocol that the API uses.
+
 // Version is a version of the protocol.
 type Version = codec.Version
 
