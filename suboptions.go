@@ -61,7 +61,7 @@ func newSubOptions(opts []SubscribeOption) subOptions {
 		workers: 1,
 	}
 	for _, opt := range opts {
-		if opt == nil {
+		if q, pointer := opt.(*QoS); opt == nil || pointer && q == nil {
 			o.err = nilOption()
 			continue
 		}

@@ -177,6 +177,8 @@ func TestInvalidSubscriptions(t *testing.T) {
 		invalid("a nil option", err)
 		_, err = s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "f"}}, mqtt.QoS(1), nil)
 		invalid("a nil option among others", err)
+		_, err = s.conn.Subscribe(t.Context(), "f", (*mqtt.QoS)(nil))
+		invalid("a nil pointer to a QoS", err)
 		_, err = mqtt.SubscribeAs(t.Context(), s.conn, "f", mqtt.UTF8(), nil)
 		invalid("a nil option of a typed subscription", err)
 		invalid("a nil option of CatchAll", s.conn.CatchAll(nil).Err())
@@ -201,6 +203,7 @@ func TestInvalidOptions(t *testing.T) {
 		"bad further URL":              {opts: []mqtt.ConnectOption{mqtt.WithServers("ftp://x")}},
 		"nil option":                   {opts: []mqtt.ConnectOption{nil}},
 		"nil option, declared":         {opts: []mqtt.ConnectOption{mqtt.WithSubscription("f", nil)}},
+		"nil pointer to a QoS":         {opts: []mqtt.ConnectOption{mqtt.WithSubscription("f", (*mqtt.QoS)(nil))}},
 		"nil option of the catch-all":  {opts: []mqtt.ConnectOption{mqtt.WithCatchAll(nil)}},
 		"no version":                   {opts: []mqtt.ConnectOption{mqtt.WithVersions()}},
 		"unknown version":              {opts: []mqtt.ConnectOption{mqtt.WithVersions(7)}},
