@@ -55,8 +55,8 @@
 //
 // # Compatibility
 //
-// Structs may gain fields, events and options may be added: build structs with field
-// names. Interfaces that an application implements gain no methods: [Codec],
+// Structs may gain fields: build them with field names, and compare fields instead of
+// whole structs. Events and options may be added. Interfaces that an application implements gain no methods: [Codec],
 // backoff.Policy, store.Store and store.Session. Options and events are interfaces that
 // only this package implements.
 package mqtt

@@ -13,7 +13,7 @@ import (
 // [AckOverdue], [MessageDropped], [MessageUnmatched], [FaultyMessage],
 // [PublishSetAside], [FilterSetAside], [SessionResumed], [ReceiveMaximumExceeded],
 // [StoreFailed], [StoreDamaged] and [Closed]. Types may be added: a switch over them needs
-// a default.
+// a default. Fields may be added too: compare fields instead of whole events.
 type Event interface {
 	// Info returns what all events have.
 	Info() EventInfo
