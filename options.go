@@ -111,14 +111,17 @@ func WithKeepAlive(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.keepAlive, d) })
 }
 
-// WithPingTimeout sets how long an answer to a ping may take, 10 s by default. On
-// Linux it counts from when the server's TCP has taken the PINGREQ: as long as that
-// takes bytes that stand before the PINGREQ, at least some in each ping timeout, a
-// slow line is no dead one. Other systems do not say what was taken, nor do unix
-// sockets and connections of [WithDialer] that show no socket: there it counts from
-// when the PINGREQ was written to the socket, so that a line which takes longer than
-// this for what the system's send buffer holds, up to some megabytes, looks dead.
-// What a proxy or tunnel took looks as if the server had.
+// WithPingTimeout sets how long an answer to a ping may take. The default is 10 s; 0
+// keeps it. When no answer came the link ends with [ErrKeepAlive].
+//
+// On Linux the time counts from when the server's TCP has taken the PINGREQ. While that
+// takes at least some of the bytes before the PINGREQ in each ping timeout, the line is
+// slow and the link stays. What a proxy or tunnel took counts as taken by the server.
+//
+// Other systems do not say what was taken, nor do unix sockets and connections of
+// [WithDialer] that show no socket. There the time counts from when the PINGREQ was
+// written to the socket. The system's send buffer holds up to some megabytes: a line
+// that takes longer than the ping timeout to send them looks dead.
 func WithPingTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.pingTimeout, d) })
 }
@@ -126,15 +129,17 @@ func WithPingTimeout(d time.Duration) ConnectOption {
 // WithConnectTimeout bounds one attempt to connect to one server, from name
 // look-up to CONNACK. The default is 10 s.
 //
-// When the server's host has several addresses the attempt goes over them, the
-// families in turn (RFC 8305 section 4). The socket goes to the first that accepts:
-// the next is tried 250 ms after the one before, or when that one failed. One that
-// accepts and is then silent, or cuts, in TLS, WebSocket or MQTT, has half of the
-// time that is left, the last one all of it; a CONNACK with 0x88 or 0x89 (3.x: 3)
-// goes on to the next as well. Any other answer of the server, an HTTP status or a
-// certificate that fails among them, ends the attempt. The next attempt begins
-// behind the address that had the largest share, or at the one that answered. The
-// server name of TLS and the Host header are those of the URL.
+// When the server's host has several addresses the attempt tries them, the families in
+// turn (RFC 8305 section 4). The next address is tried 250 ms after the one before, or
+// when that one failed; the first that accepts is used. From then on, in TLS, WebSocket
+// and MQTT, an address has half of the time that is left, the last one all of it. When
+// it is silent for that long or cuts the connection, the attempt goes on with the next
+// address. So it does after a CONNACK with 0x88 or 0x89 (3.x: 3). Any other answer of the
+// server ends the attempt, also an HTTP status or a certificate that fails.
+//
+// The next attempt begins behind the address that had the largest share of the time, or
+// at the one that answered. The server name of TLS and the Host header are those of the
+// URL.
 func WithConnectTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.connectTimeout, d) })
 }
@@ -280,15 +285,15 @@ func WithMaxInflight(n int) ConnectOption {
 // WithReceiveMaximum sets how many QoS 1 and 2 messages the server may send
 // without acknowledgement on MQTT 5, 1 to 65,535. Without it 1,024 are announced.
 //
-// A server that sends more, as Mosquitto 2.0.11 does with a long backlog or many
-// retained messages, is answered by DISCONNECT 0x93 and the link ends (section
-// 3.3.4), with a [ReceiveMaximumExceeded] event, once for each server. Without this
-// option the next links to that server announce 65,535, so that nothing is beyond. A
-// value that was set stays: with [WithSession] what the server
-// sent beyond comes again on the next link, after the backoff, and without it the
-// server forgets that, or begins anew. The Conn goes on for as long as each link
-// brings an exchange further, and ends with the *[ProtocolError] after three in a
-// row that bring none.
+// A server that sends more is answered by DISCONNECT 0x93 and the link ends (section
+// 3.3.4). Mosquitto 2.0.11 sends more with a long backlog or many retained messages. A
+// [ReceiveMaximumExceeded] event reports it once for each server.
+//
+// Without this option the next links to that server announce 65,535, which no server can
+// exceed. A value that was set stays. Then, with [WithSession], the messages that were too
+// many come again on the next link, after the backoff; without it the server forgets them,
+// or begins anew. The Conn goes on while each link completes a step of an exchange, and
+// ends with the *[ProtocolError] after three in a row that complete none.
 func WithReceiveMaximum(n int) ConnectOption {
 	return connectFunc(func(c *config) {
 		if n < 1 || n > 65535 {

@@ -311,25 +311,26 @@ func (s *Subscription) Resume() {
 // over first.
 func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home.unsubscribe(ctx, s) }
 
-// Drain ends the subscription without losing what the server has for it: it
-// unsubscribes, hands over what is here and what the server sends yet, and ends. That
-// leaves a shared subscription in order: what Unsubscribe would acknowledge and drop is
+// Drain ends the subscription without losing what the server has for it. It
+// unsubscribes, hands over what is here and what the server still sends, and ends. That is
+// how to leave a shared subscription: what Unsubscribe would acknowledge and drop is
 // handed over, and the group gets what comes later.
 //
-// The filters are removed from the server as by Unsubscribe; one that another
-// subscription of the Conn has only brings nothing more. A server may go on sending what
-// it had lined up, so Drain repeats UNSUBSCRIBE until the answer to one brought nothing
-// with it; without a link it waits for the next. Everything is handed over when the
-// channel has it, the body of a handler or of a loop over All has returned, or under
-// [WithManualAck] it is acknowledged; while a message of another subscription that came
-// before is not, a server whose window is full may have more that Drain does not see.
-// Then the subscription ends with [ErrUnsubscribed]
-// and Drain returns nil.
+// The filters are removed from the server as by Unsubscribe. A filter that another
+// subscription of the Conn has stays at the server, and brings nothing more to this one. A
+// server may go on sending what it had queued, so Drain repeats UNSUBSCRIBE until nothing
+// came before its answer. Without a link it waits for the next.
+//
+// A message is handed over when the channel has it, when the body of a handler or of a
+// loop over All has returned, or under [WithManualAck] when it is acknowledged. When all
+// are, the subscription ends with [ErrUnsubscribed] and Drain returns nil. While an earlier
+// message of another subscription is not acknowledged, a server whose window is full may
+// have more that Drain does not see.
 //
 // When ctx ends first the subscription ends as by Unsubscribe: what was not handed over
-// is acknowledged and counted, and the error, which wraps the context's cause, says how
-// much that was. So it is for a subscription that is paused, or that nothing reads, until
-// that changes. A handler or loop body that calls Drain waits for itself until ctx ends;
+// is acknowledged and counted as dropped. The error wraps the context's cause and says how
+// much that was. A subscription that is paused, or that nothing reads, ends this way unless
+// that changes before. A handler or loop body that calls Drain waits for itself until ctx ends;
 // the error is then a *[CallbackError], and its message counts as handed over when it
 // returns. A refusal by the server ends the wait for more and is returned. When the
 // subscription ends for another reason meanwhile, Drain returns that, and nil when it
