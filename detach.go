@@ -13,26 +13,6 @@ import (
 // takes over what is pending and collects what arrives, unacknowledged, until a new
 // Subscribe of a filter takes it or the grace is over.
 
-// withdraw has a pump put back what it did not hand over to the channel, so that
-// nothing pending behind it is passed on first. The pump waits for the consumer
-// alone, which the interrupt ends, and for the codec of a typed one.
-func (s *Subscription) withdraw() {
-	s.Pause()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for (s.form == formChannel || s.form == formTyped) && s.inDelivery > 0 {
-		s.idle.Wait()
-	}
-}
-
-// newPlaceholder makes a Subscription that only collects.
-func newPlaceholder(up *upstream, filters []Filter, o subOptions) *Subscription {
-	o.start = formNone
-	h := newSubscription(up, filters, o)
-	h.placeholder, h.settled = true, true
-	return h
-}
-
 // handover is what a subscription leaves to another: what matches the filters.
 type handover struct {
 	from    *Subscription
@@ -41,16 +21,6 @@ type handover struct {
 
 // everything are the filters of a handover of all that there is.
 var everything = []string{""}
-
-func addHandover(held []handover, from *Subscription, filter string) []handover {
-	for i := range held {
-		if held[i].from == from {
-			held[i].filters = append(held[i].filters, filter)
-			return held
-		}
-	}
-	return append(held, handover{from, []string{filter}})
-}
 
 // forwarding says which subscription takes the messages of an older one whose topic a
 // filter matches.
@@ -65,6 +35,36 @@ func (h *forwarding) takes(m *Message) bool {
 	}
 	_, rest := match.SplitShared(h.filter)
 	return match.Meet(rest, m.Topic)
+}
+
+// newPlaceholder makes a Subscription that only collects.
+func newPlaceholder(up *upstream, filters []Filter, o subOptions) *Subscription {
+	o.start = formNone
+	h := newSubscription(up, filters, o)
+	h.placeholder, h.settled = true, true
+	return h
+}
+
+func addHandover(held []handover, from *Subscription, filter string) []handover {
+	for i := range held {
+		if held[i].from == from {
+			held[i].filters = append(held[i].filters, filter)
+			return held
+		}
+	}
+	return append(held, handover{from, []string{filter}})
+}
+
+// withdraw has a pump put back what it did not hand over to the channel, so that
+// nothing pending behind it is passed on first. The pump waits for the consumer
+// alone, which the interrupt ends, and for the codec of a typed one.
+func (s *Subscription) withdraw() {
+	s.Pause()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for (s.form == formChannel || s.form == formTyped) && s.inDelivery > 0 {
+		s.idle.Wait()
+	}
 }
 
 // takeOver moves what older subscriptions leave to s, in the order of arrival; what

@@ -41,93 +41,6 @@ func (c *Conn) SubscribeMany(ctx context.Context, filters []Filter, opts ...Subs
 	return c.subscribe(ctx, filters, newSubOptions(opts))
 }
 
-func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*Subscription, error) {
-	if len(filters) == 0 {
-		return nil, invalid("filter list", "", "is empty [MQTT-3.8.3-2]")
-	}
-	for _, f := range filters {
-		if err := o.check(f); err != nil {
-			return nil, err
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	if c.isClosing() {
-		return nil, ErrClosed
-	}
-	c.endScopes(filters)
-	s := newSubscription(c.up, slices.Clone(filters), o)
-	s.ctx = ctx
-	if err := c.routes.add(s); err != nil {
-		return nil, err
-	}
-	if c.isClosing() {
-		// finish may have missed it.
-		c.retire(s, ErrClosed, leaveServer)
-		return nil, ErrClosed
-	}
-	if !o.async {
-		if err := c.awaitSubscribed(ctx, s); err != nil {
-			return nil, err
-		}
-	}
-	s.setReturned()
-	s.scope(context.AfterFunc(ctx, func() { c.subscriptionScopeEnded(ctx, s) }))
-	return s, nil
-}
-
-// patienceStep is the shortest time after which awaitSubscribed looks again.
-const patienceStep = 100 * time.Millisecond
-
-// awaitSubscribed waits for the results of s; time without a link does not count.
-func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
-	timer := time.NewTimer(c.cfg.subscribeWait)
-	defer timer.Stop()
-	for {
-		select {
-		case <-s.ready:
-			return s.Err()
-		case <-ctx.Done():
-			c.lose(s, context.Cause(ctx))
-			return context.Cause(ctx)
-		case <-timer.C:
-		}
-		left := c.routes.patience(s, c.cfg.subscribeWait)
-		if left <= 0 {
-			err := &timeoutError{fmt.Sprintf("subscribe to %q: no SUBACK within %v", s.name(), c.cfg.subscribeWait)}
-			c.lose(s, err)
-			return err
-		}
-		timer.Reset(max(left, patienceStep)) // offline, what is left stays
-	}
-}
-
-// subscriptionScopeEnded ends s because the context given to Subscribe ended.
-// When the Conn ends too, or its session is kept, the server keeps the filters.
-func (c *Conn) subscriptionScopeEnded(ctx context.Context, s *Subscription) {
-	err := fmt.Errorf("mqtt: the context given to Subscribe ended: %w", context.Cause(ctx))
-	durable := c.cfg.session > 0
-	detach := s.opts.atEnd == endDetach || s.opts.atEnd == endDefault && durable
-	if c.isClosing() || c.scopeIsEnding() {
-		leave := leaveAcked
-		if durable {
-			leave = leaveServer
-		}
-		c.retire(s, err, leave)
-		return
-	}
-	if detach && !c.routes.isDraining(s) {
-		c.detach(s, err)
-		return
-	}
-	c.drop(s, err)
-}
-
-// scopeIsEnding reports whether the context given to Connect has ended, even if
-// its watch did not run yet.
-func (c *Conn) scopeIsEnding() bool { return c.scope.Err() != nil }
-
 // Subscription returns the subscription that [WithSubscription] declared for
 // filter, or nil.
 func (c *Conn) Subscription(filter string) *Subscription { return c.declared[filter] }
@@ -186,6 +99,93 @@ func (c *Conn) Unsubscribe(ctx context.Context, filters ...string) ([]SubscribeR
 	}
 	return p.results, err
 }
+
+func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*Subscription, error) {
+	if len(filters) == 0 {
+		return nil, invalid("filter list", "", "is empty [MQTT-3.8.3-2]")
+	}
+	for _, f := range filters {
+		if err := o.check(f); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if c.isClosing() {
+		return nil, ErrClosed
+	}
+	c.endScopes(filters)
+	s := newSubscription(c.up, slices.Clone(filters), o)
+	s.ctx = ctx
+	if err := c.routes.add(s); err != nil {
+		return nil, err
+	}
+	if c.isClosing() {
+		// finish may have missed it.
+		c.retire(s, ErrClosed, leaveServer)
+		return nil, ErrClosed
+	}
+	if !o.async {
+		if err := c.awaitSubscribed(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	s.setReturned()
+	s.scope(context.AfterFunc(ctx, func() { c.subscriptionScopeEnded(ctx, s) }))
+	return s, nil
+}
+
+// awaitSubscribed waits for the results of s; time without a link does not count.
+func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
+	timer := time.NewTimer(c.cfg.subscribeWait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ready:
+			return s.Err()
+		case <-ctx.Done():
+			c.lose(s, context.Cause(ctx))
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		left := c.routes.patience(s, c.cfg.subscribeWait)
+		if left <= 0 {
+			err := &timeoutError{fmt.Sprintf("subscribe to %q: no SUBACK within %v", s.name(), c.cfg.subscribeWait)}
+			c.lose(s, err)
+			return err
+		}
+		timer.Reset(max(left, patienceStep)) // offline, what is left stays
+	}
+}
+
+// patienceStep is the shortest time after which awaitSubscribed looks again.
+const patienceStep = 100 * time.Millisecond
+
+// subscriptionScopeEnded ends s because the context given to Subscribe ended.
+// When the Conn ends too, or its session is kept, the server keeps the filters.
+func (c *Conn) subscriptionScopeEnded(ctx context.Context, s *Subscription) {
+	err := fmt.Errorf("mqtt: the context given to Subscribe ended: %w", context.Cause(ctx))
+	durable := c.cfg.session > 0
+	detach := s.opts.atEnd == endDetach || s.opts.atEnd == endDefault && durable
+	if c.isClosing() || c.scopeIsEnding() {
+		leave := leaveAcked
+		if durable {
+			leave = leaveServer
+		}
+		c.retire(s, err, leave)
+		return
+	}
+	if detach && !c.routes.isDraining(s) {
+		c.detach(s, err)
+		return
+	}
+	c.drop(s, err)
+}
+
+// scopeIsEnding reports whether the context given to Connect has ended, even if
+// its watch did not run yet.
+func (c *Conn) scopeIsEnding() bool { return c.scope.Err() != nil }
 
 // detach ends s and leaves its filters at the server. When the Conn lives on
 // and no Subscribe of a filter comes within a grace, it is unsubscribed.

@@ -13,6 +13,14 @@ import (
 // This file is the keepalive goroutine of a link: it pings, finds a peer that is gone, and
 // notices answers and acknowledgements that are overdue.
 
+// watchdog looks after what is late on a link.
+type watchdog struct {
+	l        *link
+	named    uint32 // generation of the message that AckOverdue named last
+	lateness lateness
+	interval time.Duration
+}
+
 // keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
@@ -83,14 +91,6 @@ func (l *link) pong() {
 		l.ponged = sent
 		l.session.stats.rtt.Store(l.since() - sent)
 	}
-}
-
-// watchdog looks after what is late on a link.
-type watchdog struct {
-	l        *link
-	named    uint32 // generation of the message that AckOverdue named last
-	lateness lateness
-	interval time.Duration
 }
 
 func (l *link) newWatch() *watchdog {
