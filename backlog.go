@@ -88,7 +88,7 @@ func (b *backlog) wants(topic string) bool {
 	return true
 }
 
-// parks reports whether a message on topic that no subscription takes is kept in the
+// keepsUnclaimed reports whether a message on topic that no subscription takes is kept in the
 // durable inbox, where the backlog has no placeholder.
 func (t *routes) keepsUnclaimed(topic string) bool {
 	t.mu.Lock()

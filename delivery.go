@@ -191,14 +191,14 @@ func (s *Subscription) giveUp(msgs []Message) {
 	}
 }
 
-// tellRoom is madeRoom, locked.
+// tellRoom is madeRoomLocked, locked.
 func (s *Subscription) tellRoom() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.madeRoomLocked()
 }
 
-// awaited reports whether Subscribe has not returned s yet, so that nobody can
+// beforeSuback reports whether Subscribe has not returned s yet, so that nobody can
 // read it.
 func (s *Subscription) beforeSuback() bool {
 	if s.placeholder || s.opts.async {

@@ -85,7 +85,7 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	}
 }
 
-// setLive lets the inbox hand out to the subscriptions that were declared, and
+// beginInbox lets the inbox hand out to the subscriptions that were declared, and
 // begins the grace of a restart.
 func (c *Conn) beginInbox() {
 	if c.inbox == nil {

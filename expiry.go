@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// This file ends messages whose expiry ends while they wait to be sent, within a
-// second of it, whether there is a link or not. Those that were sent go on: the
-// server may have them.
+// This file is the heap of messages that expire while they wait to be sent; queue.go
+// ends them, within a second, whether there is a link or not. Those that were sent go on:
+// the server may have them.
 
 // expiries are the waiting messages that expire, as a binary heap: the first to
 // expire is at index 0. Each record knows its place, so that one that leaves the

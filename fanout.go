@@ -80,8 +80,9 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		}
 		found = true
 		switch {
-		case tg.takesCopy:
+		case tg.takesCopy && !p.Dup: // one sent again may have been passed over on an earlier link
 			t.settled(tg.sub)
+		case tg.takesCopy:
 		case !tg.tookCopy:
 			continue
 		}

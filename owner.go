@@ -12,7 +12,7 @@ type owner struct {
 	filters     []Filter        // immutable
 	names       map[string]bool // of the filters, when they are many; immutable
 	joined      uint64          // its number among those that joined; guarded by routes.mu until it has one, then immutable
-	placeholder bool            // nobody's: it collects for a Subscribe to come, see detach.go and backlog.go; immutable
+	placeholder bool            // it has no consumer and collects for a Subscribe to come, see detach.go and backlog.go; immutable
 	usage       inboxUsage
 }
 
@@ -66,7 +66,7 @@ func (o *owner) isBacklog() bool { return o.placeholder && len(o.filters) == 0 }
 // backlogName is the filter that events name for it.
 const backlogName = "(backlog)"
 
-// inboxShare counts it. It is written under ledger.mu; who reads it without sees
+// inboxUsage counts it. It is written under ledger.mu; who reads it without sees
 // what was true a moment ago.
 type inboxUsage struct {
 	all     atomic.Int64 // messages that it has not finished with
@@ -74,7 +74,7 @@ type inboxUsage struct {
 	unacked amount       // and those that were, under WithManualAck
 }
 
-// load is a number of messages, and what they count for.
+// amount is a number of messages, and what they count for.
 type amount struct{ n, bytes atomic.Int64 }
 
 func (l *amount) add(n, bytes int) {

@@ -13,7 +13,7 @@ import (
 // reader is what the reading goroutine of a link owns.
 type reader struct {
 	l          *link
-	topics     topicTable
+	topics     *topicTable
 	slab       []byte // payloads are cut from it
 	acks       []ackFact
 	now        time.Time // of the last read
@@ -29,7 +29,8 @@ type reader struct {
 // writer, the window or a user, but for a subscription above its limit (see
 // [reader.backPressure]). It ends when the socket does, and returns why.
 func (l *link) read() error {
-	r := &reader{l: l, topics: topicTable{seed: l.session.seed}}
+	r := &reader{l: l, topics: l.session.topicsOf(l.agreed.sessionPresent)}
+	defer func() { l.session.topics.Store(r.topics) }()
 	for {
 		if err := r.handleAll(); err != nil {
 			return l.endedBy(r.unread(err))

@@ -328,7 +328,7 @@ func markForwarded(ts []target, topic string) {
 	}
 }
 
-// forwardsTo returns whether a target is the one that takes over a message on topic
+// takesOverFrom returns whether a target is the one that takes over a message on topic
 // from sub, in the end.
 func takesOverFrom(sub *Subscription, topic string) func(target) bool {
 	last := sub.last(topic)

@@ -24,6 +24,7 @@ type session struct {
 	up     *upstream // what the subscriptions know of it
 	timers timers    // stopped when the Conn begins to close
 	stats  connStats
+	topics atomic.Pointer[topicTable] // of the last link, while none is up
 	hooks  packetHooks
 
 	draining atomic.Bool       // what arrives is the server's to keep
@@ -52,6 +53,15 @@ func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) 
 	if hook := s.hooks.hook; hook != nil {
 		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
 	}
+}
+
+// topicsOf returns the topic table for a link: that of the link before when the server
+// has kept the session, since copies of one message may come on both.
+func (s *session) topicsOf(resumed bool) *topicTable {
+	if t := s.topics.Swap(nil); t != nil && resumed {
+		return t
+	}
+	return &topicTable{seed: s.seed}
 }
 
 // unmatched counts a message without a subscription.

@@ -4,20 +4,20 @@ import "github.com/millrace/mqtt/codec"
 
 // This file pays what ledger.go notes: acknowledgements, each in its turn.
 
-// settle pays every acknowledgement whose turn has come.
+// payAcks pays every acknowledgement whose turn has come.
 func (g *ledger) payAcks() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.payAcksLocked()
 }
 
-// settleAll is settle under the lock.
+// payAcksLocked is payAcks under the lock.
 func (g *ledger) payAcksLocked() {
 	g.payOrderLocked(&g.orders[0], codec.PUBACK)
 	g.payOrderLocked(&g.orders[1], codec.PUBREC)
 }
 
-// settleOrder pays the head of one order while it is acknowledged.
+// payOrderLocked pays the head of one order while it is acknowledged.
 func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 	n := 0
 	g.scratch = g.scratch[:0]
@@ -58,7 +58,7 @@ func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 	}
 }
 
-// released answers a PUBREL: the exchange is over [MQTT-4.3.3-11].
+// pubrel answers a PUBREL: the exchange is over [MQTT-4.3.3-11].
 func (g *ledger) pubrel(id uint16) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// topicTable remembers the topics of one link: their text, so that a message
-// costs no allocation for it, and what they match, until the routes change. It
-// is bounded, and belongs to the reader.
+// topicTable remembers the topics of a session: their text, so that a message costs no
+// allocation for it, and what they match, until the routes change. It is bounded, and
+// belongs to the reader of the link that is up.
 type topicTable struct {
 	seed  maphash.Seed
 	m     map[string]*topicEntry

@@ -25,9 +25,9 @@ type inboxSide interface {
 	giveBack(s *Subscription, msgs []Message) (rest []Message)
 	// wake has it hand out what waits.
 	wake()
-	// lookAgain has it compare what waits with the subscriptions once more.
+	// requestReconcile has it compare what waits with the subscriptions once more.
 	requestReconcile()
-	// welcome has it hand out to subs, which the application has now.
+	// subscriptionsArrived has it hand out to subs, which the application has now.
 	subscriptionsArrived(subs ...*Subscription)
 }
 

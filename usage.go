@@ -15,7 +15,7 @@ func (s *Subscription) overUnackedLimit() bool {
 	return !s.usage.unacked.within(max(s.opts.messages, defaultPending), max(s.opts.bytes, defaultPendingBytes))
 }
 
-// takesIn reports whether a reader that waited may enter more for s.
+// belowArrivalLimit reports whether a reader that waited may enter more for s.
 func (s *Subscription) belowArrivalLimit() bool {
 	return s.usage.coming.within(s.opts.messages/2, s.opts.bytes/2) && !s.overUnackedLimit()
 }
@@ -104,7 +104,7 @@ func (s *Subscription) isReturned() bool {
 	return s.returned
 }
 
-// setFed notes that the inbox knows s, and may hand out to it.
+// setSynced notes that the inbox knows s, and may hand out to it.
 func (s *Subscription) setSynced() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"encoding/binary"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,4 +95,59 @@ func TestIdentifiersOfTwoProcesses(t *testing.T) {
 		<-s.Ready()
 		idle(t, s.C())
 	})
+}
+
+// A server that sends a copy of a message for each filter may lose the link between the
+// copies. What a subscription passed over on the first link it must not miss on the second,
+// where another of its filters may count: the copy sent again is known, and the other one
+// is the only one left.
+func TestCopyPassedOverOnAnEarlierLinkIsNotTheLast(t *testing.T) {
+	for _, firstCopy := range []int{0, 1} {
+		for _, qos := range []byte{1, 2} {
+			synctest.Test(t, func(t *testing.T) { passOverAndCut(t, firstCopy, qos) })
+		}
+	}
+}
+
+func passOverAndCut(t *testing.T, firstCopy int, qos byte) {
+	filters := []string{"in/+", "in/#"}
+	s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
+	sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: filters[0], QoS: mqtt.QoS(qos)}, {Pattern: filters[1], QoS: mqtt.QoS(qos)}},
+		mqtt.WithoutWaiting())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string][]byte{} // subscription identifiers, as on the wire
+	for range filters {
+		p := s.ExpectPacket() // 82, length, packet identifier, 05 0B and four bytes, filter
+		ids[string(p[12:len(p)-1])] = p[6:10]
+		s.suback(0x90, binary.BigEndian.Uint16(p[2:]), qos)
+	}
+	<-sub.Ready()
+	copies := func(dup byte, i int) {
+		p := []byte{0x30 | dup | qos<<1, 15, 0, 4, 'i', 'n', '/', 'b', 0, byte(1 + i), 5, 0x0B}
+		s.SendBytes(append(append(p, ids[filters[i]]...), 'm'))
+		synctest.Wait()
+	}
+	got := 0
+	count := func() {
+		for synctest.Wait(); len(sub.C()) > 0; got++ {
+			<-sub.C()
+		}
+	}
+	sub.C()
+	copies(0, firstCopy)
+	count()
+	s.Cut()
+	time.Sleep(100 * time.Millisecond)
+	if _, err := s.conn.Subscribe(t.Context(), filters[1], mqtt.QoS(2), mqtt.WithoutWaiting()); err != nil {
+		t.Fatal(err)
+	}
+	s.next(server.ConnackPresent)
+	copies(8, firstCopy)
+	copies(8, 1-firstCopy)
+	count()
+	if got == 0 {
+		t.Errorf("QoS %d, first the copy for %s: the message never came", qos, filters[firstCopy])
+	}
 }
