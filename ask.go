@@ -169,7 +169,7 @@ func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a
 		if codes[i].IsError() {
 			err = refusal(codec.SUBACK, v, codes[i], a)
 		} else {
-			r.state, r.granted, r.misanswers = routeGranted, QoS(codes[i]), 0
+			r.state, r.held, r.granted, r.misanswers = routeGranted, true, QoS(codes[i]), 0
 		}
 		s, l := t.concludeLocked(r, codes[i], err)
 		settled, lost = append(settled, s...), append(lost, l...)
@@ -326,6 +326,7 @@ func (t *routes) beginWaitsLocked(now time.Time) {
 func (t *routes) due(resumed, all bool) []*route {
 	var due []*route
 	for _, r := range t.filters {
+		r.held = r.held && resumed
 		if resumed && r.state == routeGranted && !all || r.allDraining() {
 			continue
 		}

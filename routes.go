@@ -75,6 +75,7 @@ type route struct {
 	ticket  uint64   // of the last SUBSCRIBE: only its answer counts
 	no      uint64   // order in which the filters were subscribed first
 	granted QoS
+	held    bool   // granted in this session: also while it is asked for anew
 	subID   uint32 // MQTT 5, 0 for none
 	replay  bool   // asked again though the members have it already
 	members []member
@@ -99,7 +100,7 @@ type target struct {
 	filter    string
 	subID     uint32
 	granted   QoS
-	known     bool // the server has granted it
+	known     bool // the server has granted it, and sends for it
 	asPub     bool
 	fresh     bool // takes retained copies, when others must not
 	others    bool // some member is fresh
@@ -305,7 +306,7 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 	for _, r := range all {
 		for i := range r.members {
 			m := &r.members[i]
-			dst = append(dst, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: r.granted, known: r.state == routeGranted,
+			dst = append(dst, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: r.granted, known: r.held,
 				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
 		}
 	}
@@ -337,7 +338,10 @@ func takesOverFrom(sub *Subscription, topic string) func(target) bool {
 
 // markTargets marks, for each subscription, the target whose copy it takes when
 // the server sends one for each filter: the granted one with the highest QoS.
-// While the server has granted none, it may send for any of them, so all count.
+// While the server has granted none, it may send for any of them, so all count. A
+// filter that is asked for anew still counts as granted, since the server goes on
+// sending for it: else the copy of another filter would count, which may have been
+// passed over before and is only a redelivery when it comes again on the next link.
 func markTargets(ts []target) {
 	for i := range ts {
 		best := i
