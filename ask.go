@@ -13,13 +13,13 @@ import (
 // This file decides which SUBSCRIBE packets are due, now and on a new link, and takes what
 // the server answers to them.
 
-// asking is a route in a SUBSCRIBE under way.
+// asking is a route in a SUBSCRIBE that awaits its answer.
 type asking struct {
 	r      *route
 	ticket uint64
 }
 
-// lostRoute is a filter that a subscription was refused and nobody waits for.
+// lostRoute is a filter that a subscription was refused when its Subscribe had returned.
 type lostRoute struct {
 	sub    *Subscription
 	filter string

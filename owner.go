@@ -161,7 +161,7 @@ func (o *owners) remove(s *owner) bool {
 }
 
 // replace puts to in the place of s, if that is there; to has to finish with the
-// message once, whoever leaves it.
+// message once, also when both had it.
 func (o *owners) replace(s, to *owner) {
 	if o.has(to) {
 		o.remove(s)

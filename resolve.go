@@ -268,8 +268,9 @@ func (o *outbound) oweLocked(l *sender, packets []byte) bool {
 	return true
 }
 
-// floodLimit bounds what a peer that does not read can make us owe it . One that keeps to the protocol stays below it: each of 65,535 packet
-// identifiers, either way, has one acknowledgement of 4 bytes at a time.
+// floodLimit bounds what a peer that does not read can make us owe it, in bytes. A peer
+// that keeps to the protocol stays below it: each of 65,535 packet identifiers, either way,
+// has one acknowledgement of 4 bytes at a time.
 const floodLimit = 1 << 20
 
 // swap gives the writer of l the buffer to write next, taking spare in its

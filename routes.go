@@ -450,7 +450,7 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 	return takers
 }
 
-// whoever returns the subscriptions that match a topic, else the catch-all.
+// takersByTopic returns the subscriptions that match a topic, else the catch-all.
 func (t *routes) takersByTopic(topic string) (takers []taker) {
 	targets, _, _ := t.match(topic, nil)
 	for _, tg := range targets {

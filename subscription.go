@@ -348,7 +348,8 @@ func (s *Subscription) scope(stop func() bool) {
 	}
 }
 
-// awaitsLocked reports whether the server has not answered for filter. The routes'
+// awaitsLocked reports whether the server has not answered for filter. The lock is that
+// of the routes.
 func (s *Subscription) awaitsLocked(filter string) bool {
 	for i := range s.results {
 		if s.results[i].Filter == filter {

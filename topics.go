@@ -60,7 +60,7 @@ func (t *topicTable) put(name []byte) *topicEntry {
 }
 
 // refresh matches e again when the routes have changed. The generation is read
-// without the lock: whoever is gone by then takes nothing more, see
+// without the lock: a subscription that is gone by then takes nothing more, see
 // Subscription.deliver, and what arrives later is later than the change.
 func (e *topicEntry) refresh(t *routes) {
 	if e.gen == t.gen.Load() {

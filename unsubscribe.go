@@ -103,7 +103,7 @@ func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
 	return t.unsubscribeLocked(gone)
 }
 
-// removeFilters takes filters out, whoever has them, and returns the
+// removeFilters takes filters from all subscriptions that have them, and returns the
 // subscriptions that waited for nothing else, and those that have none left.
 func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled, ended []*Subscription) {
 	t.mu.Lock()
@@ -255,7 +255,7 @@ func (t *routes) giveUpUnsubscribe(filter string, err error) {
 	t.refuseDrainLocked(filter, err)
 }
 
-// misansweredRemoval is the same for an UNSUBSCRIBE. A filter that is given up stays
+// misansweredRemoval is misansweredFilters for an UNSUBSCRIBE. A filter that is given up stays
 // subscribed at the server; what comes for it is acknowledged and counted.
 func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause error) {
 	t.mu.Lock()
