@@ -19,12 +19,9 @@ type config struct {
 	dialer   transport.Dialer
 
 	clientID       string
-	serverAssigns  bool
 	session        time.Duration // 0: clean
-	fresh          bool
 	store          store.Store
 	storeMemory    int
-	inbox          bool
 	keepAlive      time.Duration // 0: the default of the URL, negative: none
 	pingTimeout    time.Duration
 	connectTimeout time.Duration
@@ -36,29 +33,33 @@ type config struct {
 	stuckAfter     time.Duration
 	ackGrace       time.Duration
 	backlogGrace   time.Duration // negative: none
-	firstConnect   FirstConnect
 	backoff        backoff.Policy
 	onError        func(error) Decision
-	survive        bool // go on after a takeover
-	downgradeOnCut bool
 	credentials    func(context.Context) (Credentials, error)
 	fixed          Credentials
 	will           *Will
 	connectProps   *codec.Properties
 	queue          queueConfig
 	receiveMax     int
-	receiveMaxSet  bool // by WithReceiveMaximum
 	inboundLimit   int
-	always         bool // resubscribe even when the session was resumed
-	faultyEnds     bool // a message that breaks the protocol again and again ends the Conn
-	maxSubscribe   int  // filters in a packet
+	maxSubscribe   int // filters in a packet
 	logger         *slog.Logger
 	hook           func(PacketInfo)
-	hookPayload    bool // show it payloads
 	declared       []declaration
 	catchAll       *subOptions
 	errs           []error
 	clock          clock
+
+	serverAssigns  bool
+	fresh          bool
+	inbox          bool
+	firstConnect   FirstConnect
+	survive        bool // go on after a takeover
+	downgradeOnCut bool
+	receiveMaxSet  bool // by WithReceiveMaximum
+	always         bool // resubscribe even when the session was resumed
+	faultyEnds     bool // a message that breaks the protocol again and again ends the Conn
+	hookPayload    bool // show it payloads
 }
 
 type declaration struct {

@@ -93,7 +93,6 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 			done:          make(chan struct{}),
 		},
 		scope:    ctx,
-		declared: map[string]*Subscription{},
 		closeNow: make(chan struct{}),
 		retryNow: make(chan struct{}, 1),
 		changed:  make(chan struct{}),
@@ -107,6 +106,9 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 		s.opts.async = true // no call waits for its answer
 		if err := c.routes.add(s); err != nil {
 			c.cfg.errs = append(c.cfg.errs, err)
+		}
+		if c.declared == nil {
+			c.declared = map[string]*Subscription{}
 		}
 		c.declared[d.filters[0].Pattern] = s
 	}

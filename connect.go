@@ -152,7 +152,9 @@ func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Cr
 		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key],
 			receiveMax: s.receiveMaximum(key)}
 		l, err := s.dial(ctx, a, i > 0)
-		s.speaks5[key] = a.speaks5
+		if a.speaks5 != s.speaks5[key] { // an entry costs memory
+			s.speaks5[key] = a.speaks5
+		}
 		if err == nil {
 			s.versions[key] = v
 			if i > 0 {

@@ -114,6 +114,9 @@ func (s *supervisor) overrun(l *link, err error) {
 	if !exceededMaximum(err) || s.overran[l.server] {
 		return
 	}
+	if s.overran == nil {
+		s.overran = map[string]bool{}
+	}
 	s.overran[l.server] = true
 	ev := ReceiveMaximumExceeded{Server: l.server, Announced: l.agreed.ourReceiveMaximum, Next: s.receiveMaximum(l.server)}
 	if ev.Next != maxReceive {

@@ -21,12 +21,12 @@ type lateness struct {
 	noted time.Time // whatever was in the buffer then is meant; zero: nothing yet
 	swaps uint64    // which of the writer's swaps comes behind it
 	end   uint64    // where it ends in the socket's queue, once known
-	ended bool      // end is known
 	there time.Time // when the peer was seen to have it, zero if it had it from the start
-	done  bool      // the peer has it
 
 	moved time.Time // when the line was last seen to move before that
 	taken uint64    // what the peer had taken then
+	ended bool      // end is known
+	done  bool      // the peer has it
 }
 
 // late reports whether the answer to a packet that was put into the buffer at

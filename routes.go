@@ -28,17 +28,17 @@ type routes struct {
 	giveUpFilters func(filters []string, gen, joins uint64)
 	maxSubscribe  int           // filters of one SUBSCRIBE or UNSUBSCRIBE
 	backlogGrace  time.Duration // how long what nobody has subscribed to is held
-	keepsSession  bool          // the server keeps the session over links
 
-	gen     atomic.Uint64 // changes whenever a match may come out differently
-	firstID uint32        // subscription identifiers of this Conn are above it; immutable
+	gen          atomic.Uint64 // changes whenever a match may come out differently
+	firstID      uint32        // subscription identifiers of this Conn are above it; immutable
+	keepsSession bool          // the server keeps the session over links
 
 	mu         sync.Mutex
 	trie       match.Trie[*route]
 	filters    map[string]*route
 	removed    map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
 	shrunk     chan struct{}     // closed when removed may have shrunk, for Subscription.Drain; nil when none waits
-	leftBehind map[string]bool   // filters whose UNSUBSCRIBE was given up: the server may have them
+	leftBehind map[string]bool   // filters whose UNSUBSCRIBE was given up: the server may have them; nil while none was
 	lastID     uint32            // subscription identifier given last
 	tickets    uint64
 	joins      uint64        // subscriptions that joined so far
@@ -115,7 +115,7 @@ type target struct {
 func newRoutes(cfg *config) *routes {
 	t := &routes{
 		maxSubscribe: cfg.maxSubscribe, backlogGrace: cfg.backlogGrace, keepsSession: cfg.session > 0,
-		filters: map[string]*route{}, removed: map[string]uint64{}, leftBehind: map[string]bool{},
+		filters: map[string]*route{},
 	}
 	if t.keepsSession {
 		// What waits at the server carries the identifiers of an earlier process. All

@@ -23,21 +23,21 @@ type supervisor struct {
 	asked       int              // servers tried in the last round
 	refused     int              // those of them that refuse every version
 	failures    int              // attempts since the last stable link
-	links       uint32           // number of the last link
-	existed     bool             // a session may exist at the server: never start clean again on 5.0
 	youngDeaths int              // links in a row that died young, or of a packet that is accused
 	faults      map[faultKey]int // young links that died of a message that can be passed over
-	fresh       bool             // an earlier session was discarded at a 3.x server
 	lastFault   string           // protocol error of the last link, which died young
 	sameFaults  int              // how many links in a row died of it
 	lastUp      time.Duration    // how long the last link was up
 	first       chan<- error     // gets once how the first connect went; nil afterwards
+	links       uint32           // number of the last link
+	existed     bool             // a session may exist at the server: never start clean again on 5.0
+	fresh       bool             // an earlier session was discarded at a 3.x server
 	ended       bool
 }
 
 func newSupervisor(c *Conn, first chan<- error) *supervisor {
 	return &supervisor{
-		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, overran: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
+		c: c, versions: map[string]Version{}, speaks5: map[string]bool{}, orders: map[string]*addressOrder{}, first: first,
 	}
 }
 

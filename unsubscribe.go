@@ -139,6 +139,9 @@ func (t *routes) unsubscribeLocked(filters []string) *pendingUnsubscribe {
 	}
 	t.tickets++
 	for _, f := range filters {
+		if t.removed == nil {
+			t.removed = map[string]uint64{}
+		}
 		t.removed[f] = t.tickets
 		delete(t.misremoved, f)
 	}
@@ -251,7 +254,7 @@ func (t *routes) giveUpUnsubscribe(filter string, err error) {
 		return // subscribed again since
 	}
 	delete(t.removed, filter)
-	t.leftBehind[filter] = true
+	t.leaveBehindLocked(filter)
 	t.refuseDrainLocked(filter, err)
 }
 
@@ -279,10 +282,18 @@ func (t *routes) countRemovalsLocked(filters []string, wished []uint64) (gaveUp 
 		if t.misremoved[f]++; t.misremoved[f] >= misanswerLimit {
 			delete(t.removed, f)
 			delete(t.misremoved, f)
-			t.leftBehind[f] = true
+			t.leaveBehindLocked(f)
 			t.refuseDrainLocked(f, misanswered(""))
 			gaveUp = append(gaveUp, f)
 		}
 	}
 	return gaveUp
+}
+
+// leaveBehindLocked notes that the server may still have filter.
+func (t *routes) leaveBehindLocked(filter string) {
+	if t.leftBehind == nil {
+		t.leftBehind = map[string]bool{}
+	}
+	t.leftBehind[filter] = true
 }
