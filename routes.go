@@ -99,7 +99,7 @@ type target struct {
 	sub       *Subscription
 	filter    string
 	subID     uint32
-	granted   QoS
+	granted   QoS  // and at most what the subscription asked for itself
 	known     bool // the server has granted it, and sends for it
 	asPub     bool
 	fresh     bool // takes retained copies, when others must not
@@ -306,7 +306,7 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 	for _, r := range all {
 		for i := range r.members {
 			m := &r.members[i]
-			dst = append(dst, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: r.granted, known: r.held,
+			dst = append(dst, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: min(m.qos, r.granted), known: r.held,
 				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
 		}
 	}
@@ -337,7 +337,8 @@ func takesOverFrom(sub *Subscription, topic string) func(target) bool {
 }
 
 // markTargets marks, for each subscription, the target whose copy it takes when
-// the server sends one for each filter: the granted one with the highest QoS.
+// the server sends one for each filter: the granted one with the highest QoS, of what the
+// subscription asked for itself, so that the choice does not change for others.
 // While the server has granted none, it may send for any of them, so all count. A
 // filter that is asked for anew still counts as granted, since the server goes on
 // sending for it: else the copy of another filter would count, which may have been

@@ -92,3 +92,39 @@ func TestCopyReachesSubscriptionWhileItsFilterIsAskedForAnew(t *testing.T) {
 		})
 	}
 }
+
+// Which copy a subscription takes depends on what it asked for itself. Another subscription
+// that gets one of its filters at a higher QoS does not change the choice while a copy by
+// the other filter waits at the server.
+func TestChoiceOfCopyDoesNotChangeForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
+		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a/+", QoS: 1}, {Pattern: "a/#", QoS: 0}}, mqtt.WithoutWaiting())
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, plus := s.subscribeID("a/+")
+		s.suback(0x90, id, 1)
+		id, hash := s.subscribeID("a/#")
+		s.suback(0x90, id, 0)
+		copyAtMostOnce := func(payload string) {
+			b := rawPublish(mqtt.V5, 0x30, 0, "a/b", payload)
+			at := 2 + 2 + len("a/b")
+			b = slices.Concat(b[:at], []byte{5, 0x0B}, hash, b[at+1:])
+			b[1] += 5
+			s.SendBytes(b)
+			synctest.Wait()
+		}
+		copyAtMostOnce("1") // passed over: the copy by a/+ waits for the window
+		if _, err := s.conn.Subscribe(t.Context(), "a/#", mqtt.QoS(2), mqtt.WithoutWaiting()); err != nil {
+			t.Fatal(err)
+		}
+		id, _ = s.subscribeID("a/#")
+		s.suback(0x90, id, 2)
+		copyAtMostOnce("2")
+		s.copyFor(plus, 0x32, 1, "1")
+		s.copyFor(plus, 0x32, 2, "2")
+		expect(t, sub.C(), "1", "2")
+		idle(t, sub.C())
+	})
+}
