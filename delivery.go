@@ -198,8 +198,8 @@ func (s *Subscription) tellRoom() {
 	s.madeRoomLocked()
 }
 
-// beforeSuback reports whether Subscribe has not returned s yet, so that nobody can
-// read it.
+// beforeSuback reports whether Subscribe has not returned s yet, so that it cannot have
+// a consumer.
 func (s *Subscription) beforeSuback() bool {
 	if s.placeholder || s.opts.async {
 		return false

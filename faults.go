@@ -85,7 +85,7 @@ type noAnswerError struct {
 }
 
 func (e *noAnswerError) Error() string {
-	text := "the server closed the connection in place of an answer"
+	text := "the server closed the connection instead of an answer"
 	if e.frame != nil {
 		text += ": " + e.frame.Error()
 	}

@@ -249,7 +249,7 @@ func (s *Subscription) returnsLocked(m *Message) bool {
 	return s.up.inbox != nil && m.QoS > 0 && (len(s.forwards) > 0 || s.ended && s.leave == leaveInbox)
 }
 
-// discard acknowledges messages that nobody will have, unless the server keeps them.
+// discard acknowledges messages that go to no consumer any more, unless the server keeps them.
 func (s *Subscription) discard(msgs []Message, leave leaving) {
 	if leave == leaveServer || len(msgs) == 0 {
 		return

@@ -27,7 +27,7 @@ type routes struct {
 	// has unsubscribed, at that generation and after so many joins; nil without an inbox.
 	giveUpFilters func(filters []string, gen, joins uint64)
 	maxSubscribe  int           // filters of one SUBSCRIBE or UNSUBSCRIBE
-	backlogGrace  time.Duration // how long what nobody has subscribed to is held
+	backlogGrace  time.Duration // how long what matches no subscription is held
 
 	gen          atomic.Uint64 // changes whenever a match may come out differently
 	firstID      uint32        // subscription identifiers of this Conn are above it; immutable
@@ -183,7 +183,7 @@ func (t *routes) admissibleLocked(s *Subscription) error {
 }
 
 // carriesLocked returns why the server of the current link cannot take filter with
-// these options; offline nobody knows.
+// these options; offline that is not known.
 func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) error {
 	a := t.limits
 	if a == nil {

@@ -14,7 +14,7 @@ import (
 
 // pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
 type pendingUnsubscribe struct {
-	done chan struct{} // nil when nobody waits
+	done chan struct{} // nil when no caller waits
 
 	mu      sync.Mutex // guards the rest until done is closed; the innermost lock
 	left    int        // packets unanswered

@@ -234,8 +234,8 @@ func TestDamagedPayloadOfAWrittenMessage(t *testing.T) {
 	})
 }
 
-// How far a message is whose packet identifier another one has, nobody can
-// tell: it may have been sent, so that it is not taken back.
+// How far a message is whose packet identifier another one has is not known: it may have
+// been sent, so that it is not taken back.
 func TestTwoMessagesWithOneIdentifierInTheStore(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		d := written(t, v)

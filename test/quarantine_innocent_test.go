@@ -63,8 +63,8 @@ func TestServersOwnReasonsAccuseNoMessage(t *testing.T) {
 	})
 }
 
-// A message of an earlier process that is set aside, whose Future nobody
-// holds, is named by events, with the reason.
+// A message of an earlier process that is set aside, whose Future no
+// caller holds, is named by events, with the reason.
 func TestRestoredMessageSetAsideIsReported(t *testing.T) {
 	storedVersions(t, func(t *testing.T, v mqtt.Version) {
 		s := leftBehind(t, v)

@@ -26,8 +26,8 @@ func (d *deadline) stop() {
 	}
 }
 
-// wake lets everybody who waits in the Link look again. It takes the mutex so that nobody can
-// miss it between his look and his wait.
+// wake lets all goroutines that wait in the Link look again. It takes the mutex so that none
+// misses it between its look and its wait.
 func (l *Link) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
