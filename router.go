@@ -12,7 +12,7 @@ import (
 )
 
 // routes are the filters that the Conn is subscribed to, or wants to be. It
-// owns the trie; ask.go decides which SUBSCRIBE packets are due, unsubscribe.go
+// owns the trie; suback.go decides which SUBSCRIBE packets are due, unsubscribe.go
 // which UNSUBSCRIBE packets.
 //
 // Packets are appended while mu is held, so that the order on the wire is the
