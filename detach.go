@@ -97,9 +97,9 @@ func (s *Subscription) takeOver(from ...handover) {
 // onlyOnce removes what several subscriptions held: a message that matches filters of
 // each. At QoS 0 nothing tells it from another message.
 func onlyOnce(all []Message) []Message {
-	seen := map[uint32]bool{}
+	seen := map[generation]bool{}
 	return slices.DeleteFunc(all, func(m Message) bool {
-		gen := m.ref >> refShift
+		gen := m.generation()
 		again := m.QoS > 0 && seen[gen]
 		seen[gen] = true
 		return again
@@ -138,15 +138,7 @@ func sortByArrival(msgs []Message) {
 			kept = append(kept, m)
 		}
 	}
-	slices.SortFunc(kept, func(a, b Message) int {
-		switch {
-		case a.ref>>refShift == b.ref>>refShift:
-			return 0
-		case older(&a, &b):
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(kept, func(a, b Message) int { return a.generation().compare(b.generation()) })
 	for i := range msgs {
 		if msgs[i].QoS > 0 {
 			msgs[i], kept = kept[0], kept[1:]
@@ -163,7 +155,7 @@ func inOrder(a, b []Message) []Message {
 	all := make([]Message, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
 		from := &a
-		if b[0].QoS == 0 || a[0].QoS > 0 && older(&b[0], &a[0]) {
+		if b[0].QoS == 0 || a[0].QoS > 0 && !a[0].generation().before(b[0].generation()) {
 			from = &b
 		}
 		all = append(all, (*from)[0])
@@ -175,7 +167,7 @@ func inOrder(a, b []Message) []Message {
 // moveToLocked makes m a message of to.
 func (s *Subscription) moveToLocked(m *Message, to *Subscription) {
 	if m.QoS > 0 {
-		s.up.ledger.transfer(m.ref>>refShift, m.id, &s.owner, &to.owner)
+		s.up.ledger.transfer(m.generation(), m.id, &s.owner, &to.owner)
 	}
 	m.to = &to.owner
 }

@@ -75,7 +75,7 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	}
 	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.giveUpFilters
 	c.ledger.openInbox(&inboxBook{
-		items: map[uint32]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox,
+		items: map[generation]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox,
 	}, earlier)
 	in.countUnclaimedAnew()
 	c.out.journal.halt, c.out.journal.feed = c.ledger.halt, in.feed

@@ -19,8 +19,8 @@ const (
 type entry struct {
 	next    *entry // in the free list
 	hash    uint64 // of topic and payload
-	gen     uint32
-	stale   uint32        // generation of the message it replaced before that was acknowledged
+	gen     generation
+	stale   generation    // generation of the message it replaced before that was acknowledged
 	left    owners        // subscriptions that have not finished with it
 	since   time.Duration // arrival, coarse, on the ledger's clock
 	topic   string

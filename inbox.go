@@ -58,7 +58,7 @@ type inbox struct {
 // returnedMail are messages that a subscription gave back.
 type returnedMail struct {
 	sub  *Subscription
-	gens []uint32
+	gens []generation
 }
 
 // subscriptionsArrived has the inbox hand out to subs, which the application has now.
@@ -145,7 +145,7 @@ func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
 	rest = msgs[:0]
 	for i := range msgs {
 		if msgs[i].QoS > 0 {
-			back.gens = append(back.gens, msgs[i].ref>>refShift)
+			back.gens = append(back.gens, msgs[i].generation())
 		} else {
 			rest = append(rest, msgs[i])
 		}

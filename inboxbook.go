@@ -12,9 +12,9 @@ import (
 // subscription has it or is to have it any more, however many links later. Guarded by
 // ledger.mu.
 type inboxBook struct {
-	items   map[uint32]*inboxItem // by generation
-	earlier []uint64              // keys of what earlier processes left, by generation from 1 on
-	epoch   uint64                // number of this process, the high bits of its keys
+	items   map[generation]*inboxItem // by generation
+	earlier []uint64                  // keys of what earlier processes left, by generation from 1 on
+	epoch   uint64                    // number of this process, the high bits of its keys
 
 	// After a failed commit nothing more is entered from the link that it ends:
 	// what came first will come again, and must not come last.
@@ -56,7 +56,7 @@ func (g *ledger) storeArrival(msgs []Message, c addressees, hash uint64, now tim
 	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), claims: claimsOf(c.unclaimed), routes: c.routes}
 	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
-		msgs[i].ref |= e.gen << refShift
+		msgs[i].setGeneration(e.gen)
 		if s := msgs[i].to; s != nil {
 			it.give(s)
 		}
@@ -80,7 +80,7 @@ func (g *ledger) handed(msgs []Message) {
 	defer g.mu.Unlock()
 	for i := range msgs {
 		s := msgs[i].to
-		if it := g.inbox.items[msgs[i].ref>>refShift]; it != nil && it.left.has(s) && !it.handedTo.has(s) {
+		if it := g.inbox.items[msgs[i].generation()]; it != nil && it.left.has(s) && !it.handedTo.has(s) {
 			it.handedTo.add(s)
 			it.count(&s.usage.coming, -1)
 			it.count(&s.usage.unacked, 1)
@@ -103,12 +103,12 @@ func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
 
 // keyOf returns the key of the message with generation gen, which is not more
 // than a round of generations old.
-func (g *ledger) keyOf(gen uint32) uint64 {
+func (g *ledger) keyOf(gen generation) uint64 {
 	rounds := g.rounds
 	if gen > g.gen {
 		rounds--
 	}
-	n := rounds<<(32-refShift) | uint64(gen)
+	n := rounds<<generationBits | uint64(gen)
 	if n <= uint64(len(g.inbox.earlier)) {
 		return g.inbox.earlier[n-1]
 	}
@@ -117,7 +117,7 @@ func (g *ledger) keyOf(gen uint32) uint64 {
 
 // inboxKey returns the key of a message, 0 without an inbox, and whether an
 // earlier process had it.
-func (g *ledger) inboxKey(gen uint32) (key uint64, earlier bool) {
+func (g *ledger) inboxKey(gen generation) (key uint64, earlier bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.inbox == nil || gen == 0 {
@@ -159,7 +159,7 @@ func (g *ledger) entered(f inFact, err error) *inboxItem {
 }
 
 // finish notes that sub is done with the message gen. Its record goes with the last.
-func (b *inboxBook) finish(gen uint32, sub *owner) error {
+func (b *inboxBook) finish(gen generation, sub *owner) error {
 	it := b.items[gen]
 	if it == nil || !it.take(sub) {
 		return ErrAcked
@@ -197,7 +197,7 @@ func (g *ledger) uncommitted(n int) bool {
 }
 
 // item returns the message gen, nil when it has ended.
-func (g *ledger) item(gen uint32) *inboxItem {
+func (g *ledger) item(gen generation) *inboxItem {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.inbox.items[gen]

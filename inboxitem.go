@@ -7,7 +7,7 @@ import "slices"
 // or any subscription that matches may have it. When it has neither owners nor claims
 // its record is deleted.
 type inboxItem struct {
-	gen   uint32
+	gen   generation
 	reads uint8    // how often it could not be read
 	fresh bool     // this process entered it: it counts towards the limits of its owners
 	key   uint64   // of its record

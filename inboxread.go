@@ -85,7 +85,8 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 		if err := r.decode(value); err != nil {
 			return &store.DamageError{Key: keys[i], Problem: err.Error()}
 		}
-		r.msg.to, r.msg.ref = &s.owner, uint32(r.flags)|items[i].gen<<refShift
+		r.msg.to, r.msg.ref = &s.owner, uint32(r.flags)
+		r.msg.setGeneration(items[i].gen)
 		msgs = append(msgs, r.msg)
 		return nil
 	})
@@ -144,7 +145,9 @@ func (in *inbox) remove(s *Subscription, q *inboxQueue, it *inboxItem) {
 
 // stub is the message without what is in the store.
 func (it *inboxItem) stub(to *owner) Message {
-	return Message{Topic: it.topic, QoS: 1, to: to, ref: it.gen << refShift}
+	m := Message{Topic: it.topic, QoS: 1, to: to}
+	m.setGeneration(it.gen)
+	return m
 }
 
 // discard is the end of what waits for s, which was unsubscribed.

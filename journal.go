@@ -66,7 +66,7 @@ type outFact struct {
 
 // inFact is what is true of an inbound exchange once a batch is committed.
 type inFact struct {
-	gen  uint32
+	gen  generation
 	id   uint16
 	gone bool // its record is deleted: PUBCOMP may be sent; else written: PUBREC may
 

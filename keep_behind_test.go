@@ -24,7 +24,7 @@ func keepLedger(kept *[]uint16, paid *[]byte) *ledger {
 }
 
 // enterAcked brings a QoS 2 message that is acknowledged at once.
-func enterAcked(g *ledger, id uint16) uint32 {
+func enterAcked(g *ledger, id uint16) generation {
 	_, gen := g.arrive(inbound(id, 2, false), uint64(id), time.Time{}, nil)
 	return gen
 }
@@ -45,7 +45,7 @@ func TestKeepBehindAsksOnce(t *testing.T) {
 		kept = nil
 	}
 	first := &owner{}
-	gens := map[uint16]uint32{1: enterAcked(g, 1), 2: enterAcked(g, 2)}
+	gens := map[uint16]generation{1: enterAcked(g, 1), 2: enterAcked(g, 2)}
 	want(1, 2)
 	_, gen := g.arrive(inbound(3, 2, false), 3, time.Time{}, []*owner{first})
 	gens[3], gens[4] = gen, enterAcked(g, 4)

@@ -38,9 +38,9 @@ type ledger struct {
 	moved       bool          // an exchange of this link went on
 	unreleased  int           // QoS 2 exchanges that awaitReleases waits for
 	allReleased chan struct{} // closed when none is left
-	gen         uint32        // of the newest entry, within refShift's room
+	gen         generation    // of the newest entry
 	rounds      uint64        // how often the generations began anew
-	epoch       uint32        // the first generation of the session
+	epoch       generation    // the first generation of the session
 	began       time.Time     // of the first arrival
 	free        *entry
 	nfree       int
@@ -77,7 +77,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 			g.unkeep(e)
 			g.recycle(e)
 		})
-		g.epoch = (g.gen + 1) & genMask
+		g.epoch = g.gen.next()
 	}
 	// What is left counts again when its PUBLISH comes again: a PUBREL that the
 	// server sends again takes nothing of its quota (section 4.9).
@@ -87,7 +87,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 // arrive records an inbound QoS 1 or 2 PUBLISH and says whether it is new. For
 // a new one it returns the generation that its acknowledgement must name; subs
 // are those that must finish with it, none when it is acknowledged at once.
-func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*owner) (arrival, uint32) {
+func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*owner) (arrival, generation) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.record(m, hash, g.clock(now), subs)
@@ -112,7 +112,7 @@ func (g *ledger) arriveAll(msgs []Message, hashes []uint64, now time.Time, subs 
 			case arrivedOver:
 				return kept, again, true
 			}
-			m.ref |= gen << refShift
+			m.setGeneration(gen)
 		}
 		if again > 0 {
 			msgs[len(kept)] = *m
@@ -131,7 +131,7 @@ func (g *ledger) clock(now time.Time) time.Duration {
 }
 
 // record is arrive under the lock.
-func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*owner) (arrival, uint32) {
+func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*owner) (arrival, generation) {
 	e, a := g.begin(m, hash, since)
 	if e == nil {
 		return a, 0
@@ -144,7 +144,7 @@ func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*ow
 
 // begin makes the entry of a new message, held; it returns none when it is known.
 func (g *ledger) begin(m *Message, hash uint64, since time.Duration) (*entry, arrival) {
-	var stale uint32
+	var stale generation
 	if e := g.table.Get(m.id); e != nil {
 		if g.same(e, m.QoS, m.Dup(), hash) {
 			if !e.counted && g.exceeded() {
@@ -169,9 +169,9 @@ func (g *ledger) begin(m *Message, hash uint64, since time.Duration) (*entry, ar
 }
 
 // nextGen returns a new generation, which no message of the inbox has.
-func (g *ledger) nextGen() uint32 {
+func (g *ledger) nextGen() generation {
 	for {
-		if g.gen = (g.gen + 1) & genMask; g.gen == 0 {
+		if g.gen = g.gen.next(); g.gen == 0 {
 			g.rounds++
 			continue // 0 is no message
 		}
@@ -259,7 +259,7 @@ func (g *ledger) drop(e *entry) {
 	g.recycle(e)
 }
 
-func (g *ledger) lookup(gen uint32, id uint16) *entry {
+func (g *ledger) lookup(gen generation, id uint16) *entry {
 	if e := g.table.Get(id); e != nil && e.gen == gen {
 		return e
 	}
@@ -268,7 +268,7 @@ func (g *ledger) lookup(gen uint32, id uint16) *entry {
 
 // done notes that sub has finished with a message. The acknowledgement leaves
 // at the next settle.
-func (g *ledger) done(gen uint32, id uint16, sub *owner) error {
+func (g *ledger) done(gen generation, id uint16, sub *owner) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.finish(gen, id, sub)
@@ -280,7 +280,7 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range msgs {
-		if m := &msgs[i]; m.QoS > 0 && g.finish(m.ref>>refShift, m.id, m.to) == nil {
+		if m := &msgs[i]; m.QoS > 0 && g.finish(m.generation(), m.id, m.to) == nil {
 			due = true
 		}
 	}
@@ -288,7 +288,7 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 }
 
 // finish is done under the lock.
-func (g *ledger) finish(gen uint32, id uint16, sub *owner) error {
+func (g *ledger) finish(gen generation, id uint16, sub *owner) error {
 	if g.inbox != nil {
 		return g.inbox.finish(gen, sub)
 	}
@@ -309,8 +309,8 @@ func (g *ledger) finish(gen uint32, id uint16, sub *owner) error {
 }
 
 // passed says why the message gen of id cannot be acknowledged any more.
-func (g *ledger) passed(gen uint32, id uint16) error {
-	if (gen-g.epoch)&genMask > genMask/2 {
+func (g *ledger) passed(gen generation, id uint16) error {
+	if gen.before(g.epoch) {
 		return ErrStale // of an earlier session
 	}
 	if e := g.table.Get(id); e != nil && e.stale == gen {
@@ -321,7 +321,7 @@ func (g *ledger) passed(gen uint32, id uint16) error {
 
 // unpaid reports whether the acknowledgement of a message that the application is
 // done with waits for its turn, or for a link.
-func (g *ledger) unpaid(gen uint32, id uint16) bool {
+func (g *ledger) unpaid(gen generation, id uint16) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := g.lookup(gen, id)
@@ -329,7 +329,7 @@ func (g *ledger) unpaid(gen uint32, id uint16) bool {
 }
 
 // transfer makes to the one that has to finish with a message, in place of sub.
-func (g *ledger) transfer(gen uint32, id uint16, sub, to *owner) {
+func (g *ledger) transfer(gen generation, id uint16, sub, to *owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.lookup(gen, id); e != nil {
@@ -377,14 +377,14 @@ func (g *ledger) restore(open []restoredIncoming) {
 		e.id, e.qos, e.gen, e.state, e.key, e.saved = x.id, 2, g.gen, entryReceived, x.key, true
 		g.table.Set(x.id, e)
 	}
-	g.epoch = g.gen + 1
+	g.epoch = g.gen.next()
 }
 
 // overdue describes the message that holds up the acknowledgements behind it.
 type overdue struct {
 	topic string
 	since time.Time
-	gen   uint32
+	gen   generation
 	id    uint16
 	sub   *owner
 }

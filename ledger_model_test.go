@@ -38,7 +38,7 @@ type modelMsg struct {
 	id    uint16
 	qos   QoS
 	hash  uint64
-	gen   uint32
+	gen   generation
 	left  []*owner // owners that have not acknowledged it
 	had   []*owner
 	paid  bool // PUBREC paid, PUBREL awaited

@@ -114,7 +114,7 @@ func (b *mailbox) replace(m Message, now time.Time) (Message, bool) {
 		for n := range r.n {
 			if at := r.at(n); at.msg.Topic == m.Topic {
 				old := at.msg
-				if old.QoS > 0 && m.QoS > 0 && m.ref>>refShift != old.ref>>refShift && older(&m, &old) {
+				if old.QoS > 0 && m.QoS > 0 && m.generation().before(old.generation()) {
 					return m, true // it waited in the durable inbox
 				}
 				b.bytes[i] -= mailSize(&old)

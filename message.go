@@ -119,7 +119,7 @@ func (m *Message) inbox() (key uint64, earlier bool) {
 	if m.to == nil || m.QoS == 0 {
 		return 0, false
 	}
-	return m.to.exchange.inboxKey(m.ref >> refShift)
+	return m.to.exchange.inboxKey(m.generation())
 }
 
 // GiveAway returns m marked so that Publish keeps m.Payload instead of copying
@@ -144,7 +144,7 @@ func (m Message) Ack() error {
 	if m.to == nil {
 		return ErrNotReceived
 	}
-	return m.to.exchange.ack(m.ref>>refShift, m.id)
+	return m.to.exchange.ack(m.generation(), m.id)
 }
 
 // TextPayload is a payload of text.
@@ -227,10 +227,3 @@ func messageProperties(p *codec.PublishView) *Properties {
 
 // mailSize is what a pending message counts for.
 func mailSize(m *Message) int { return len(m.Topic) + len(m.Payload) + 64 }
-
-// older reports whether the ledger met m before o.
-func older(m, o *Message) bool {
-	return (o.ref>>refShift-m.ref>>refShift)&genMask <= genMask/2
-}
-
-const genMask = 1<<(32-refShift) - 1

@@ -19,8 +19,8 @@ type owner struct {
 // acknowledger is what a message asks its subscription: gen and id name the
 // exchange that brought it.
 type acknowledger interface {
-	ack(gen uint32, id uint16) error
-	inboxKey(gen uint32) (key uint64, earlier bool)
+	ack(gen generation, id uint16) error
+	inboxKey(gen generation) (key uint64, earlier bool)
 }
 
 // setFilters makes filters those of o, which is new.

@@ -203,7 +203,7 @@ func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, 
 
 // ackedTooLate reports whether the acknowledgement of m, which the application
 // has just given, cannot be sent any more because the Conn is ending.
-func (s *session) ackedTooLate(gen uint32, id uint16) bool {
+func (s *session) ackedTooLate(gen generation, id uint16) bool {
 	if s.inbox != nil {
 		return false // the inbox has it, whatever becomes of the link
 	}

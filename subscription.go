@@ -360,12 +360,12 @@ func (s *Subscription) awaitsLocked(filter string) bool {
 }
 
 // inboxKey returns the key of the message gen in the durable inbox.
-func (s *Subscription) inboxKey(gen uint32) (key uint64, earlier bool) {
+func (s *Subscription) inboxKey(gen generation) (key uint64, earlier bool) {
 	return s.up.ledger.inboxKey(gen)
 }
 
 // ack is Ack of the message gen with the identifier id.
-func (s *Subscription) ack(gen uint32, id uint16) error {
+func (s *Subscription) ack(gen generation, id uint16) error {
 	if !s.opts.manual {
 		return ErrAcked
 	}

@@ -113,7 +113,7 @@ func (f *testFeed) deliver(m Message) bool {
 		f.id = f.id%maxPacketID + 1
 		m.id = f.id
 		_, gen := g.arrive(&Message{Topic: m.Topic, id: f.id, QoS: 1}, 0, time.Now(), []*owner{&f.s.owner})
-		m.ref |= gen << refShift
+		m.setGeneration(gen)
 	}
 	_, _, result := f.s.deliver([]Message{m}, V311, time.Now())
 	if result == notDelivered || result == deliveredToChannel && !f.s.opts.manual {

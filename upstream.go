@@ -36,7 +36,7 @@ type subscriptions interface {
 	unsubscribe(ctx context.Context, s *Subscription) error
 	drain(ctx context.Context, s *Subscription) error
 	hasEnded() bool
-	ackedTooLate(gen uint32, id uint16) bool
+	ackedTooLate(gen generation, id uint16) bool
 }
 
 // finished notes that the application is done with messages.

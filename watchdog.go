@@ -16,7 +16,7 @@ import (
 // watchdog looks after what is late on a link.
 type watchdog struct {
 	l        *link
-	named    uint32 // generation of the message that AckOverdue named last
+	named    generation // generation of the message that AckOverdue named last
 	lateness lateness
 	interval time.Duration
 }
