@@ -124,7 +124,7 @@ func (r *reader) awaitRoom(parked bool) error {
 	if !parked {
 		return nil
 	}
-	return r.awaitRoomOf(subscriptionOf(r.l.session.ledger.unclaimedCounter()))
+	return r.awaitRoomOf(r.l.session.inbox.unclaimed())
 }
 
 func (r *reader) awaitRoomOf(s *Subscription) error {

@@ -68,17 +68,16 @@ func (c *Conn) storeFailed(err error, final bool) {
 
 // openInbox begins the inbox with what earlier processes left.
 func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
+	book := &inboxBook{items: map[generation]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox}
 	in := &inbox{
-		reporter: c.reporter, ledger: c.ledger, out: c.out, routes: c.routes, up: c.up,
+		reporter: c.reporter, book: book, out: c.out, routes: c.routes, up: c.up,
 		timers: &c.timers, draining: &c.draining, grace: c.cfg.backlogGrace,
 		waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0,
 	}
 	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.giveUpFilters
-	c.ledger.openInbox(&inboxBook{
-		items: map[generation]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox,
-	}, earlier)
+	c.ledger.openInbox(book, earlier)
 	in.countUnclaimedAnew()
-	c.out.journal.halt, c.out.journal.feed = c.ledger.halt, in.feed
+	c.out.journal.halt, c.out.journal.feed = c.ledger.haltInbox, in.feed
 	for _, it := range earlier {
 		it.claims, it.anyMatch = claimsOf(it.names), len(it.names) == 0
 		in.index(it)

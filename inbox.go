@@ -12,7 +12,7 @@ import (
 // durable from memory, one that an earlier process left, or that had to wait, from
 // the store. The committer does all of that, between two commits, so that each
 // subscription gets its messages in the order of arrival, none before its record
-// is durable, and no two copies ever race. ledger.inbox has the owners of each message.
+// is durable, and no two copies ever race. The book has the owners of each message.
 //
 // A message has owners, or waits for them (inboxwait.go). Its owner has it in the channel
 // or in the mailbox, or in a queue here, and then it is in the store alone. A subscription
@@ -25,7 +25,7 @@ import (
 type inbox struct {
 	// Immutable.
 	*reporter
-	ledger   *ledger
+	book     *inboxBook
 	out      *outbound
 	routes   *routes
 	up       *upstream
@@ -187,7 +187,7 @@ func (in *inbox) takeBack() {
 	for _, f := range givenUp {
 		in.endClaims(f)
 	}
-	if len(givenUp) > 0 && in.ledger.uncommitted(0) {
+	if len(givenUp) > 0 && in.book.handedOut(0) {
 		in.givenUpBefore = append(in.givenUpBefore, givenUp...)
 	}
 	if in.earlier && in.graceOver.Load() {
@@ -219,7 +219,7 @@ func (in *inbox) isLate(s *Subscription) bool {
 // by the next subscriptions.
 func (in *inbox) returnAllToClaims(r returnedMail) {
 	for _, gen := range r.gens {
-		if it := in.ledger.item(gen); it != nil {
+		if it := in.book.item(gen); it != nil {
 			in.returnToClaims(it, r.sub)
 		}
 	}
@@ -234,7 +234,7 @@ func (in *inbox) returnAllToClaims(r returnedMail) {
 // returnToClaims has it, which s leaves, claimed by the next subscription of each of the
 // filters by which s got it.
 func (in *inbox) returnToClaims(it *inboxItem, s *Subscription) {
-	in.ledger.returnToClaims(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isReturned())
+	in.book.returnToClaims(it, &s.owner, s.filtersOf(it), in.routes.leftAt(s), s.isReturned())
 	in.index(it)
 }
 
@@ -294,7 +294,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 		it.msgs = nil
 		if it.unclaimed != nil {
 			for _, f := range in.givenUpBefore {
-				in.ledger.giveUpFilter([]*inboxItem{it}, f)
+				in.book.giveUpFilter([]*inboxItem{it}, f)
 			}
 			in.index(it)
 		}
@@ -305,7 +305,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 		}
 	}
 	in.give(run)
-	if !in.ledger.uncommitted(len(items)) {
+	if !in.book.handedOut(len(items)) {
 		in.givenUpBefore = nil
 	}
 	if in.needsReconcile() || in.due {
@@ -358,10 +358,10 @@ func (in *inbox) afterDeliver(result deliverResult, s *Subscription, msgs []Mess
 	case result == notDelivered && leave == leaveInbox:
 		in.giveBack(s, msgs)
 	case result == notDelivered, result == deliveredToChannel && !s.opts.manual:
-		in.ledger.doneAll(msgs)
+		in.book.finishAll(msgs)
 		s.tellRoom()
 	case result == deliveredToChannel:
-		in.ledger.handed(msgs)
+		in.book.handedOver(msgs)
 		s.tellRoom()
 	}
 }

@@ -2,34 +2,36 @@ package mqtt
 
 import (
 	"slices"
-	"time"
+	"sync"
 )
 
-// inboxBook is the ledger's part of the durable inbox: the messages that were entered and
-// that the application has not acknowledged. With an inbox the exchange with the server
-// and that with the application are two things. The entry in the ledger ends when the
-// server was answered, which waits for the store alone. The item in the book ends when no
-// subscription has it or is to have it any more, however many links later. Guarded by
-// ledger.mu.
+// inboxBook lists the messages of the durable inbox: those that were entered and that the
+// application has not acknowledged. With an inbox the exchange with the server and that
+// with the application are two things. The entry in the ledger ends when the server was
+// answered, which waits for the store alone. The item in the book ends when no
+// subscription has it or is to have it any more, however many links later.
+//
+// Its lock guards the items too. It comes after the ledger's and before that of outbound.
 type inboxBook struct {
-	items   map[generation]*inboxItem // by generation
-	earlier []uint64                  // keys of what earlier processes left, by generation from 1 on
-	epoch   uint64                    // number of this process, the high bits of its keys
+	// Immutable once it is open.
+	earlier []uint64 // keys of what earlier processes left, by generation from 1 on
+	epoch   uint64   // number of this process, the high bits of its keys
+	// write stages the record of a message, at QoS 2 with that of its packet
+	// identifier, whose key it returns; remove takes the record out.
+	write  func(r *storedInbox, key uint64, f inFact) (incoming uint64)
+	remove func(key uint64)
+
+	mu          sync.Mutex
+	items       map[generation]*inboxItem
+	record      storedInbox // what is being written
+	unclaimed   *owner      // counts what has no owner yet; no application has it
+	uncommitted int         // messages that are not durable yet, or not handed out since
 
 	// After a failed commit nothing more is entered from the link that it ends:
 	// what came first will come again, and must not come last.
 	failed   error  // the error of that commit
 	halted   bool   // its messages are not taken out yet
 	haltedOn uint32 // the link that it ended
-
-	// write stages the record of a message, at QoS 2 with that of its packet
-	// identifier, whose key it returns; remove takes the record out.
-	write  func(r *storedInbox, key uint64, f inFact) (incoming uint64)
-	remove func(key uint64)
-	record storedInbox // what is being written
-
-	unclaimed   *owner // counts what has no owner yet; no application has it
-	uncommitted int    // messages that are not durable yet, or not handed out since
 }
 
 // addressees are the filters that a message came for, as the reader found.
@@ -39,24 +41,27 @@ type addressees struct {
 	routes    uint64   // generation of the routes
 }
 
-// storeArrival enters a new QoS 1 or 2 message, of which msgs has a copy for each
-// subscription, or one without an owner. It is acknowledged, and handed out, once its
-// record is durable. The error is that of a store which failed on this link.
-func (g *ledger) storeArrival(msgs []Message, c addressees, hash uint64, now time.Time) (arrival, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	b, m := g.inbox, &msgs[0]
-	if b.halted || b.haltedOn == g.link {
-		return arrivedOver, b.failed
+// refuses returns why nothing is entered from that link; nil when it is.
+func (b *inboxBook) refuses(link uint32) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.halted || b.haltedOn == link {
+		return b.failed
 	}
-	e, a := g.begin(m, hash, g.clock(now))
-	if e == nil {
-		return a, nil
-	}
-	it := &inboxItem{gen: e.gen, key: g.keyOf(e.gen), fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), claims: claimsOf(c.unclaimed), routes: c.routes}
+	return nil
+}
+
+// enter begins the item of a new message, of which msgs has a copy for each subscription,
+// or one without an owner, and has its record written. It returns the key of the record
+// of its packet identifier.
+func (b *inboxBook) enter(gen generation, key uint64, msgs []Message, c addressees) (incoming uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := &msgs[0]
+	it := &inboxItem{gen: gen, key: key, fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), claims: claimsOf(c.unclaimed), routes: c.routes}
 	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
-		msgs[i].setGeneration(e.gen)
+		msgs[i].setGeneration(gen)
 		if s := msgs[i].to; s != nil {
 			it.give(s)
 		}
@@ -67,20 +72,20 @@ func (g *ledger) storeArrival(msgs []Message, c addressees, hash uint64, now tim
 		it.count(&it.unclaimed.usage.coming, 1)
 	}
 	it.msgs = msgs
-	b.items[e.gen] = it
+	b.items[gen] = it
 	b.uncommitted++
-	e.key = b.write(&b.record, it.key, inFact{gen: e.gen, id: m.id, inbox: true})
+	incoming = b.write(&b.record, it.key, inFact{gen: gen, id: m.id, inbox: true})
 	b.record = storedInbox{}
-	return arrivedNew, nil
+	return incoming
 }
 
-// handed notes that the applications of msgs have them, and are to acknowledge them.
-func (g *ledger) handed(msgs []Message) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// handedOver notes that the applications of msgs have them, and are to acknowledge them.
+func (b *inboxBook) handedOver(msgs []Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i := range msgs {
 		s := msgs[i].to
-		if it := g.inbox.items[msgs[i].generation()]; it != nil && it.left.has(s) && !it.handedTo.has(s) {
+		if it := b.items[msgs[i].generation()]; it != nil && it.left.has(s) && !it.handedTo.has(s) {
 			it.handedTo.add(s)
 			it.count(&s.usage.coming, -1)
 			it.count(&s.usage.unacked, 1)
@@ -89,9 +94,9 @@ func (g *ledger) handed(msgs []Message) {
 }
 
 // waitKeys returns what it waits for, nil for nothing.
-func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) waitKeys(it *inboxItem) (keys []waitKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, d := range it.claims {
 		keys = append(keys, waitKey{name: d.filter})
 	}
@@ -101,75 +106,67 @@ func (g *ledger) waitKeys(it *inboxItem) (keys []waitKey) {
 	return keys
 }
 
-// keyOf returns the key of the message with generation gen, which is not more
-// than a round of generations old.
-func (g *ledger) keyOf(gen generation) uint64 {
-	rounds := g.rounds
-	if gen > g.gen {
-		rounds--
+// keyOf returns the key of the n-th message of this process, those that earlier ones left
+// counted first.
+func (b *inboxBook) keyOf(n uint64) uint64 {
+	if n <= uint64(len(b.earlier)) {
+		return b.earlier[n-1]
 	}
-	n := rounds<<generationBits | uint64(gen)
-	if n <= uint64(len(g.inbox.earlier)) {
-		return g.inbox.earlier[n-1]
-	}
-	return g.inbox.epoch<<keyEpoch | n
+	return b.epoch<<keyEpoch | n
 }
 
-// inboxKey returns the key of a message, 0 without an inbox, and whether an
-// earlier process had it.
-func (g *ledger) inboxKey(gen generation) (key uint64, earlier bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inbox == nil || gen == 0 {
-		return 0, false
-	}
-	if it := g.inbox.items[gen]; it != nil {
-		key = it.key
-	} else {
-		key = g.keyOf(gen)
-	}
-	return key, key>>keyEpoch != g.inbox.epoch
-}
+// fromEarlier reports whether the key is of a message that an earlier process had.
+func (b *inboxBook) fromEarlier(key uint64) bool { return key>>keyEpoch != b.epoch }
 
 // halt stops what arrives until the messages of a failed commit are taken out.
-func (g *ledger) halt(err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inbox.halted, g.inbox.failed = true, &StoreError{Op: "write", Err: err}
+func (b *inboxBook) halt(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.halted, b.failed = true, &StoreError{Op: "write", Err: err}
 }
 
-// entered takes in what became of a message that was to be entered, and returns
-// it when it was. Of one that was not nothing is kept: the server sends it again.
-func (g *ledger) entered(f inFact, err error) *inboxItem {
-	b, e := g.inbox, g.lookup(f.gen, f.id)
-	if err != nil {
-		b.uncommitted--
-		b.items[f.gen].takeFromAll()
-		delete(b.items, f.gen)
-		if b.halted, b.haltedOn = false, g.link; e != nil {
-			e.key = 0
-			g.drop(e)
-		}
-		return nil
-	}
-	if e != nil {
-		e.saved, e.state = true, entryAcked
-	}
-	return b.items[f.gen]
+// takeOut takes out a message whose commit failed on that link: nothing of it is
+// kept, since the server sends it again.
+func (b *inboxBook) takeOut(gen generation, link uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uncommitted--
+	b.items[gen].takeFromAll()
+	delete(b.items, gen)
+	b.halted, b.haltedOn = false, link
 }
 
 // finish notes that sub is done with the message gen. Its record goes with the last.
 func (b *inboxBook) finish(gen generation, sub *owner) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.finishLocked(gen, sub)
+}
+
+// finishAll is finish for those of msgs that are of QoS 1 or 2, each for its own
+// subscription, and reports whether any was not finished with before.
+func (b *inboxBook) finishAll(msgs []Message) (any bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range msgs {
+		if m := &msgs[i]; m.QoS > 0 && b.finishLocked(m.generation(), m.to) == nil {
+			any = true
+		}
+	}
+	return any
+}
+
+func (b *inboxBook) finishLocked(gen generation, sub *owner) error {
 	it := b.items[gen]
 	if it == nil || !it.take(sub) {
 		return ErrAcked
 	}
-	b.endIfDone(it)
+	b.endIfDoneLocked(it)
 	return nil
 }
 
-// endIfDone ends an item that has neither owners nor claims.
-func (b *inboxBook) endIfDone(it *inboxItem) {
+// endIfDoneLocked ends an item that has neither owners nor claims.
+func (b *inboxBook) endIfDoneLocked(it *inboxItem) {
 	if it.left.none() && !it.waits() && b.items[it.gen] == it {
 		delete(b.items, it.gen)
 		b.remove(it.key)
@@ -178,29 +175,29 @@ func (b *inboxBook) endIfDone(it *inboxItem) {
 
 // leaveToNextProcess ends it here, while its record stays for a later process, and
 // returns its owners.
-func (g *ledger) leaveToNextProcess(it *inboxItem) []*owner {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) leaveToNextProcess(it *inboxItem) []*owner {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	owners := it.left.all()
 	it.takeFromAll()
-	delete(g.inbox.items, it.gen)
+	delete(b.items, it.gen)
 	return owners
 }
 
-// uncommitted reports whether messages are not durable yet, or not handed out since; n
-// of them have been by now.
-func (g *ledger) uncommitted(n int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inbox.uncommitted -= n
-	return g.inbox.uncommitted > 0
+// handedOut notes that n messages that became durable were handed out, and reports whether
+// others are not durable yet, or not handed out since.
+func (b *inboxBook) handedOut(n int) (more bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uncommitted -= n
+	return b.uncommitted > 0
 }
 
 // item returns the message gen, nil when it has ended.
-func (g *ledger) item(gen generation) *inboxItem {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.inbox.items[gen]
+func (b *inboxBook) item(gen generation) *inboxItem {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.items[gen]
 }
 
 // returnToClaims takes it from s, which has ended without handing it over, and has it
@@ -209,9 +206,9 @@ func (g *ledger) item(gen generation) *inboxItem {
 // message back may have newer ones, and must not get an older one behind them. When
 // returned is false the application never had s, and misses nothing for a filter of which
 // another subscription has the message.
-func (g *ledger) returnToClaims(it *inboxItem, s *owner, filters []string, after uint64, returned bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) returnToClaims(it *inboxItem, s *owner, filters []string, after uint64, returned bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if !it.take(s) {
 		return
 	}
@@ -228,7 +225,7 @@ func (g *ledger) returnToClaims(it *inboxItem, s *owner, filters []string, after
 			it.claims[i].after = max(it.claims[i].after, after)
 		}
 	}
-	g.inbox.endIfDone(it)
+	b.endIfDoneLocked(it)
 }
 
 // candidate is a subscription that may get what waits, and its filter that says so.
@@ -240,9 +237,9 @@ type candidate struct {
 // assign gives the items, which wait for k, to candidates, and returns what each gets. A
 // candidate gets no item that it had already, and none that was given back after the
 // candidate had joined: it may have newer ones.
-func (g *ledger) assign(items []*inboxItem, k waitKey, candidates []candidate) (got [][]*inboxItem) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) assign(items []*inboxItem, k waitKey, candidates []candidate) (got [][]*inboxItem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	got = make([][]*inboxItem, len(candidates))
 	for _, it := range items {
 		var after uint64
@@ -283,9 +280,9 @@ func (f *givenUpFilter) ends(it *inboxItem) func(claim) bool {
 
 // giveUpFilter ends the claims of a filter to items, and returns how many of them are
 // without a claim then.
-func (g *ledger) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, it := range items {
 		if !slices.ContainsFunc(it.claims, f.ends(it)) {
 			continue
@@ -294,7 +291,7 @@ func (g *ledger) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
 			it.anyMatch = false
 			n++
 		}
-		g.inbox.endIfDone(it)
+		b.endIfDoneLocked(it)
 	}
 	return n
 }
@@ -302,15 +299,15 @@ func (g *ledger) giveUpFilter(items []*inboxItem, f givenUpFilter) (n int) {
 // openToAnyMatch ends the grace of a restart: items without an owner so far may go to any
 // subscription that matches. Those that a subscription has are not kept for the filters of
 // others.
-func (g *ledger) openToAnyMatch(items []*inboxItem) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) openToAnyMatch(items []*inboxItem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, it := range items {
 		switch {
 		case it.fresh:
 		case it.claimed:
 			it.endClaims(neverHad)
-			g.inbox.endIfDone(it)
+			b.endIfDoneLocked(it)
 		default:
 			it.anyMatch = true
 		}
@@ -318,40 +315,38 @@ func (g *ledger) openToAnyMatch(items []*inboxItem) {
 }
 
 // expireClaims is openToAnyMatch for items that a subscription got after the grace.
-func (g *ledger) expireClaims(items []*inboxItem) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *inboxBook) expireClaims(items []*inboxItem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, it := range items {
 		if it.tookAnyMatch {
 			it.tookAnyMatch = false
 			it.endClaims(neverHad)
-			g.inbox.endIfDone(it)
+			b.endIfDoneLocked(it)
 		}
 	}
 }
 
-// openInbox begins the book with what earlier processes left, in order.
-func (g *ledger) openInbox(b *inboxBook, earlier []*inboxItem) {
-	g.inbox = b
-	for _, it := range earlier {
-		it.gen = g.nextGen()
-		b.items[it.gen] = it
-		b.earlier = append(b.earlier, it.key)
-	}
+// addEarlier lists a message that an earlier process left. They come in order, before
+// the book is in use.
+func (b *inboxBook) addEarlier(gen generation, it *inboxItem) {
+	it.gen = gen
+	b.items[gen] = it
+	b.earlier = append(b.earlier, it.key)
 }
 
 // countUnclaimedBy has s count what has no owner from now on, and returns the one that did
 // before.
-func (g *ledger) countUnclaimedBy(s *owner) (before *owner) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	before, g.inbox.unclaimed = g.inbox.unclaimed, s
+func (b *inboxBook) countUnclaimedBy(s *owner) (before *owner) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before, b.unclaimed = b.unclaimed, s
 	return before
 }
 
 // unclaimedCounter returns the one that counts what has no owner.
-func (g *ledger) unclaimedCounter() *owner {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.inbox.unclaimed
+func (b *inboxBook) unclaimedCounter() *owner {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unclaimed
 }

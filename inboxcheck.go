@@ -23,8 +23,8 @@ func inboxProblems(c *Conn) []string {
 	subs := c.routes.subscriptions()
 	c.routes.mu.Lock()
 	defer c.routes.mu.Unlock()
-	c.ledger.mu.Lock()
-	defer c.ledger.mu.Unlock()
+	c.ledger.inbox.mu.Lock()
+	defer c.ledger.inbox.mu.Unlock()
 	k.counts[k.book.unclaimed] = &inboxCount{}
 	for _, s := range subs {
 		k.counts[&s.owner] = &inboxCount{}

@@ -112,7 +112,7 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 		in.leaveToNextProcess(it, s)
 		return true
 	}
-	in.ledger.doneAll([]Message{it.stub(&s.owner)})
+	in.book.finishAll([]Message{it.stub(&s.owner)})
 	s.tellRoom()
 	return true
 }
@@ -120,7 +120,7 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 // leaveToNextProcess ends it here for all of its owners, and leaves the record to a later
 // process.
 func (in *inbox) leaveToNextProcess(it *inboxItem, s *Subscription) {
-	for _, owner := range in.ledger.leaveToNextProcess(it) {
+	for _, owner := range in.book.leaveToNextProcess(it) {
 		o := subscriptionOf(owner)
 		if q := in.queues[o]; q != nil && o != s {
 			in.remove(o, q, it)

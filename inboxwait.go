@@ -40,14 +40,14 @@ func (w *waiting) under(k waitKey) (items []*inboxItem) {
 	return items
 }
 
-// atOnce is how many messages are dealt with under one lock of the ledger, which
+// atOnce is how many messages are dealt with under one lock of the book, which
 // the reader needs.
 const atOnce = 256
 
 // index has it listed under what it waits for, and under nothing else.
 func (in *inbox) index(it *inboxItem) {
 	before := it.listed
-	it.listed = in.ledger.waitKeys(it)
+	it.listed = in.book.waitKeys(it)
 	for _, k := range before {
 		if !slices.Contains(it.listed, k) {
 			in.unlist(it, k)
@@ -129,7 +129,7 @@ func (in *inbox) assignUnclaimed() {
 			}
 			candidates := candidatesOf(takers)
 			for some := range slices.Chunk(in.waits.under(k), atOnce) {
-				for i, items := range in.ledger.assign(some, k, candidates) {
+				for i, items := range in.book.assign(some, k, candidates) {
 					got[takers[i].sub] = append(got[takers[i].sub], items...)
 					all = append(all, items...)
 					for _, it := range items {
@@ -140,7 +140,7 @@ func (in *inbox) assignUnclaimed() {
 		}
 	}
 	for some := range slices.Chunk(all, atOnce) {
-		in.ledger.expireClaims(some)
+		in.book.expireClaims(some)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -162,7 +162,7 @@ func (in *inbox) openToAnyMatch() {
 		}
 	}
 	for some := range slices.Chunk(all, atOnce) {
-		in.ledger.openToAnyMatch(some)
+		in.book.openToAnyMatch(some)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -173,7 +173,7 @@ func (in *inbox) openToAnyMatch() {
 func (in *inbox) endClaims(f givenUpFilter) {
 	n := 0
 	for some := range slices.Chunk(in.waits.under(waitKey{name: f.filter}), atOnce) {
-		n += in.ledger.giveUpFilter(some, f)
+		n += in.book.giveUpFilter(some, f)
 		for _, it := range some {
 			in.index(it)
 		}
@@ -187,13 +187,16 @@ func (in *inbox) endClaims(f givenUpFilter) {
 // countUnclaimedAnew begins to count anew what has no owner.
 func (in *inbox) countUnclaimedAnew() {
 	fresh := newPlaceholder(in.up, nil, newSubOptions(nil))
-	if old := in.ledger.countUnclaimedBy(&fresh.owner); old != nil {
+	if old := in.book.countUnclaimedBy(&fresh.owner); old != nil {
 		subscriptionOf(old).end(nil, leaveAcked) // the reader may wait for it
 	}
 }
 
 // tellUnclaimed has the reader look whether there is room for more without an owner.
-func (in *inbox) tellUnclaimed() { subscriptionOf(in.ledger.unclaimedCounter()).tellRoom() }
+func (in *inbox) tellUnclaimed() { in.unclaimed().tellRoom() }
+
+// unclaimed returns the placeholder that counts what has no owner.
+func (in *inbox) unclaimed() *Subscription { return subscriptionOf(in.book.unclaimedCounter()) }
 
 // candidatesOf returns takers as the book knows them.
 func candidatesOf(takers []taker) []candidate {

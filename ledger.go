@@ -25,7 +25,8 @@ type ledger struct {
 	// there, and returns the key of its record; nil when there is no store.
 	// committed is called when that is durable.
 	keep func(key uint64, f inFact) uint64
-	// inbox is what the application has of the durable inbox; nil without one.
+	// inbox lists what the application has of the durable inbox; nil without one.
+	// Its lock comes after mu.
 	inbox *inboxBook
 
 	mu          sync.Mutex
@@ -175,7 +176,7 @@ func (g *ledger) nextGen() generation {
 			g.rounds++
 			continue // 0 is no message
 		}
-		if g.inbox == nil || g.inbox.items[g.gen] == nil {
+		if g.inbox == nil || g.inbox.item(g.gen) == nil {
 			return g.gen
 		}
 	}
@@ -269,6 +270,9 @@ func (g *ledger) lookup(gen generation, id uint16) *entry {
 // done notes that sub has finished with a message. The acknowledgement leaves
 // at the next settle.
 func (g *ledger) done(gen generation, id uint16, sub *owner) error {
+	if g.inbox != nil {
+		return g.inbox.finish(gen, sub)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.finish(gen, id, sub)
@@ -277,6 +281,9 @@ func (g *ledger) done(gen generation, id uint16, sub *owner) error {
 // doneAll is done for those of msgs that are of QoS 1 or 2, each for its own
 // subscription. It reports whether an acknowledgement may be due.
 func (g *ledger) doneAll(msgs []Message) (due bool) {
+	if g.inbox != nil {
+		return g.inbox.finishAll(msgs)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range msgs {
@@ -289,9 +296,6 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 
 // finish is done under the lock.
 func (g *ledger) finish(gen generation, id uint16, sub *owner) error {
-	if g.inbox != nil {
-		return g.inbox.finish(gen, sub)
-	}
 	e := g.lookup(gen, id)
 	if e == nil {
 		return g.passed(gen, id)
@@ -356,11 +360,11 @@ func (g *ledger) abandon(sub *owner) int {
 
 // owes reports whether sub has messages that it did not finish with.
 func (g *ledger) owes(sub *owner) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.inbox != nil {
 		return sub.usage.all.Load() > 0
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	found := false
 	g.table.Each(func(e *entry) { found = found || e.left.has(sub) })
 	return found

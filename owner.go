@@ -66,8 +66,8 @@ func (o *owner) isBacklog() bool { return o.placeholder && len(o.filters) == 0 }
 // backlogName is the filter that events name for it.
 const backlogName = "(backlog)"
 
-// inboxUsage counts it. It is written under ledger.mu; who reads it without sees
-// what was true a moment ago.
+// inboxUsage counts what an owner has in the inbox. It is written under the lock of the
+// book; a reader without it sees what was true a moment ago.
 type inboxUsage struct {
 	all     atomic.Int64 // messages that it has not finished with
 	coming  amount       // of these, those that this process entered and that are not handed over

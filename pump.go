@@ -183,7 +183,7 @@ func (s *Subscription) handedOver(msgs ...Message) {
 	case !s.opts.manual:
 		s.up.finished(msgs...) // before Drain, which waits for deliveries, goes on
 	case s.up.inbox != nil:
-		s.up.ledger.handed(msgs)
+		s.up.ledger.inbox.handedOver(msgs)
 	}
 	s.delivered.Add(uint64(len(msgs))) // before Drain, which counts them, goes on
 	s.mu.Lock()
