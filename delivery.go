@@ -261,9 +261,9 @@ func (s *Subscription) isQuietLocked() bool {
 	}
 	switch {
 	case s.up.inbox != nil:
-		return !s.returned || s.synced && !s.up.ledger.owes(&s.owner)
+		return !s.returned || s.synced && !s.up.ledger.hasUnfinished(&s.owner)
 	case s.opts.manual:
-		return !s.up.ledger.owes(&s.owner)
+		return !s.up.ledger.hasUnfinished(&s.owner)
 	}
 	return true
 }

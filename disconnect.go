@@ -105,7 +105,7 @@ func (l *link) stopReader(ctx context.Context) {
 // some begin them anew on the next connection.
 func (l *link) awaitReleases(ctx context.Context) {
 	select {
-	case <-l.session.ledger.awaitReleases():
+	case <-l.session.ledger.awaitPubrels():
 	case <-l.dead:
 	case <-ctx.Done():
 	}

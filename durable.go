@@ -29,7 +29,7 @@ func (c *Conn) openStore() error {
 		c.out.cfg.bytes = int(min(l.Bytes, math.MaxInt))
 	}
 	c.out.restore(r)
-	c.ledger.keep = c.out.recordIncoming
+	c.ledger.persist = c.out.recordIncoming
 	if c.cfg.inbox {
 		c.openInbox(r.epoch, r.inbox)
 	}
@@ -72,7 +72,7 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	in := &inbox{
 		reporter: c.reporter, book: book, out: c.out, routes: c.routes, up: c.up,
 		timers: &c.timers, draining: &c.draining, grace: c.cfg.backlogGrace,
-		waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, earlier: len(earlier) > 0,
+		waits: newWaiting(), queues: map[*Subscription]*inboxQueue{}, hasEarlier: len(earlier) > 0,
 	}
 	c.inbox, c.up.inbox, c.routes.giveUpFilters = in, in, in.giveUpFilters
 	c.ledger.openInbox(book, earlier)
@@ -90,7 +90,7 @@ func (c *Conn) beginInbox() {
 	if c.inbox == nil {
 		return
 	}
-	if c.inbox.earlier {
+	if c.inbox.hasEarlier {
 		c.inbox.beginGrace()
 	}
 	var subs []*Subscription

@@ -17,27 +17,27 @@ const (
 
 // entry is one inbound QoS 1 or 2 exchange.
 type entry struct {
-	next    *entry // in the free list
-	hash    uint64 // of topic and payload
-	gen     generation
-	stale   generation    // generation of the message it replaced before that was acknowledged
-	left    owners        // subscriptions that have not finished with it
-	since   time.Duration // arrival, coarse, on the ledger's clock
-	topic   string
-	id      uint16
-	qos     QoS
-	state   entryState
-	code    codec.ReasonCode // of the acknowledgement
-	key     uint64           // of its record in the session store, 0 for none
-	saved   bool             // the record is durable: PUBREC may be sent
-	leaving bool             // the record is being deleted: PUBCOMP follows
-	queued  bool             // in the order of the current link
-	awaited bool             // the end of the link waits for its PUBREL
-	counted bool             // counts towards our Receive Maximum on this link
-	dead    bool             // replaced by a new message with its id; skipped in the order
+	next       *entry // in the free list
+	hash       uint64 // of topic and payload
+	gen        generation
+	stale      generation    // generation of the message it replaced before that was acknowledged
+	unfinished owners        // subscriptions that have not finished with it
+	since      time.Duration // arrival, coarse, on the ledger's clock
+	topic      string
+	id         uint16
+	qos        QoS
+	state      entryState
+	code       codec.ReasonCode // of the acknowledgement
+	key        uint64           // of its record in the session store, 0 for none
+	saved      bool             // the record is durable: PUBREC may be sent
+	deleting   bool             // the record is being deleted: PUBCOMP follows
+	queued     bool             // in the order of the current link
+	awaited    bool             // the end of the link waits for its PUBREL
+	counted    bool             // counts towards our Receive Maximum on this link
+	dead       bool             // replaced by a new message with its id; skipped in the order
 }
 
-func (g *ledger) newEntry() *entry {
+func (g *ledger) newEntryLocked() *entry {
 	e := g.free
 	if e == nil {
 		return new(entry)
@@ -50,9 +50,9 @@ func (g *ledger) newEntry() *entry {
 // maxFreeEntries is how many ended entries are kept for reuse.
 const maxFreeEntries = 1024
 
-func (g *ledger) recycle(e *entry) {
-	clear(e.left.more)
-	*e = entry{left: owners{more: e.left.more[:0]}}
+func (g *ledger) recycleLocked(e *entry) {
+	clear(e.unfinished.more)
+	*e = entry{unfinished: owners{more: e.unfinished.more[:0]}}
 	if g.nfree < maxFreeEntries {
 		e.next, g.free = g.free, e
 		g.nfree++
@@ -61,10 +61,10 @@ func (g *ledger) recycle(e *entry) {
 
 // entryQueue is a ring of entries.
 type entryQueue struct {
-	ring []*entry
-	head int
-	n    int
-	kept int // of the first: those whose records were asked for, or are not needed
+	ring      []*entry
+	head      int
+	n         int
+	persisted int // how many of the first have a record, or need none
 }
 
 func (q *entryQueue) len() int { return q.n }
@@ -88,7 +88,7 @@ func (q *entryQueue) pop() *entry {
 	q.ring[q.head] = nil
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.n--
-	q.kept = max(q.kept-1, 0)
+	q.persisted = max(q.persisted-1, 0)
 	return e
 }
 

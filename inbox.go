@@ -33,30 +33,30 @@ type inbox struct {
 	draining *atomic.Bool  // Conn.Drain waits
 	grace    time.Duration // of a restart
 
-	held      atomic.Int64 // how many are in the store alone
-	resting   atomic.Bool  // a read failed: it is tried again in a moment
-	graceOver atomic.Bool  // the grace of a restart is over: what was left may go to any subscription that matches
+	storedOnly  atomic.Int64 // how many are in the store alone
+	readsPaused atomic.Bool  // a read failed: it is tried again in a moment
+	graceOver   atomic.Bool  // the grace of a restart is over: what was left may go to any subscription that matches
 
-	mu       sync.Mutex      // guards what follows; the innermost lock
-	returned []returnedMail  // what subscriptions gave back
-	givenUp  []givenUpFilter // filters that the application has unsubscribed
-	arrived  []*Subscription // that the application has now
-	more     atomic.Bool     // one of these is not empty
+	mu       sync.Mutex         // guards what follows; the innermost lock
+	returned []returnedMessages // what subscriptions gave back
+	givenUp  []givenUpFilter    // filters that the application has unsubscribed
+	arrived  []*Subscription    // that the application has now
+	more     atomic.Bool        // one of these is not empty
 
 	// The committer's. It is one goroutine at a time.
 	waits         waiting
 	queues        map[*Subscription]*inboxQueue // what is still to be handed out to a subscription; newer messages stand behind it
-	due           bool                          // a queue has something that fits
+	deliverable   bool                          // a queue has something that fits
 	failing       bool                          // the store could not be read
-	earlier       bool                          // what an earlier process left may wait for its filters alone
-	late          []returnedMail                // of subscriptions that have yet to put something back
+	hasEarlier    bool                          // what an earlier process left may wait for its filters alone
+	returning     []returnedMessages            // of subscriptions that have yet to put something back
 	givenUpBefore []givenUpFilter               // filters that what was not durable then may still have claims of
 	gaveUp        uint64                        // how many were given up because their filter was unsubscribed
 	run           inboxRun
 }
 
-// returnedMail are messages that a subscription gave back.
-type returnedMail struct {
+// returnedMessages are messages that a subscription gave back.
+type returnedMessages struct {
 	sub  *Subscription
 	gens []generation
 }
@@ -103,8 +103,8 @@ func (in *inbox) requestReconcile() {
 // feed hands out what waits, as far as subscriptions have room.
 func (in *inbox) feed() {
 	in.reconcile()
-	in.due = false
-	if !in.resting.Load() {
+	in.deliverable = false
+	if !in.readsPaused.Load() {
 		pages := feedPages
 		for s, q := range in.queues {
 			pages = in.serve(s, q, pages)
@@ -117,7 +117,7 @@ func (in *inbox) feed() {
 // that are there.
 func (in *inbox) reconcile() {
 	for in.needsReconcile() {
-		in.takeBack()
+		in.applyChanges()
 		in.assignUnclaimed()
 	}
 }
@@ -141,7 +141,7 @@ func (in *inbox) tellDrain() {
 // lock, so that the next one of the filter finds them here; and also without messages when
 // it ends, for what is in its queue.
 func (in *inbox) giveBack(s *Subscription, msgs []Message) (rest []Message) {
-	back := returnedMail{sub: s}
+	back := returnedMessages{sub: s}
 	rest = msgs[:0]
 	for i := range msgs {
 		if msgs[i].QoS > 0 {
@@ -168,18 +168,18 @@ func (in *inbox) giveUpFilters(filters []string, gen, joins uint64) {
 	in.requestReconcile()
 }
 
-// takeBack has what was given back claimed by the next subscriptions, ends the claims of
-// filters that were unsubscribed, and takes in subscriptions that came.
-func (in *inbox) takeBack() {
+// applyChanges has what was given back claimed by the next subscriptions, ends the claims
+// of filters that were unsubscribed, and takes in subscriptions that came.
+func (in *inbox) applyChanges() {
 	in.mu.Lock()
 	returned, givenUp, arrived := in.returned, in.givenUp, in.arrived
 	in.returned, in.givenUp, in.arrived = nil, nil, nil
 	in.more.Store(false)
 	in.mu.Unlock()
-	returned, in.late = append(in.late, returned...), nil
+	returned, in.returning = append(in.returning, returned...), nil
 	for _, r := range returned {
 		if r.sub.puttingBack() {
-			in.late = append(in.late, r) // it asks for reconcile then
+			in.returning = append(in.returning, r) // it asks for reconcile then
 			continue
 		}
 		in.returnAllToClaims(r)
@@ -190,12 +190,12 @@ func (in *inbox) takeBack() {
 	if len(givenUp) > 0 && in.book.handedOut(0) {
 		in.givenUpBefore = append(in.givenUpBefore, givenUp...)
 	}
-	if in.earlier && in.graceOver.Load() {
-		in.earlier = false
+	if in.hasEarlier && in.graceOver.Load() {
+		in.hasEarlier = false
 		in.openToAnyMatch()
 	}
 	for _, s := range arrived {
-		if in.isLate(s) {
+		if in.mayGetReturned(s) {
 			in.mu.Lock()
 			in.arrived = append(in.arrived, s)
 			in.mu.Unlock()
@@ -203,13 +203,14 @@ func (in *inbox) takeBack() {
 		}
 		s.setSynced()
 		in.markDirtyFor(s)
-		in.due = true
+		in.deliverable = true
 	}
 }
 
-// isLate reports whether something older than what s has may still be put back for it.
-func (in *inbox) isLate(s *Subscription) bool {
-	return slices.ContainsFunc(in.late, func(r returnedMail) bool {
+// mayGetReturned reports whether a subscription has yet to put back messages that s may
+// get, and that are older than those it has.
+func (in *inbox) mayGetReturned(s *Subscription) bool {
+	return slices.ContainsFunc(in.returning, func(r returnedMessages) bool {
 		return len(s.filters)+len(r.sub.filters) == 0 ||
 			slices.ContainsFunc(r.sub.filters, func(f Filter) bool { return s.hasFilter(f.Pattern) })
 	})
@@ -217,7 +218,7 @@ func (in *inbox) isLate(s *Subscription) bool {
 
 // returnAllToClaims has what a subscription gave back, and what is in its queue, claimed
 // by the next subscriptions.
-func (in *inbox) returnAllToClaims(r returnedMail) {
+func (in *inbox) returnAllToClaims(r returnedMessages) {
 	for _, gen := range r.gens {
 		if it := in.book.item(gen); it != nil {
 			in.returnToClaims(it, r.sub)
@@ -251,7 +252,7 @@ func (in *inbox) enqueue(s *Subscription, items ...*inboxItem) {
 		q = &inboxQueue{}
 		in.queues[s] = q
 	}
-	in.held.Add(int64(len(items)))
+	in.storedOnly.Add(int64(len(items)))
 	if n := len(q.items); n == 0 || q.items[n-1].key < items[0].key {
 		q.items = append(q.items, items...)
 		return
@@ -270,7 +271,7 @@ func (in *inbox) enqueue(s *Subscription, items ...*inboxItem) {
 
 // dequeue takes out the first n.
 func (in *inbox) dequeue(s *Subscription, q *inboxQueue, n int) {
-	in.held.Add(int64(-n))
+	in.storedOnly.Add(int64(-n))
 	clear(q.items[:n])
 	if q.items = q.items[n:]; len(q.items) == 0 {
 		delete(in.queues, s)
@@ -287,7 +288,7 @@ func (in *inbox) deliver(items []*inboxItem) {
 	run := &in.run
 	for _, it := range items {
 		if in.needsReconcile() {
-			in.give(run)
+			in.deliverRun(run)
 			in.reconcile() // its owners may be due older ones first
 		}
 		msgs := it.msgs
@@ -304,11 +305,11 @@ func (in *inbox) deliver(items []*inboxItem) {
 			}
 		}
 	}
-	in.give(run)
+	in.deliverRun(run)
 	if !in.book.handedOut(len(items)) {
 		in.givenUpBefore = nil
 	}
-	if in.needsReconcile() || in.due {
+	if in.needsReconcile() || in.deliverable {
 		in.feed()
 	}
 }
@@ -327,7 +328,7 @@ type inboxRun struct {
 // when s has no room for it, or older ones to come.
 func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message) {
 	if run.sub != s || len(run.msgs) == maxBatch || s.noRoomFor(len(run.msgs), run.bytes, it.size) {
-		in.give(run)
+		in.deliverRun(run)
 		in.reconcile() // the subscription of the run may have ended
 	}
 	if in.queues[s] != nil || len(run.msgs) == 0 && s.noRoomFor(0, 0, it.size) {
@@ -337,8 +338,8 @@ func (in *inbox) offer(run *inboxRun, s *Subscription, it *inboxItem, m *Message
 	run.sub, run.msgs, run.bytes = s, append(run.msgs, *m), run.bytes+it.size
 }
 
-// give hands out run and does what follows, and empties it.
-func (in *inbox) give(run *inboxRun) {
+// deliverRun hands out run, does what follows, and empties it.
+func (in *inbox) deliverRun(run *inboxRun) {
 	now := time.Now()
 	for msgs := run.msgs; len(msgs) > 0; {
 		// As on 3.x: no Receive Maximum bounds what is acknowledged already.

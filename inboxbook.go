@@ -58,15 +58,15 @@ func (b *inboxBook) enter(gen generation, key uint64, msgs []Message, c addresse
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m := &msgs[0]
-	it := &inboxItem{gen: gen, key: key, fresh: true, topic: m.Topic, names: c.names, size: mailSize(m), claims: claimsOf(c.unclaimed), routes: c.routes}
+	it := &inboxItem{gen: gen, key: key, ofThisProcess: true, topic: m.Topic, names: c.names, size: mailSize(m), claims: claimsOf(c.unclaimed), routes: c.routes}
 	b.record = storedInbox{names: c.names, flags: byte(m.ref), msg: *m}
 	for i := range msgs {
 		msgs[i].setGeneration(gen)
 		if s := msgs[i].to; s != nil {
-			it.give(s)
+			it.addOwner(s)
 		}
 	}
-	it.anyMatch = it.left.none() && len(it.claims) == 0
+	it.anyMatch = it.unfinished.none() && len(it.claims) == 0
 	if it.waits() {
 		it.unclaimed = b.unclaimed
 		it.count(&it.unclaimed.usage.coming, 1)
@@ -85,7 +85,7 @@ func (b *inboxBook) handedOver(msgs []Message) {
 	defer b.mu.Unlock()
 	for i := range msgs {
 		s := msgs[i].to
-		if it := b.items[msgs[i].generation()]; it != nil && it.left.has(s) && !it.handedTo.has(s) {
+		if it := b.items[msgs[i].generation()]; it != nil && it.unfinished.has(s) && !it.handedTo.has(s) {
 			it.handedTo.add(s)
 			it.count(&s.usage.coming, -1)
 			it.count(&s.usage.unacked, 1)
@@ -131,7 +131,7 @@ func (b *inboxBook) takeOut(gen generation, link uint32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.uncommitted--
-	b.items[gen].takeFromAll()
+	b.items[gen].removeOwners()
 	delete(b.items, gen)
 	b.halted, b.haltedOn = false, link
 }
@@ -158,7 +158,7 @@ func (b *inboxBook) finishAll(msgs []Message) (any bool) {
 
 func (b *inboxBook) finishLocked(gen generation, sub *owner) error {
 	it := b.items[gen]
-	if it == nil || !it.take(sub) {
+	if it == nil || !it.removeOwner(sub) {
 		return ErrAcked
 	}
 	b.endIfDoneLocked(it)
@@ -167,7 +167,7 @@ func (b *inboxBook) finishLocked(gen generation, sub *owner) error {
 
 // endIfDoneLocked ends an item that has neither owners nor claims.
 func (b *inboxBook) endIfDoneLocked(it *inboxItem) {
-	if it.left.none() && !it.waits() && b.items[it.gen] == it {
+	if it.unfinished.none() && !it.waits() && b.items[it.gen] == it {
 		delete(b.items, it.gen)
 		b.remove(it.key)
 	}
@@ -178,8 +178,8 @@ func (b *inboxBook) endIfDoneLocked(it *inboxItem) {
 func (b *inboxBook) leaveToNextProcess(it *inboxItem) []*owner {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	owners := it.left.all()
-	it.takeFromAll()
+	owners := it.unfinished.all()
+	it.removeOwners()
 	delete(b.items, it.gen)
 	return owners
 }
@@ -209,7 +209,7 @@ func (b *inboxBook) item(gen generation) *inboxItem {
 func (b *inboxBook) returnToClaims(it *inboxItem, s *owner, filters []string, after uint64, returned bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !it.take(s) {
+	if !it.removeOwner(s) {
 		return
 	}
 	it.had.remove(s)
@@ -250,7 +250,7 @@ func (b *inboxBook) assign(items []*inboxItem, k waitKey, candidates []candidate
 			if it.had.has(t.to) || t.to.joined <= after {
 				continue
 			}
-			it.give(t.to)
+			it.addOwner(t.to)
 			it.claimed = true
 			it.claimedBy(t.to)
 			if k.anyMatch {
@@ -304,7 +304,7 @@ func (b *inboxBook) openToAnyMatch(items []*inboxItem) {
 	defer b.mu.Unlock()
 	for _, it := range items {
 		switch {
-		case it.fresh:
+		case it.ofThisProcess:
 		case it.claimed:
 			it.endClaims(neverHad)
 			b.endIfDoneLocked(it)

@@ -29,11 +29,11 @@ func inboxProblems(c *Conn) []string {
 	for _, s := range subs {
 		k.counts[&s.owner] = &inboxCount{}
 	}
-	if k.in.needsReconcile() || k.in.due {
+	if k.in.needsReconcile() || k.in.deliverable {
 		k.bad("there is something to do, and no committer at work")
 	}
 	if n := k.book.uncommitted; n != 0 {
-		k.bad("%d are under way", n)
+		k.bad("%d are not durable yet", n)
 	}
 	k.checkQueues()
 	k.checkItems()
@@ -48,7 +48,7 @@ type inboxCount struct{ all, coming, bytes, inHand int }
 type inboxCheck struct {
 	in       *inbox
 	book     *inboxBook
-	held     int
+	stored   int
 	counts   map[*owner]*inboxCount
 	problems []string
 }
@@ -66,16 +66,16 @@ func (k *inboxCheck) count(s *owner) *inboxCount {
 
 func (k *inboxCheck) checkQueues() {
 	for s, q := range k.in.queues {
-		k.held += len(q.items)
+		k.stored += len(q.items)
 		for i, it := range q.items {
 			if i > 0 && it.key <= q.items[i-1].key {
 				k.bad("the queue of %s is out of order", s.name())
 			}
-			if k.book.items[it.gen] != it || !it.left.has(&s.owner) {
+			if k.book.items[it.gen] != it || !it.unfinished.has(&s.owner) {
 				k.bad("%x is in the queue of %s, which is done with it", it.key, s.name())
 			}
 		}
-		if k.in.resting.Load() {
+		if k.in.readsPaused.Load() {
 			continue
 		}
 		s.mu.Lock()
@@ -91,18 +91,18 @@ func (k *inboxCheck) checkQueues() {
 
 func (k *inboxCheck) checkItems() {
 	for gen, it := range k.book.items {
-		if it.gen != gen || it.left.none() && !it.waits() || it.tookAnyMatch || it.unclaimed != nil && !it.waits() {
+		if it.gen != gen || it.unfinished.none() && !it.waits() || it.tookAnyMatch || it.unclaimed != nil && !it.waits() {
 			k.bad("%x: %+v", it.key, it)
 		}
 		if it.unclaimed != nil {
 			k.count(it.unclaimed).coming++
 			k.count(it.unclaimed).bytes += it.size
 		}
-		for _, s := range it.left.all() {
+		for _, s := range it.unfinished.all() {
 			n := k.count(s)
 			n.all++
 			switch {
-			case !it.fresh:
+			case !it.ofThisProcess:
 			case it.handedTo.has(s):
 				n.inHand++
 			default:
@@ -111,7 +111,7 @@ func (k *inboxCheck) checkItems() {
 			}
 		}
 		if it.waits() {
-			k.held++
+			k.stored++
 		}
 		k.checkClaims(it)
 	}
@@ -163,7 +163,7 @@ func (k *inboxCheck) checkCounts() {
 			k.bad("%s counts %+v, and has %+v", s.name(), is, *n)
 		}
 	}
-	if n := int(k.in.held.Load()); n != k.held {
-		k.bad("%d are held, %d counted", k.held, n)
+	if n := int(k.in.storedOnly.Load()); n != k.stored {
+		k.bad("%d are in the store alone, %d counted", k.stored, n)
 	}
 }

@@ -12,7 +12,7 @@ func (g *ledger) openInbox(b *inboxBook, earlier []*inboxItem) {
 	defer g.mu.Unlock()
 	g.inbox = b
 	for _, it := range earlier {
-		b.addEarlier(g.nextGen(), it)
+		b.addEarlier(g.nextGenLocked(), it)
 	}
 }
 
@@ -25,9 +25,9 @@ func (g *ledger) storeArrival(msgs []Message, c addressees, hash uint64, now tim
 	if err := g.inbox.refuses(g.link); err != nil {
 		return arrivedOver, err
 	}
-	e, a := g.begin(&msgs[0], hash, g.clock(now))
+	e, a := g.beginLocked(&msgs[0], hash, g.sinceBeganLocked(now))
 	if e != nil {
-		e.key = g.inbox.enter(e.gen, g.keyOf(e.gen), msgs, c)
+		e.key = g.inbox.enter(e.gen, g.inboxKeyLocked(e.gen), msgs, c)
 	}
 	return a, nil
 }
@@ -40,14 +40,14 @@ func (g *ledger) haltInbox(err error) {
 	g.inbox.halt(err)
 }
 
-// entered takes in what became of a message that was to be entered, and returns it when it
-// is durable. Of one that is not nothing is kept: the server sends it again.
-func (g *ledger) entered(f inFact, err error) *inboxItem {
-	e := g.lookup(f.gen, f.id)
+// enteredLocked takes in what became of a message that was to be entered, and returns it when
+// it is durable. Of one that is not nothing is kept: the server sends it again.
+func (g *ledger) enteredLocked(f inFact, err error) *inboxItem {
+	e := g.lookupLocked(f.gen, f.id)
 	if err != nil {
 		if e != nil {
 			e.key = 0
-			g.drop(e)
+			g.dropLocked(e)
 		}
 		g.inbox.takeOut(f.gen, g.link)
 		return nil
@@ -58,9 +58,9 @@ func (g *ledger) entered(f inFact, err error) *inboxItem {
 	return g.inbox.item(f.gen)
 }
 
-// keyOf returns the key in the inbox of the message gen, which is not more than a round of
+// inboxKeyLocked returns the key in the inbox of the message gen, which is not more than a round of
 // generations old.
-func (g *ledger) keyOf(gen generation) uint64 {
+func (g *ledger) inboxKeyLocked(gen generation) uint64 {
 	rounds := g.rounds
 	if gen > g.gen {
 		rounds--
@@ -79,7 +79,7 @@ func (g *ledger) inboxKey(gen generation) (key uint64, earlier bool) {
 	if it := g.inbox.item(gen); it != nil {
 		key = it.key // of one that is older than a round, too
 	} else {
-		key = g.keyOf(gen)
+		key = g.inboxKeyLocked(gen)
 	}
 	return key, g.inbox.fromEarlier(key)
 }

@@ -7,15 +7,15 @@ import "slices"
 // or any subscription that matches may have it. When it has neither owners nor claims
 // its record is deleted.
 type inboxItem struct {
-	gen   generation
-	reads uint8    // how often it could not be read
-	fresh bool     // this process entered it: it counts towards the limits of its owners
-	key   uint64   // of its record
-	topic string   // of the message
-	names []string // the filters that it came for, none when it matched none, and those by which it was assigned since
-	size  int      // what it counts for
+	gen           generation
+	reads         uint8    // how often it could not be read
+	ofThisProcess bool     // entered by this process, so that it counts towards the limits of its owners
+	key           uint64   // of its record
+	topic         string   // of the message
+	names         []string // the filters that it came for, none when it matched none, and those by which it was assigned since
+	size          int      // what it counts for
 
-	left         owners    // subscriptions that have not finished with it
+	unfinished   owners    // subscriptions that have not finished with it
 	handedTo     owners    // of these, those whose applications have it
 	had          owners    // subscriptions that had it, and did not give it back
 	claims       []claim   // of filters whose next subscription is to have it
@@ -51,17 +51,17 @@ type waitKey struct {
 	anyMatch bool   // name is a topic, and any subscription that matches it may have them
 }
 
-// give makes s one that has to finish with it.
-func (it *inboxItem) give(s *owner) {
+// addOwner makes s one that has to finish with it.
+func (it *inboxItem) addOwner(s *owner) {
 	s.usage.all.Add(1)
 	it.count(&s.usage.coming, 1)
 	it.had.add(s)
-	it.left.add(s)
+	it.unfinished.add(s)
 }
 
-// take makes s no longer one that has it, and reports whether it was.
-func (it *inboxItem) take(s *owner) bool {
-	if !it.left.remove(s) {
+// removeOwner makes s no longer one that has it, and reports whether it was.
+func (it *inboxItem) removeOwner(s *owner) bool {
+	if !it.unfinished.remove(s) {
 		return false
 	}
 	s.usage.all.Add(-1)
@@ -75,7 +75,7 @@ func (it *inboxItem) take(s *owner) bool {
 
 // count adds it to l n times, if it is of this process.
 func (it *inboxItem) count(l *amount, n int) {
-	if it.fresh {
+	if it.ofThisProcess {
 		l.add(n, n*it.size)
 	}
 }
@@ -109,10 +109,10 @@ func (it *inboxItem) endClaims(over func(claim) bool) {
 	}
 }
 
-// takeFromAll leaves it without owners and claims.
-func (it *inboxItem) takeFromAll() {
-	for !it.left.none() {
-		it.take(it.left.first)
+// removeOwners leaves it without owners and claims.
+func (it *inboxItem) removeOwners() {
+	for !it.unfinished.none() {
+		it.removeOwner(it.unfinished.first)
 	}
 	it.anyMatch = false
 	it.endClaims(func(claim) bool { return true })

@@ -24,7 +24,7 @@ func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
 			if leave == leaveAcked {
 				in.discard(s, q)
 			}
-			return pages // what goes back to the inbox, takeBack takes
+			return pages // applyChanges takes what goes back to the inbox
 		}
 		if pages == 0 {
 			in.wake() // after the next commit
@@ -41,7 +41,7 @@ func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
 		}
 		in.dequeue(s, q, done)
 		if err != nil {
-			in.rest(err)
+			in.pauseReads(err)
 			return pages
 		}
 		in.failing = false
@@ -49,15 +49,15 @@ func (in *inbox) serve(s *Subscription, q *inboxQueue, pages int) int {
 	return pages
 }
 
-// rest has the store asked again a moment later.
-func (in *inbox) rest(err error) {
+// pauseReads has the store asked again a moment later.
+func (in *inbox) pauseReads(err error) {
 	if !in.failing {
 		in.failing = true
 		in.emit(StoreFailed{Err: &StoreError{Op: "read", Err: err}})
 	}
-	if !in.resting.Swap(true) {
+	if !in.readsPaused.Swap(true) {
 		in.timers.after(storePause, func() {
-			in.resting.Store(false)
+			in.readsPaused.Store(false)
 			in.wake()
 		})
 	}
@@ -91,7 +91,7 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 		return nil
 	})
 	done = len(msgs)
-	in.give(&inboxRun{sub: s, msgs: msgs})
+	in.deliverRun(&inboxRun{sub: s, msgs: msgs})
 	return done, err
 }
 
@@ -137,7 +137,7 @@ func (in *inbox) remove(s *Subscription, q *inboxQueue, it *inboxItem) {
 		return
 	}
 	q.items = slices.Delete(q.items, at, at+1)
-	in.held.Add(-1)
+	in.storedOnly.Add(-1)
 	if len(q.items) == 0 {
 		delete(in.queues, s)
 	}
@@ -157,5 +157,5 @@ func (in *inbox) discard(s *Subscription, q *inboxQueue) {
 		msgs[i] = it.stub(&s.owner)
 	}
 	in.dequeue(s, q, len(msgs))
-	in.give(&inboxRun{sub: s, msgs: msgs})
+	in.deliverRun(&inboxRun{sub: s, msgs: msgs})
 }

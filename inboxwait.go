@@ -60,9 +60,9 @@ func (in *inbox) index(it *inboxItem) {
 	}
 	switch {
 	case len(before) == 0 && len(it.listed) > 0:
-		in.held.Add(1)
+		in.storedOnly.Add(1)
 	case len(before) > 0 && len(it.listed) == 0:
-		in.held.Add(-1)
+		in.storedOnly.Add(-1)
 	}
 }
 
@@ -148,7 +148,7 @@ func (in *inbox) assignUnclaimed() {
 	for s, items := range got {
 		byKey(items)
 		in.enqueue(s, items...)
-		in.due = true
+		in.deliverable = true
 	}
 	in.tellUnclaimed()
 }

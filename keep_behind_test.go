@@ -15,7 +15,7 @@ func keepLedger(kept *[]uint16, paid *[]byte) *ledger {
 		*paid = append(*paid, packets...)
 		return true
 	}}
-	g.keep = func(_ uint64, f inFact) uint64 {
+	g.persist = func(_ uint64, f inFact) uint64 {
 		*kept = append(*kept, f.id)
 		return uint64(len(*kept))
 	}

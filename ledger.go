@@ -14,17 +14,17 @@ import (
 //
 // An entry passes through held (with the application), acked (the application is
 // done, the acknowledgement waits for its turn) and, at QoS 2, received (PUBREC
-// paid, PUBREL awaited). It is paid when its packet was appended to the buffer
-// of the link that is up; then it ends, or at QoS 2 becomes received. An entry
+// paid, PUBREL awaited). To pay an acknowledgement is to append its packet to the buffer
+// of the link that is up; then the entry ends, or at QoS 2 becomes received. An entry
 // outlives links; it takes its place in the order of a link when its PUBLISH
 // arrives on that link.
 type ledger struct {
 	// pay appends to the buffer of a link, or says that the link is gone.
 	pay func(link uint32, packets []byte) bool
-	// keep writes an inbound QoS 2 exchange to the session store, or deletes it
+	// persist writes an inbound QoS 2 exchange to the session store, or deletes it
 	// there, and returns the key of its record; nil when there is no store.
 	// committed is called when that is durable.
-	keep func(key uint64, f inFact) uint64
+	persist func(key uint64, f inFact) uint64
 	// inbox lists what the application has of the durable inbox; nil without one.
 	// Its lock comes after mu.
 	inbox *inboxBook
@@ -37,7 +37,7 @@ type ledger struct {
 	open        int           // entries of this link not through: what Receive Maximum counts
 	maximum     int           // our Receive Maximum on this link; 0 for none (3.x)
 	moved       bool          // an exchange of this link went on
-	unreleased  int           // QoS 2 exchanges that awaitReleases waits for
+	unreleased  int           // QoS 2 exchanges that awaitPubrels waits for
 	allReleased chan struct{} // closed when none is left
 	gen         generation    // of the newest entry
 	rounds      uint64        // how often the generations began anew
@@ -68,15 +68,15 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 		g.orders[i].drain(func(e *entry) {
 			e.queued = false
 			if e.dead {
-				g.recycle(e)
+				g.recycleLocked(e)
 			}
 		})
 	}
 	if !sessionPresent {
 		g.table.Each(func(e *entry) {
 			g.table.Clear(e.id)
-			g.unkeep(e)
-			g.recycle(e)
+			g.deleteRecordLocked(e)
+			g.recycleLocked(e)
 		})
 		g.epoch = g.gen.next()
 	}
@@ -91,7 +91,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*owner) (arrival, generation) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.record(m, hash, g.clock(now), subs)
+	return g.recordLocked(m, hash, g.sinceBeganLocked(now), subs)
 }
 
 // arriveAll is arrive for a run of messages, of which those of QoS 0 pass. It
@@ -100,12 +100,12 @@ func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*owner) (
 func (g *ledger) arriveAll(msgs []Message, hashes []uint64, now time.Time, subs []*owner) (kept []Message, again int, over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	since := g.clock(now)
+	since := g.sinceBeganLocked(now)
 	kept = msgs[:0]
 	for i := range msgs {
 		m := &msgs[i]
 		if m.QoS > 0 {
-			a, gen := g.record(m, hashes[i], since, subs)
+			a, gen := g.recordLocked(m, hashes[i], since, subs)
 			switch a {
 			case arrivedAgain:
 				again++
@@ -123,54 +123,54 @@ func (g *ledger) arriveAll(msgs []Message, hashes []uint64, now time.Time, subs 
 	return kept, again, false
 }
 
-// clock returns how long after the first arrival now is.
-func (g *ledger) clock(now time.Time) time.Duration {
+// sinceBeganLocked returns how long after the first arrival now is.
+func (g *ledger) sinceBeganLocked(now time.Time) time.Duration {
 	if g.began.IsZero() {
 		g.began = now
 	}
 	return now.Sub(g.began)
 }
 
-// record is arrive under the lock.
-func (g *ledger) record(m *Message, hash uint64, since time.Duration, subs []*owner) (arrival, generation) {
-	e, a := g.begin(m, hash, since)
+func (g *ledger) recordLocked(m *Message, hash uint64, since time.Duration, subs []*owner) (arrival, generation) {
+	e, a := g.beginLocked(m, hash, since)
 	if e == nil {
 		return a, 0
 	}
-	if e.left.set(subs); e.left.none() {
+	if e.unfinished.set(subs); e.unfinished.none() {
 		e.state = entryAcked
 	}
 	return arrivedNew, e.gen
 }
 
-// begin makes the entry of a new message, held; it returns none when it is known.
-func (g *ledger) begin(m *Message, hash uint64, since time.Duration) (*entry, arrival) {
+// beginLocked makes the entry of a new message, held; it returns none when the message is
+// known.
+func (g *ledger) beginLocked(m *Message, hash uint64, since time.Duration) (*entry, arrival) {
 	var stale generation
 	if e := g.table.Get(m.id); e != nil {
-		if g.same(e, m.QoS, m.Dup(), hash) {
-			if !e.counted && g.exceeded() {
+		if g.isSameLocked(e, m.QoS, m.Dup(), hash) {
+			if !e.counted && g.exceededLocked() {
 				return nil, arrivedOver
 			}
-			g.again(e)
+			g.arriveAgainLocked(e)
 			return nil, arrivedAgain
 		}
 		if e.state == entryHeld {
 			stale = e.gen
 		}
-		g.drop(e)
+		g.dropLocked(e)
 	}
-	if g.exceeded() {
+	if g.exceededLocked() {
 		return nil, arrivedOver
 	}
-	e := g.newEntry()
-	e.id, e.qos, e.hash, e.gen, e.stale, e.topic, e.since = m.id, m.QoS, hash, g.nextGen(), stale, m.Topic, since
+	e := g.newEntryLocked()
+	e.id, e.qos, e.hash, e.gen, e.stale, e.topic, e.since = m.id, m.QoS, hash, g.nextGenLocked(), stale, m.Topic, since
 	g.table.Set(m.id, e)
-	g.enter(e)
+	g.enqueueLocked(e)
 	return e, arrivedNew
 }
 
-// nextGen returns a new generation, which no message of the inbox has.
-func (g *ledger) nextGen() generation {
+// nextGenLocked returns a new generation, which no message of the inbox has.
+func (g *ledger) nextGenLocked() generation {
 	for {
 		if g.gen = g.gen.next(); g.gen == 0 {
 			g.rounds++
@@ -182,18 +182,18 @@ func (g *ledger) nextGen() generation {
 	}
 }
 
-// exceeded reports whether one message more is beyond our Receive Maximum. What
+// exceededLocked reports whether one message more is beyond our Receive Maximum. What
 // counts is what we "have not sent a PUBACK or PUBCOMP" for (section 3.3.4), so
 // those that are due are sent first.
-func (g *ledger) exceeded() bool {
-	if g.full() {
+func (g *ledger) exceededLocked() bool {
+	if g.fullLocked() {
 		g.payAcksLocked()
 	}
-	return g.full()
+	return g.fullLocked()
 }
 
-// full reports whether the server has used up our Receive Maximum.
-func (g *ledger) full() bool { return g.maximum > 0 && g.open >= g.maximum }
+// fullLocked reports whether the server has used up our Receive Maximum.
+func (g *ledger) fullLocked() bool { return g.maximum > 0 && g.open >= g.maximum }
 
 // progress reports whether the exchange of any message of the current link went
 // on: its PUBACK, PUBREC or PUBCOMP was sent.
@@ -203,8 +203,8 @@ func (g *ledger) progress() bool {
 	return g.moved
 }
 
-// same reports whether a PUBLISH is the message of e sent again.
-func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
+// isSameLocked reports whether a PUBLISH is the message of e sent again.
+func (g *ledger) isSameLocked(e *entry, qos QoS, dup bool, hash uint64) bool {
 	if e.qos != qos {
 		return false
 	}
@@ -216,51 +216,51 @@ func (g *ledger) same(e *entry, qos QoS, dup bool, hash uint64) bool {
 	return e.hash == hash && (dup || qos == 2 && e.queued)
 }
 
-// again puts a recognised redelivery in its place in this link's order: also
-// that of a message whose PUBREC was paid before, for it is paid again in the
-// order of arrival [MQTT-4.6.0-3].
-func (g *ledger) again(e *entry) {
+// arriveAgainLocked puts a recognised redelivery in its place in this link's order: also
+// that of a message whose PUBREC was paid before, for it is paid again in the order of
+// arrival [MQTT-4.6.0-3].
+func (g *ledger) arriveAgainLocked(e *entry) {
 	g.duplicates++
 	if !e.queued {
-		g.enter(e)
+		g.enqueueLocked(e)
 	}
 }
 
-// enter gives e the next place in the order of the current link.
-func (g *ledger) enter(e *entry) {
-	g.count(e)
+// enqueueLocked gives e the next place in the order of the current link.
+func (g *ledger) enqueueLocked(e *entry) {
+	g.countLocked(e)
 	e.queued = true
 	g.orders[e.qos-1].push(e)
 }
 
-func (g *ledger) count(e *entry) {
+func (g *ledger) countLocked(e *entry) {
 	if !e.counted {
 		e.counted = true
 		g.open++
 	}
 }
 
-func (g *ledger) uncount(e *entry) {
+func (g *ledger) uncountLocked(e *entry) {
 	if e.counted {
 		e.counted = false
 		g.open--
 	}
 }
 
-// drop forgets e: its acknowledgement is stale.
-func (g *ledger) drop(e *entry) {
-	g.passReleaseLocked(e)
+// dropLocked forgets e: its acknowledgement is stale.
+func (g *ledger) dropLocked(e *entry) {
+	g.countReleaseLocked(e)
 	g.table.Clear(e.id)
-	g.unkeep(e)
-	g.uncount(e)
+	g.deleteRecordLocked(e)
+	g.uncountLocked(e)
 	if e.queued {
 		e.dead = true // its place in the order is skipped
 		return
 	}
-	g.recycle(e)
+	g.recycleLocked(e)
 }
 
-func (g *ledger) lookup(gen generation, id uint16) *entry {
+func (g *ledger) lookupLocked(gen generation, id uint16) *entry {
 	if e := g.table.Get(id); e != nil && e.gen == gen {
 		return e
 	}
@@ -275,7 +275,7 @@ func (g *ledger) done(gen generation, id uint16, sub *owner) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.finish(gen, id, sub)
+	return g.finishLocked(gen, id, sub)
 }
 
 // doneAll is done for those of msgs that are of QoS 1 or 2, each for its own
@@ -287,33 +287,32 @@ func (g *ledger) doneAll(msgs []Message) (due bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range msgs {
-		if m := &msgs[i]; m.QoS > 0 && g.finish(m.generation(), m.id, m.to) == nil {
+		if m := &msgs[i]; m.QoS > 0 && g.finishLocked(m.generation(), m.id, m.to) == nil {
 			due = true
 		}
 	}
 	return due
 }
 
-// finish is done under the lock.
-func (g *ledger) finish(gen generation, id uint16, sub *owner) error {
-	e := g.lookup(gen, id)
+func (g *ledger) finishLocked(gen generation, id uint16, sub *owner) error {
+	e := g.lookupLocked(gen, id)
 	if e == nil {
-		return g.passed(gen, id)
+		return g.whyPassedLocked(gen, id)
 	}
 	if e.state != entryHeld {
 		return ErrAcked
 	}
-	if !e.left.remove(sub) {
+	if !e.unfinished.remove(sub) {
 		return ErrAcked
 	}
-	if e.left.none() {
+	if e.unfinished.none() {
 		e.state = entryAcked
 	}
 	return nil
 }
 
-// passed says why the message gen of id cannot be acknowledged any more.
-func (g *ledger) passed(gen generation, id uint16) error {
+// whyPassedLocked says why the message gen of id cannot be acknowledged any more.
+func (g *ledger) whyPassedLocked(gen generation, id uint16) error {
 	if gen.before(g.epoch) {
 		return ErrStale // of an earlier session
 	}
@@ -328,16 +327,16 @@ func (g *ledger) passed(gen generation, id uint16) error {
 func (g *ledger) unpaid(gen generation, id uint16) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	e := g.lookup(gen, id)
+	e := g.lookupLocked(gen, id)
 	return e != nil && e.state == entryAcked
 }
 
-// transfer makes to the one that has to finish with a message, in place of sub.
+// transfer makes to the one that has to finish with a message, instead of sub.
 func (g *ledger) transfer(gen generation, id uint16, sub, to *owner) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if e := g.lookup(gen, id); e != nil {
-		e.left.replace(sub, to)
+	if e := g.lookupLocked(gen, id); e != nil {
+		e.unfinished.replace(sub, to)
 	}
 }
 
@@ -348,9 +347,9 @@ func (g *ledger) abandon(sub *owner) int {
 	defer g.mu.Unlock()
 	n := 0
 	g.table.Each(func(e *entry) {
-		if e.state == entryHeld && e.left.remove(sub) {
+		if e.state == entryHeld && e.unfinished.remove(sub) {
 			n++
-			if e.left.none() {
+			if e.unfinished.none() {
 				e.state = entryAcked
 			}
 		}
@@ -358,15 +357,15 @@ func (g *ledger) abandon(sub *owner) int {
 	return n
 }
 
-// owes reports whether sub has messages that it did not finish with.
-func (g *ledger) owes(sub *owner) bool {
+// hasUnfinished reports whether sub has messages that it did not finish with.
+func (g *ledger) hasUnfinished(sub *owner) bool {
 	if g.inbox != nil {
 		return sub.usage.all.Load() > 0
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	found := false
-	g.table.Each(func(e *entry) { found = found || e.left.has(sub) })
+	g.table.Each(func(e *entry) { found = found || e.unfinished.has(sub) })
 	return found
 }
 
@@ -376,8 +375,8 @@ func (g *ledger) restore(open []restoredIncoming) {
 		if g.table.Get(x.id) != nil {
 			continue
 		}
-		g.nextGen()
-		e := g.newEntry()
+		g.nextGenLocked()
+		e := g.newEntryLocked()
 		e.id, e.qos, e.gen, e.state, e.key, e.saved = x.id, 2, g.gen, entryReceived, x.key, true
 		g.table.Set(x.id, e)
 	}
@@ -394,8 +393,8 @@ type overdue struct {
 }
 
 // oldest returns the oldest message of this link that the application has not
-// acknowledged, and how many acknowledgements are owed. What is held for a
-// Subscribe to come is not with the application.
+// acknowledged, and how many acknowledgements are owed. A message that waits for a later
+// Subscribe is not with the application.
 func (g *ledger) oldest() (o overdue, owed int, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -403,7 +402,7 @@ func (g *ledger) oldest() (o overdue, owed int, ok bool) {
 		q := &g.orders[i]
 		for n := range q.len() {
 			e := q.at(n)
-			sub := e.left.application()
+			sub := e.unfinished.application()
 			if e.dead || e.state != entryHeld || sub == nil {
 				continue
 			}

@@ -361,7 +361,7 @@ func (m *ledgerModel) abandon() {
 	if n := m.g.abandon(s); n != want {
 		m.failf("abandoned %d, had %d", n, want)
 	}
-	if m.g.owes(s) {
+	if m.g.hasUnfinished(s) {
 		m.failf("owes after abandon")
 	}
 }

@@ -126,7 +126,7 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	if n := sub.dropped.Load(); sub.placeholder && n > 0 && leave != leaveServer {
 		s.emit(MessageDropped{Topic: sub.name(), Err: err, Total: n}) // a placeholder has no consumer that could notice
 	}
-	if leave == leaveServer || s.inbox != nil || !s.ledger.owes(&sub.owner) {
+	if leave == leaveServer || s.inbox != nil || !s.ledger.hasUnfinished(&sub.owner) {
 		return true
 	}
 	s.later(s.cfg.ackGrace, func() {

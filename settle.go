@@ -11,13 +11,13 @@ func (g *ledger) payAcks() {
 	g.payAcksLocked()
 }
 
-// payAcksLocked is payAcks under the lock.
 func (g *ledger) payAcksLocked() {
 	g.payOrderLocked(&g.orders[0], codec.PUBACK)
 	g.payOrderLocked(&g.orders[1], codec.PUBREC)
 }
 
-// payOrderLocked pays the head of one order while it is acknowledged.
+// payOrderLocked pays the first acknowledgements of one order, up to a message that the
+// application still has.
 func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 	n := 0
 	g.scratch = g.scratch[:0]
@@ -29,8 +29,8 @@ func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 		if e.state == entryHeld {
 			break
 		}
-		if g.mustWait(e) {
-			g.keepBehind(q, n)
+		if g.mustWaitLocked(e) {
+			g.persistDueLocked(q, n)
 			break
 		}
 		g.scratch = codec.AppendAck(g.scratch, g.version, t, e.id, e.code, nil)
@@ -47,13 +47,13 @@ func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 		e.queued = false
 		switch {
 		case e.dead:
-			g.recycle(e)
+			g.recycleLocked(e)
 		case e.qos == 2 && !e.code.IsError():
 			e.state = entryReceived
 		default:
-			g.uncount(e)
+			g.uncountLocked(e)
 			g.table.Clear(e.id)
-			g.recycle(e)
+			g.recycleLocked(e)
 		}
 	}
 }
@@ -68,24 +68,24 @@ func (g *ledger) pubrel(id uint16) {
 		if g.version == V5 {
 			code = codec.PacketIdentifierNotFound
 		}
-		g.reply(codec.PUBCOMP, id, code)
+		g.replyLocked(codec.PUBCOMP, id, code)
 		return
 	}
 	if e.key != 0 {
-		g.leave(e)
+		g.releaseLocked(e)
 		return
 	}
-	if !g.reply(codec.PUBCOMP, id, codec.Success) {
+	if !g.replyLocked(codec.PUBCOMP, id, codec.Success) {
 		return // the server asks again on the next link
 	}
 	g.moved = true
-	g.drop(e)
+	g.dropLocked(e)
 }
 
-// awaitReleases returns a channel that is closed when the PUBRELs have come for
-// which the server has had our PUBRECs on this link: then nothing is left of those
-// exchanges at the server. It is called when no PUBLISH is taken in any more.
-func (g *ledger) awaitReleases() <-chan struct{} {
+// awaitPubrels returns a channel that is closed when the PUBREL has come for each PUBREC
+// that the server has had on this link: then nothing is left of those exchanges at the
+// server. It is called when no PUBLISH is taken in any more.
+func (g *ledger) awaitPubrels() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.unreleased, g.allReleased = 0, make(chan struct{})
@@ -100,8 +100,8 @@ func (g *ledger) awaitReleases() <-chan struct{} {
 	return g.allReleased
 }
 
-// passReleaseLocked notes that the exchange of e ends, for awaitReleases.
-func (g *ledger) passReleaseLocked(e *entry) {
+// countReleaseLocked notes for awaitPubrels that the exchange of e ends.
+func (g *ledger) countReleaseLocked(e *entry) {
 	if g.unreleased == 0 || !e.awaited {
 		return
 	}
@@ -111,50 +111,50 @@ func (g *ledger) passReleaseLocked(e *entry) {
 	}
 }
 
-func (g *ledger) reply(t codec.Type, id uint16, code codec.ReasonCode) bool {
+func (g *ledger) replyLocked(t codec.Type, id uint16, code codec.ReasonCode) bool {
 	g.scratch = codec.AppendAck(g.scratch[:0], g.version, t, id, code, nil)
 	return g.pay(g.link, g.scratch)
 }
 
-// mustWait reports whether the PUBREC of e must wait until its packet identifier
+// mustWaitLocked reports whether the PUBREC of e must wait until its packet identifier
 // is durable, so that a later process knows the message when it comes again.
-func (g *ledger) mustWait(e *entry) bool {
-	return g.keep != nil && e.qos == 2 && !e.saved && !e.code.IsError()
+func (g *ledger) mustWaitLocked(e *entry) bool {
+	return g.persist != nil && e.qos == 2 && !e.saved && !e.code.IsError()
 }
 
-// keepBehind writes the exchanges from the n-th on whose PUBREC is due but for
-// that. The record of an exchange is made when its PUBREC is released, never at
-// arrival: until then the server still sends the PUBLISH again. It goes on where it stopped, so that a window of 65,535
-// that waits for the disk is looked through once.
-func (g *ledger) keepBehind(q *entryQueue, n int) {
-	for q.kept = max(q.kept, n); q.kept < q.len(); q.kept++ {
-		e := q.at(q.kept)
+// persistDueLocked writes the exchanges from the n-th on whose PUBREC waits for nothing
+// else. The record of an exchange is made when its PUBREC is due, never at arrival: until
+// then the server still sends the PUBLISH again. The next call goes on where this one
+// stopped, so that a window of 65,535 that waits for the disk is looked through once.
+func (g *ledger) persistDueLocked(q *entryQueue, n int) {
+	for q.persisted = max(q.persisted, n); q.persisted < q.len(); q.persisted++ {
+		e := q.at(q.persisted)
 		if e.dead {
 			continue
 		}
 		if e.state == entryHeld {
 			return
 		}
-		if g.mustWait(e) && e.key == 0 {
-			e.key = g.keep(0, inFact{id: e.id, gen: e.gen})
+		if g.mustWaitLocked(e) && e.key == 0 {
+			e.key = g.persist(0, inFact{id: e.id, gen: e.gen})
 		}
 	}
 }
 
-// leave deletes the record of e, whose PUBREL came; PUBCOMP follows when that is
-// durable: a later process would take a new message with this packet identifier
-// for the old one.
-func (g *ledger) leave(e *entry) {
-	if !e.leaving {
-		e.leaving = true
-		g.keep(e.key, inFact{id: e.id, gen: e.gen, gone: true})
+// releaseLocked deletes the record of e, whose PUBREL came. PUBCOMP follows when that is
+// durable: else a later process would take a new message with this packet identifier for
+// the old one.
+func (g *ledger) releaseLocked(e *entry) {
+	if !e.deleting {
+		e.deleting = true
+		g.persist(e.key, inFact{id: e.id, gen: e.gen, gone: true})
 	}
 }
 
-// unkeep deletes the record of e; nothing waits for that.
-func (g *ledger) unkeep(e *entry) {
+// deleteRecordLocked deletes the record of e, if it has one; nothing waits for that.
+func (g *ledger) deleteRecordLocked(e *entry) {
 	if e.key != 0 {
-		g.keep(e.key, inFact{gone: true})
+		g.persist(e.key, inFact{gone: true})
 		e.key = 0
 	}
 }
@@ -167,15 +167,15 @@ func (g *ledger) committed(facts []inFact, err error) (entered []*inboxItem) {
 		e := g.table.Get(f.id)
 		switch {
 		case f.inbox:
-			if it := g.entered(f, err); it != nil {
+			if it := g.enteredLocked(f, err); it != nil {
 				entered = append(entered, it)
 			}
 		case e == nil || e.gen != f.gen:
 		case f.gone:
-			g.left(e)
+			g.recordDeletedLocked(e)
 		case err != nil:
 			e.key = 0 // written when its PUBREC is due again
-			g.orders[1].kept = 0
+			g.orders[1].persisted = 0
 		default:
 			e.saved = true
 		}
@@ -187,11 +187,11 @@ func (g *ledger) committed(facts []inFact, err error) (entered []*inboxItem) {
 	return entered
 }
 
-// left ends e, whose record is gone.
-func (g *ledger) left(e *entry) {
+// recordDeletedLocked ends e, whose record is gone.
+func (g *ledger) recordDeletedLocked(e *entry) {
 	e.key = 0
-	if g.reply(codec.PUBCOMP, e.id, codec.Success) { // else the server asks again
+	if g.replyLocked(codec.PUBCOMP, e.id, codec.Success) { // else the server asks again
 		g.moved = true
 	}
-	g.drop(e)
+	g.dropLocked(e)
 }

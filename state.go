@@ -123,7 +123,7 @@ func (c *Conn) setState(s State) {
 func (c *Conn) held() int {
 	n := c.routes.held()
 	if c.inbox != nil {
-		n += int(c.inbox.held.Load())
+		n += int(c.inbox.storedOnly.Load())
 	}
 	return n
 }

@@ -161,7 +161,7 @@ func (s *Subscription) tally() (arrived uint64, quiet bool) {
 	arrived = s.delivered.Load() + s.dropped.Load()
 	waiting := s.box.len() + s.inDelivery
 	s.mu.Unlock()
-	owes := s.up.ledger.owes(&s.owner)
+	owes := s.up.ledger.hasUnfinished(&s.owner)
 	s.up.ledger.payAcks()
 	return arrived, !owes && waiting == 0
 }
