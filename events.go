@@ -379,15 +379,3 @@ func (e *events) watch(ctx context.Context) <-chan Event {
 	})
 	return l.ch
 }
-
-// PacketInfo describes one packet that was sent or received, without its contents
-// but for what [WithPacketPayload] asks for.
-type PacketInfo struct {
-	Sent     bool // false: received
-	Type     PacketType
-	PacketID uint16
-	QoS      QoS
-	Size     int    // of the whole packet in bytes
-	Link     uint32 // number of the link, or of the one that an attempt would make
-	Payload  []byte // of a PUBLISH, by WithPacketPayload; only until the hook returns
-}

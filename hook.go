@@ -61,24 +61,6 @@ func payloadOf(v Version, t codec.Type, flags byte, body []byte) []byte {
 	return p.Payload
 }
 
-// identify fills in packet identifier and QoS.
-func (p *PacketInfo) identify(t codec.Type, flags byte, body []byte) {
-	at := 0
-	switch t {
-	case codec.PUBLISH:
-		p.QoS = QoS(flags >> 1 & 3)
-		if p.QoS == 0 || len(body) < 2 {
-			return
-		}
-		at = 2 + int(body[0])<<8 + int(body[1])
-	case codec.CONNECT, codec.CONNACK, codec.PINGREQ, codec.PINGRESP, codec.DISCONNECT, codec.AUTH:
-		return
-	}
-	if len(body) >= at+2 {
-		p.PacketID = uint16(body[at])<<8 | uint16(body[at+1])
-	}
-}
-
 // callMark shows whether the packet hook, which runs on a goroutine that the Conn waits
 // for, is running. It costs three atomic operations a call.
 type callMark struct {

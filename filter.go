@@ -1,0 +1,11 @@
+package mqtt
+
+// Filter is one topic filter of a subscription to several. Fields may be added; use field
+// names. Filters compare with ==, and will go on to.
+type Filter struct {
+	// Pattern is a topic filter, with wildcards and "$share/group/" as the
+	// standard has them (sections 4.7 and 4.8.2).
+	Pattern string
+	// QoS is the maximum QoS at which the server may send.
+	QoS QoS
+}
