@@ -238,6 +238,18 @@ func (s *Subscription) madeRoomLocked() {
 		s.wantsMore = false
 		s.up.inbox.wake()
 	}
+	s.tellQuietLocked()
+}
+
+// tellQuiet is tellQuietLocked, locked.
+func (s *Subscription) tellQuiet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellQuietLocked()
+}
+
+// tellQuietLocked wakes a Drain that waits, once nothing is pending.
+func (s *Subscription) tellQuietLocked() {
 	if s.quiet != nil && s.isQuietLocked() {
 		close(s.quiet)
 		s.quiet = nil

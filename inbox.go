@@ -126,13 +126,14 @@ func (in *inbox) reconcile() {
 // before.
 func (in *inbox) needsReconcile() bool { return in.more.Load() || len(in.waits.dirty) > 0 }
 
-// tellDrain has Drain look whether the subscriptions that it waits for are done.
+// tellDrain has Drain look whether the subscriptions that it waits for are done. It wakes
+// nothing else: the committer, which calls it, would be woken by itself for ever.
 func (in *inbox) tellDrain() {
 	if !in.draining.Load() {
 		return
 	}
 	for _, s := range in.routes.subscriptions() {
-		s.tellRoom()
+		s.tellQuiet()
 	}
 }
 

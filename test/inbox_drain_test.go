@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,41 @@ func TestDrainHandsOutTheInbox(t *testing.T) {
 			}
 			checkEmpty(t, d)
 		}
+	})
+}
+
+// Drain waits, and does nothing else, while a slow consumer has too much for the next large
+// message and too little to be refilled.
+func TestDrainWaitsForRoomForALargeMessage(t *testing.T) {
+	storedVersions(t, func(t *testing.T, v mqtt.Version) {
+		const limit = 4096
+		d := newDisk()
+		s := d.inbox(t, v, false)
+		s.subscribed("t", 2, mqtt.WithManualAck())
+		large := strings.Repeat("x", limit-100)
+		for i, payload := range []string{"a", "b", large, "c", large, "d"} {
+			s.message(0x32, uint16(i+1), "t", payload)
+		}
+		s.crash()
+
+		s = d.inbox(t, v, true)
+		messages := s.subscribed("t", 2, mqtt.WithBuffer(0), mqtt.WithPendingLimit(100, limit)).C()
+		all := make(chan int, 1)
+		go func() {
+			got := 0
+			for range messages {
+				got++
+				time.Sleep(time.Second)
+			}
+			all <- got
+		}()
+		if err := s.conn.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := <-all; got != 6 {
+			t.Errorf("%d handed out", got)
+		}
+		checkEmpty(t, d)
 	})
 }
 
