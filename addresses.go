@@ -137,8 +137,8 @@ func answered(err error) bool {
 	return transport.Answered(err)
 }
 
-// walk makes a link to one of the addresses found for u, within ctx.
-func (s *supervisor) walk(ctx context.Context, u *transport.URL, creds Credentials, found []string) (*link, error) {
+// tryAddresses makes a link to u by one of the addresses found for it, within ctx.
+func (s *supervisor) tryAddresses(ctx context.Context, u *transport.URL, creds Credentials, found []string) (*link, error) {
 	order := s.order(u)
 	var l *link
 	var tried []outcome

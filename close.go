@@ -105,7 +105,7 @@ func (c *Conn) Abort() {
 		l.kill(errLocalClose)
 	}
 	c.cancel(ErrClosed)
-	c.awaitDone(c.ctx, c.hooks.look()) // the context has ended
+	c.awaitDone(c.ctx, c.hooks.running()) // the context has ended
 }
 
 // Drain ends the Conn without losing what the server has still to deliver:
@@ -151,7 +151,7 @@ func (c *Conn) Reconnect() error {
 	default:
 	}
 	if l != nil {
-		l.endLater()
+		l.requestEnd()
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ const scopeGrace = time.Second
 // close ends the Conn in order: pending publishes until wait ends, which is of
 // [reserveDisconnect], DISCONNECT until ctx does, end.
 func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) error {
-	seen := c.hooks.look()
+	seen := c.hooks.running()
 	if !c.beginClose() {
 		return c.awaitEnd(ctx, wait)
 	}
@@ -234,7 +234,7 @@ func (c *Conn) unpause() {
 // awaitEnd waits for the end that another call is bringing about, and brings it about
 // earlier when wait ends first.
 func (c *Conn) awaitEnd(ctx, wait context.Context) error {
-	seen := c.hooks.look()
+	seen := c.hooks.running()
 	select {
 	case <-c.done:
 		return nil
@@ -255,10 +255,10 @@ func (c *Conn) endEarlier(by time.Time) {
 	if !closed(c.closeNow) {
 		close(c.closeNow)
 	}
-	endHalf, l := c.endHalf, c.link
+	endFirstHalf, l := c.endFirstHalf, c.link
 	c.mu.Unlock()
-	if endHalf != nil && time.Until(by) < disconnectTime/2 {
-		endHalf()
+	if endFirstHalf != nil && time.Until(by) < disconnectTime/2 {
+		endFirstHalf()
 	}
 	if l != nil {
 		l.endEarlier(by)
@@ -309,7 +309,7 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	half, cancel := context.WithDeadline(c.aborted, time.Now().Add(time.Until(by)/2))
 	defer cancel()
 	c.mu.Lock()
-	c.endHalf = cancel
+	c.endFirstHalf = cancel
 	c.mu.Unlock()
 	l.stopReader(half)
 	c.stopHandOver(half)
@@ -367,10 +367,10 @@ func (c *Conn) unusedBy() time.Time {
 // awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
 // return holds up a goroutine of the link: when ctx has ended and one call has lasted for
 // killTime, counted from the look that is seen, awaitDone returns an error instead.
-func (c *Conn) awaitDone(ctx context.Context, seen looked) error {
+func (c *Conn) awaitDone(ctx context.Context, seen runningCalls) error {
 	ended := ctx.Done()
 	for {
-		now := c.hooks.look()
+		now := c.hooks.running()
 		switch {
 		case !seen.stuck(now):
 			seen = now

@@ -18,48 +18,48 @@ type config struct {
 	versions []Version
 	dialer   transport.Dialer
 
-	clientID       string
-	session        time.Duration // 0: clean
-	store          store.Store
-	storeMemory    int
-	keepAlive      time.Duration // 0: the default of the URL, negative: none
-	pingTimeout    time.Duration
-	connectTimeout time.Duration
-	closeTimeout   time.Duration
-	subscribeWait  time.Duration
-	stableAfter    time.Duration
-	ackTimeout     time.Duration
-	ackOverdue     time.Duration
-	stuckAfter     time.Duration
-	ackGrace       time.Duration
-	backlogGrace   time.Duration // negative: none
-	backoff        backoff.Policy
-	onError        func(error) Decision
-	credentials    func(context.Context) (Credentials, error)
-	fixed          Credentials
-	will           *Will
-	connectProps   *codec.Properties
-	queue          queueConfig
-	receiveMax     int
-	inboundLimit   int
-	maxSubscribe   int // filters in a packet
-	logger         *slog.Logger
-	hook           func(PacketInfo)
-	declared       []declaration
-	catchAll       *subOptions
-	errs           []error
-	clock          clock
+	clientID         string
+	session          time.Duration // 0: clean
+	store            store.Store
+	storeMemory      int
+	keepAlive        time.Duration // 0: the default of the URL, negative: none
+	pingTimeout      time.Duration
+	connectTimeout   time.Duration
+	closeTimeout     time.Duration
+	subscribeWait    time.Duration
+	stableAfter      time.Duration
+	ackTimeout       time.Duration
+	ackOverdue       time.Duration
+	stuckAfter       time.Duration
+	ackGrace         time.Duration
+	backlogGrace     time.Duration // negative: none
+	backoff          backoff.Policy
+	onError          func(error) Decision
+	credentials      func(context.Context) (Credentials, error)
+	fixedCredentials Credentials
+	will             *Will
+	connectProps     *codec.Properties
+	queue            queueConfig
+	receiveMax       int
+	inboundLimit     int
+	maxSubscribe     int // filters in a packet
+	logger           *slog.Logger
+	hook             func(PacketInfo)
+	declared         []declaration
+	catchAll         *subOptions
+	errs             []error
+	clock            clock
 
-	serverAssigns  bool
-	fresh          bool
-	inbox          bool
-	firstConnect   FirstConnect
-	survive        bool // go on after a takeover
-	downgradeOnCut bool
-	receiveMaxSet  bool // by WithReceiveMaximum
-	always         bool // resubscribe even when the session was resumed
-	faultyEnds     bool // a message that breaks the protocol again and again ends the Conn
-	hookPayload    bool // show it payloads
+	serverAssignsID        bool
+	fresh                  bool
+	inbox                  bool
+	firstConnect           FirstConnect
+	reconnectAfterTakeover bool // go on after a takeover
+	downgradeOnClose       bool
+	receiveMaxSet          bool // by WithReceiveMaximum
+	resubscribeAlways      bool // resubscribe even when the session was resumed
+	endOnFaulty            bool // a message that breaks the protocol again and again ends the Conn
+	hookPayload            bool // show it payloads
 }
 
 type declaration struct {
@@ -131,7 +131,7 @@ func newConfig(server string, opts []ConnectOption) (*config, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	if c.clientID == "" && !c.serverAssigns {
+	if c.clientID == "" && !c.serverAssignsID {
 		c.clientID = generateClientID()
 	}
 	return &c, nil
@@ -153,16 +153,16 @@ func (c *config) validate() {
 	if err := codec.CheckUTF8(c.clientID); err != nil {
 		bad("client identifier", problemOf(err))
 	}
-	if c.serverAssigns && c.clientID != "" {
+	if c.serverAssignsID && c.clientID != "" {
 		bad("client identifier", "is given, and the server is asked to assign one")
 	}
-	if c.serverAssigns && v3 && c.session > 0 {
+	if c.serverAssignsID && v3 && c.session > 0 {
 		bad("client identifier", "must not be empty for a session that is kept, on MQTT 3.x [MQTT-3.1.3-7]")
 	}
-	if !c.serverAssigns && c.clientID == "" && c.session > 0 {
+	if !c.serverAssignsID && c.clientID == "" && c.session > 0 {
 		bad("client identifier", "is needed for a session that is kept: a generated one would not find it again")
 	}
-	if c.store != nil && (c.session == 0 || c.serverAssigns) {
+	if c.store != nil && (c.session == 0 || c.serverAssignsID) {
 		bad("session store", "needs WithSession and WithClientID: what it keeps is only of use with the server's side of the session")
 	}
 	if c.inbox && c.store == nil {
@@ -180,7 +180,7 @@ func (c *config) validate() {
 		c.errs = append(c.errs, err)
 	}
 	c.checkWill()
-	c.checkCredentials(&c.fixed)
+	c.checkCredentials(&c.fixedCredentials)
 	for _, d := range c.declared {
 		for _, f := range d.filters {
 			if err := d.opts.check(f); err != nil {

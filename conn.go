@@ -22,15 +22,15 @@ type Conn struct {
 	closeNow chan struct{} // closed when pending publishes have been waited for long enough
 	retryNow chan struct{} // ends a wait for the next attempt
 
-	mu      sync.Mutex // guards the rest; nothing that blocks happens under it
-	state   State
-	link    *link
-	err     error // why it ended
-	closing bool
-	endBy   time.Time          // by when the last connection is to be closed, as the least patient caller wants it
-	endHalf context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
-	changed chan struct{}      // closed and made anew at every change of state
-	stopCtx func() bool
+	mu           sync.Mutex // guards the rest; nothing that blocks happens under it
+	state        State
+	link         *link
+	err          error // why it ended
+	closing      bool
+	endBy        time.Time          // by when the last connection is to be closed, as the least patient caller wants it
+	endFirstHalf context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
+	changed      chan struct{}      // closed and made anew at every change of state
+	stopCtx      func() bool
 }
 
 // Connect makes a Conn to the server at url and keeps it until ctx ends or

@@ -12,23 +12,23 @@ import (
 // This file makes a link: it goes from the servers of the configuration to their
 // addresses and protocol versions. handshake.go makes one connection.
 
-// domain tries u, or when u names a domain whose SRV records name the servers,
-// each of these in the order of the records.
-func (s *supervisor) domain(u *transport.URL) (*link, error) {
+// tryDomain tries u. When u is a domain whose SRV records name the servers, it tries
+// each of these servers in the order of the records.
+func (s *supervisor) tryDomain(u *transport.URL) (*link, error) {
 	if !u.SRV() {
-		return s.server(u)
+		return s.tryServer(u)
 	}
 	c := s.c
 	ctx, cancel := s.attemptContext()
 	targets, err := s.targets(ctx, u)
 	cancel()
 	if err != nil {
-		s.asked++
+		s.tried++
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
 	var errs []error
 	for _, t := range targets {
-		l, err := s.server(t)
+		l, err := s.tryServer(t)
 		if err == nil {
 			return l, nil
 		}
@@ -47,11 +47,11 @@ func (s *supervisor) attemptContext() (context.Context, context.CancelFunc) {
 		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
 }
 
-// server tries one server, at one of its addresses after the other, within one
+// tryServer tries one server, at one of its addresses after the other, within one
 // connect timeout.
-func (s *supervisor) server(u *transport.URL) (*link, error) {
+func (s *supervisor) tryServer(u *transport.URL) (*link, error) {
 	c := s.c
-	s.asked++
+	s.tried++
 	ctx, cancel := s.attemptContext()
 	defer cancel()
 	c.setState(StateConnecting)
@@ -65,24 +65,24 @@ func (s *supervisor) server(u *transport.URL) (*link, error) {
 		}
 	}
 	if u.SRV() {
-		return s.domainOfCredentials(ctx, u, creds)
+		return s.tryDomainOfCredentials(ctx, u, creds)
 	}
-	return s.host(ctx, u, creds)
+	return s.tryHost(ctx, u, creds)
 }
 
-// domainOfCredentials tries the servers of a domain that the credentials function
+// tryDomainOfCredentials tries the servers of a domain that the credentials function
 // named, each with an even share of what is left of the attempt.
-func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
+func (s *supervisor) tryDomainOfCredentials(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
 	targets, err := s.targets(ctx, u)
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
-	s.asked += len(targets) - 1
+	s.tried += len(targets) - 1
 	var errs []error
 	for i, t := range targets {
 		deadline, _ := ctx.Deadline()
 		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(targets)-i))
-		l, err := s.host(share, t, creds)
+		l, err := s.tryHost(share, t, creds)
 		cancel()
 		if err == nil {
 			return l, nil
@@ -95,22 +95,22 @@ func (s *supervisor) domainOfCredentials(ctx context.Context, u *transport.URL, 
 	return nil, errors.Join(errs...)
 }
 
-// host tries the host of u, at one of its addresses after the other.
-func (s *supervisor) host(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
+// tryHost tries the host of u, at one of its addresses after the other.
+func (s *supervisor) tryHost(ctx context.Context, u *transport.URL, creds Credentials) (*link, error) {
 	c := s.c
 	c.emit(Connecting{Server: u.String(), Version: s.versionsOf(u)[0], Attempt: s.failures + 1})
 	addresses, err := s.addresses(ctx, u)
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: string(transport.StepResolve), Err: err}
 	}
-	return s.walk(ctx, u, creds, addresses)
+	return s.tryAddresses(ctx, u, creds, addresses)
 }
 
 // credentials returns those of the next attempt.
 func (s *supervisor) credentials(ctx context.Context) (Credentials, error) {
 	c := s.c
 	if c.cfg.credentials == nil {
-		return c.cfg.fixed, nil
+		return c.cfg.fixedCredentials, nil
 	}
 	cr, err := ask(ctx, credentialsFunc, func() (Credentials, error) { return c.cfg.credentials(ctx) })
 	if err != nil {
@@ -176,7 +176,7 @@ func (s *supervisor) refusedVersion(err error) bool {
 		return true
 	}
 	cut, ok := errors.AsType[*noAnswerError](err)
-	return ok && s.c.cfg.downgradeOnCut && !cut.speaks5
+	return ok && s.c.cfg.downgradeOnClose && !cut.speaks5
 }
 
 // clean is the Clean Start or Clean Session flag of the next CONNECT.
@@ -189,7 +189,7 @@ func (s *supervisor) clean(v Version) bool {
 	}
 	// Clean once, at the first connect; afterwards the session, which outlives
 	// the link only by its expiry, is ours.
-	return !s.existed && (cfg.session == 0 || cfg.fresh)
+	return !s.sessionMayExist && (cfg.session == 0 || cfg.fresh)
 }
 
 // paceTime is how long an attempt waits before it makes again a connection that came
@@ -201,24 +201,24 @@ const paceTime = time.Second
 func (s *supervisor) dial(ctx context.Context, a *attempt, second bool) (l *link, err error) {
 	cfg := s.c.cfg
 	taken := false // the server has just taken a CONNECT of the same client
-	if a.version != V5 && cfg.fresh && cfg.session > 0 && !s.existed && !s.fresh {
-		if err := a.paced(second, false, func() error { return a.discard(ctx) }); err != nil {
+	if a.version != V5 && cfg.fresh && cfg.session > 0 && !s.sessionMayExist && !s.discarded {
+		if err := a.retryTooSoon(second, false, func() error { return a.discard(ctx) }); err != nil {
 			return nil, err
 		}
-		s.fresh = true
+		s.discarded = true
 		second, taken = true, true
 	}
-	err = a.paced(second, taken, func() (err error) {
+	err = a.retryTooSoon(second, taken, func() (err error) {
 		l, err = a.dial(ctx)
 		return err
 	})
 	return l, err
 }
 
-// paced makes a connection by connect. The second one of an attempt that is refused
-// or cut is made again a second later, once, if the attempt lasts that long: the
-// server may have meant that it came too soon.
-func (a *attempt) paced(second, taken bool, connect func() error) error {
+// retryTooSoon makes a connection by connect. When it is the second connection of an
+// attempt, and the server refuses or cuts it, connect is called once more paceTime
+// later, if the attempt lasts that long: the CONNECT may have come too soon.
+func (a *attempt) retryTooSoon(second, taken bool, connect func() error) error {
 	err := connect()
 	if err == nil || !second || !tooSoon(err, taken) || !a.to.pause(paceTime) {
 		return err

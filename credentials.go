@@ -29,12 +29,12 @@ func (Credentials) GoString() string { return "mqtt.Credentials{[redacted]}" }
 
 // WithCredentials sets user name and password, instead of those in the URL.
 func WithCredentials(username, password string) ConnectOption {
-	return connectFunc(func(c *config) { c.fixed = Credentials{Username: &username, Password: []byte(password)} })
+	return connectFunc(func(c *config) { c.fixedCredentials = Credentials{Username: &username, Password: []byte(password)} })
 }
 
 // WithUsername sets a user name without a password.
 func WithUsername(username string) ConnectOption {
-	return connectFunc(func(c *config) { c.fixed = Credentials{Username: &username} })
+	return connectFunc(func(c *config) { c.fixedCredentials = Credentials{Username: &username} })
 }
 
 // WithCredentialsFunc sets a function that is called before every attempt, with

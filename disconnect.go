@@ -62,14 +62,14 @@ func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 	return l.appendDisconnect(d, by)
 }
 
-// endLater asks the keepalive goroutine to end the link in order.
-func (l *link) endLater() {
+// requestEnd asks the keepalive goroutine to end the link in order.
+func (l *link) requestEnd() {
 	l.startIgnoring()
-	l.askOnce.Do(func() { close(l.endAsked) })
+	l.requestOnce.Do(func() { close(l.endRequested) })
 }
 
-// endAsAsked ends the link in order, so that the next one can be made.
-func (l *link) endAsAsked() {
+// endAsRequested ends the link in order for Reconnect, which makes the next one.
+func (l *link) endAsRequested() {
 	by := time.Now().Add(disconnectTime)
 	half, cancel := context.WithDeadline(l.session.aborted, time.Now().Add(disconnectTime/2))
 	defer cancel()
@@ -144,11 +144,11 @@ func (l *link) endedBy(err error) error {
 // connection, and then shuts the sending side. It returns when ended is closed, or
 // at by.
 func (l *link) awaitServer(by time.Time, ended <-chan struct{}) {
-	l.guard(by, func() { endMessages(l.nc) })
+	l.callUntil(by, func() { endMessages(l.nc) })
 	if waitUntil(time.Now().Add(time.Until(by)/2), ended) {
 		return
 	}
-	l.guard(by, func() { shutSending(l.nc) })
+	l.callUntil(by, func() { shutSending(l.nc) })
 	waitUntil(by, ended)
 }
 
@@ -176,7 +176,7 @@ func (l *link) reportFault() {
 	by := time.Now().Add(faultTime)
 	if b := l.faultPacket(); b != nil {
 		l.nc.SetWriteDeadline(by)
-		l.guard(by, func() {
+		l.callUntil(by, func() {
 			if _, err := l.nc.Write(b); err == nil {
 				l.session.hookHandshake(true, codec.DISCONNECT, len(b), l.no)
 			}
@@ -184,7 +184,7 @@ func (l *link) reportFault() {
 		l.awaitServer(by, l.readerEnd)
 		return
 	}
-	l.guard(by, func() { endMessages(l.nc); shutSending(l.nc) })
+	l.callUntil(by, func() { endMessages(l.nc); shutSending(l.nc) })
 	waitUntil(by, l.readerEnd)
 }
 

@@ -115,8 +115,9 @@ func (p *pendingUnsubscribe) refusal() error {
 	return p.err
 }
 
-// drains reports whether s, which is being drained, may still get messages.
-func (t *routes) drains(s *Subscription) bool {
+// stillRouted reports whether s, which is being drained, is in the routes of one of its
+// filters, so that it may still get messages.
+func (t *routes) stillRouted(s *Subscription) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.hasRouteLocked(s)

@@ -153,10 +153,10 @@ func wrongAck(t codec.Type) error {
 // errTakenAtQoS1 is how a QoS 2 publish fails that a 3.x server answered by PUBACK.
 var errTakenAtQoS1 = fmt.Errorf("%w: PUBACK for QoS 2: the server took the message and has no QoS 2, as RabbitMQ; publish at QoS 1 there", ErrWrongAck)
 
-// errOddDisconnect is behind the ProtocolError for a DISCONNECT of the server that the
+// errUnexpectedDisconnect is behind the ProtocolError for a DISCONNECT of the server that the
 // standard does not have: on 3.x, where mochi sends one when it is shut down, or with a
 // Session Expiry Interval. It announces a close, and says nothing about a message.
-var errOddDisconnect = errors.New("mqtt: not a DISCONNECT that a server may send")
+var errUnexpectedDisconnect = errors.New("mqtt: not a DISCONNECT that a server may send")
 
 // faultKey tells one faulty message from another: what is wrong with it, and a hash of
 // its topic. Servers may give the same message another packet identifier.

@@ -34,7 +34,7 @@ func TestGivenAwayPayloadIsNotCopied(t *testing.T) {
 				}
 				o.publish(context.Background(), &m, false)
 				l.writes.enter()
-				var w bulk
+				var w socketWriter
 				if err := w.write(&l.socket, o.swap(&l.sender, new(sendBuffer))); err != nil {
 					t.Fatal(err)
 				}

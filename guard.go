@@ -68,7 +68,7 @@ func isDisconnect(err error) bool {
 	if e, ok := errors.AsType[*codec.Error](err); ok && e.Type == codec.DISCONNECT {
 		return true
 	}
-	return errors.Is(err, errOddDisconnect)
+	return errors.Is(err, errUnexpectedDisconnect)
 }
 
 // ownReason reports whether err is a DISCONNECT for a reason of the server's own.
@@ -95,7 +95,7 @@ func (s *supervisor) learnInbound(err error) {
 	case s.lastUp >= s.c.cfg.stableAfter:
 		clear(s.faults)
 		s.lastFault, s.sameFaults = "", 0
-	case bad && !s.c.cfg.faultyEnds:
+	case bad && !s.c.cfg.endOnFaulty:
 		s.learnFault(fault.key)
 		s.lastFault, s.sameFaults = "", 0
 	case !ours, isDisconnect(err), errors.Is(err, ErrWrongAck), exceededMaximum(err) && s.c.ledger.progress():
@@ -107,10 +107,10 @@ func (s *supervisor) learnInbound(err error) {
 	}
 }
 
-// overrun notes that l ended because its server went beyond our Receive Maximum.
+// noteOverrun notes that l ended because its server went beyond our Receive Maximum.
 // The same would happen on the next link, and in a clean session the server begins
 // anew each time, so that it may never come to an end.
-func (s *supervisor) overrun(l *link, err error) {
+func (s *supervisor) noteOverrun(l *link, err error) {
 	if !exceededMaximum(err) || s.overran[l.server] {
 		return
 	}
@@ -137,10 +137,10 @@ func (s *supervisor) learnFault(key faultKey) {
 		return
 	}
 	delete(s.faults, key)
-	if c := s.c; c.passed == nil || len(c.passed) >= maxFaults {
-		c.passed = map[faultKey]bool{}
+	if c := s.c; c.faultsToDrop == nil || len(c.faultsToDrop) >= maxFaults {
+		c.faultsToDrop = map[faultKey]bool{}
 	}
-	s.c.passed[key] = true
+	s.c.faultsToDrop[key] = true
 }
 
 // maxFaults bounds how many faults are remembered.

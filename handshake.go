@@ -23,8 +23,8 @@ type attempt struct {
 
 	receiveMax int // what CONNECT announces on 5.0
 
-	willless bool // leave the will out
-	speaks5  bool // the server has sent a packet of MQTT 5.0, by now
+	withoutWill bool // leave the will out
+	speaks5     bool // the server has sent a packet of MQTT 5.0, by now
 }
 
 // fail wraps err with the step at which the attempt failed.
@@ -67,8 +67,8 @@ func (a *attempt) failDial(err error) error {
 // DISCONNECT for a server that may have accepted it, and the calls of the socket.
 const attemptGrace = faultTime + killTime
 
-// made is what came of an attempt.
-type made struct {
+// attemptResult is what an attempt came to, and what it has learned.
+type attemptResult struct {
 	attempt attempt
 	to      addressTry
 	link    *link
@@ -79,7 +79,7 @@ type made struct {
 // the socket, or of a dialer of the user's, that outlives ctx is left behind. It
 // returns a link that is not running yet.
 func (a *attempt) dial(ctx context.Context) (*link, error) {
-	m := &made{attempt: *a, to: *a.to} // what is left behind works on a copy
+	m := &attemptResult{attempt: *a, to: *a.to} // what is left behind works on a copy
 	m.attempt.to = &m.to
 	done := make(chan struct{})
 	go func() { // ends with the attempt; waited for here, but for one that is left behind
@@ -89,11 +89,11 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	}()
 	select {
 	case <-done:
-		return a.take(m)
+		return a.copyResult(m)
 	case <-ctx.Done():
 	}
 	if waitUntil(time.Now().Add(attemptGrace), done) {
-		return a.take(m)
+		return a.copyResult(m)
 	}
 	a.c.stats.leftBehind.Add(1)
 	go func() { // ends when the call that was left behind returns
@@ -104,8 +104,8 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	return nil, a.fail("dial", context.Cause(ctx))
 }
 
-// take takes over what the attempt has learned.
-func (a *attempt) take(m *made) (*link, error) {
+// copyResult copies into a what the attempt of m has learned, and returns what it came to.
+func (a *attempt) copyResult(m *attemptResult) (*link, error) {
 	to := a.to
 	*to = m.to
 	*a = m.attempt
@@ -214,7 +214,7 @@ func (a *attempt) refusal(nc net.Conn, err error) (step string, reason error) {
 // one connection with Clean Session 1, left at once.
 func (a *attempt) discard(ctx context.Context) error {
 	once := *a
-	once.clean, once.willless = true, true
+	once.clean, once.withoutWill = true, true
 	l, err := once.dial(ctx)
 	if err != nil {
 		return err
@@ -285,7 +285,7 @@ func (a *attempt) identify(p *codec.Connect) error {
 
 func (a *attempt) addWill(p *codec.Connect) error {
 	w := a.c.cfg.will
-	if w == nil || a.willless {
+	if w == nil || a.withoutWill {
 		return nil
 	}
 	if a.version != V5 && (w.Properties != nil || w.Delay > 0) {

@@ -76,13 +76,14 @@ func (m *callMark) call(hook func(PacketInfo), info PacketInfo) {
 	hook(info)
 }
 
-// looked is what a look at the marks saw: the numbers of the calls that ran, 0 for none.
-type looked struct {
+// runningCalls says which calls of the packet hook were running at one moment: their
+// numbers by goroutine, 0 for none.
+type runningCalls struct {
 	reader, writer uint64
 	at             time.Time
 }
 
-func (m *callMark) look() uint64 {
+func (m *callMark) runningCall() uint64 {
 	n := m.calls.Load()
 	if !m.running.Load() {
 		return 0
@@ -90,9 +91,11 @@ func (m *callMark) look() uint64 {
 	return n
 }
 
-func (h *packetHooks) look() looked { return looked{h.reader.look(), h.writer.look(), time.Now()} }
+func (h *packetHooks) running() runningCalls {
+	return runningCalls{h.reader.runningCall(), h.writer.runningCall(), time.Now()}
+}
 
 // stuck reports whether a call that ran at an earlier look runs still.
-func (l looked) stuck(now looked) bool {
+func (l runningCalls) stuck(now runningCalls) bool {
 	return l.reader != 0 && l.reader == now.reader || l.writer != 0 && l.writer == now.writer
 }

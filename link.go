@@ -33,8 +33,8 @@ type link struct {
 	handled        chan struct{} // closed by the reader when it has handled what it had read before ignoring was set
 	ignoreBegun    chan struct{} // closed with ignoring
 	ignoreOnce     sync.Once
-	endAsked       chan struct{} // closed when the keepalive goroutine is to end the link in order, for Reconnect
-	askOnce        sync.Once
+	endRequested   chan struct{} // closed when the keepalive goroutine is to end the link in order, for Reconnect
+	requestOnce    sync.Once
 	disconnectSent bool          // the DISCONNECT was written whole; set before disconnectDone is closed
 	disconnectDone chan struct{} // closed by the writer: it has written the DISCONNECT, or cannot
 
@@ -42,7 +42,7 @@ type link struct {
 	cause error // why the link ended; set before dead is closed
 
 	readerEnd, writerEnd, keepEnd chan struct{} // closed by reader, writer and keepalive as their last act
-	overdue                       *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
+	killTimer                     *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
 
 	control controlFlusher // of a WebSocket, nil otherwise
 }
@@ -51,7 +51,7 @@ type link struct {
 func (l *link) prepare(out *outbound) {
 	l.sender.mu, l.sender.kill = &out.mu, l.kill
 	l.work = make(chan struct{}, 1)
-	for _, c := range []*chan struct{}{&l.handled, &l.ignoreBegun, &l.endAsked, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.shutting, &l.shutDone} {
+	for _, c := range []*chan struct{}{&l.handled, &l.ignoreBegun, &l.endRequested, &l.disconnectDone, &l.dead, &l.keepEnd, &l.readerEnd, &l.writerEnd, &l.closeCalled, &l.closeReturned} {
 		*c = make(chan struct{})
 	}
 }
@@ -106,7 +106,7 @@ func (l *link) kill(cause error) {
 		if l.nc.SetWriteDeadline(time.Now().Add(grace)) == nil {
 			grace = killTime
 		}
-		l.overdue = time.AfterFunc(grace, l.closeSocket)
+		l.killTimer = time.AfterFunc(grace, l.closeSocket)
 		close(l.dead)
 	})
 }
@@ -115,14 +115,14 @@ func (l *link) kill(cause error) {
 // and its socket is closed. Of a foreign socket, what does not return killTime
 // after the socket was to be closed is left behind.
 func (l *link) awaitGoroutines(ended <-chan struct{}) {
-	<-l.shutting
+	<-l.closeCalled
 	if !l.foreign {
 		<-ended
-		<-l.shutDone
+		<-l.closeReturned
 		return
 	}
 	by := time.Now().Add(killTime)
-	if waitUntil(by, l.shutDone) && waitUntil(by, ended) {
+	if waitUntil(by, l.closeReturned) && waitUntil(by, ended) {
 		return
 	}
 	left := 0
@@ -140,7 +140,7 @@ func (l *link) awaitGoroutines(ended <-chan struct{}) {
 		<-l.readerEnd
 	}
 	<-l.keepEnd
-	if !closed(l.shutDone) {
+	if !closed(l.closeReturned) {
 		left++
 	}
 	l.session.stats.leftBehind.Add(uint64(left))

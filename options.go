@@ -81,7 +81,7 @@ func WithClientID(id string) ConnectOption { return connectFunc(func(c *config) 
 // WithServerAssignedClientID sends an empty client identifier: an MQTT 5 server
 // assigns one, which is then kept for the life of the Conn (section 3.1.3.1).
 func WithServerAssignedClientID() ConnectOption {
-	return connectFunc(func(c *config) { c.serverAssigns = true })
+	return connectFunc(func(c *config) { c.serverAssignsID = true })
 }
 
 // WithVersions sets the protocol versions to try, in order. The next one is
@@ -94,7 +94,7 @@ func WithVersions(v ...Version) ConnectOption {
 // connection instead of answering CONNECT, as some old servers do. A server that
 // has sent a packet of 5.0 to this Conn did not do so for the version.
 func WithDowngradeOnClose() ConnectOption {
-	return connectFunc(func(c *config) { c.downgradeOnCut = true })
+	return connectFunc(func(c *config) { c.downgradeOnClose = true })
 }
 
 // WithKeepAlive sets the keep alive: a ping is sent when for this long, less a tenth
@@ -231,7 +231,7 @@ func WithErrorPolicy(f func(error) Decision) ConnectOption {
 // takeover cannot be told from a lost network, so that a Conn always reconnects
 // there, and two clients with one client identifier fight.
 func WithReconnectAfterTakeover() ConnectOption {
-	return connectFunc(func(c *config) { c.survive = true })
+	return connectFunc(func(c *config) { c.reconnectAfterTakeover = true })
 }
 
 // WithEndOnFaultyMessage ends the Conn when three links in a row, each up for less than
@@ -240,7 +240,7 @@ func WithReconnectAfterTakeover() ConnectOption {
 // Without the option the message is acknowledged and dropped from then on, with a
 // [FaultyMessage] event, and the Conn goes on.
 func WithEndOnFaultyMessage() ConnectOption {
-	return connectFunc(func(c *config) { c.faultyEnds = true })
+	return connectFunc(func(c *config) { c.endOnFaulty = true })
 }
 
 // WithQueue sets the limits of what is accepted and not yet resolved, and what

@@ -18,10 +18,10 @@ type lateness struct {
 	out    *sender
 	socket *socket
 
-	noted time.Time // whatever was in the buffer then is meant; zero: nothing yet
-	swaps uint64    // which of the writer's swaps comes behind it
-	end   uint64    // where it ends in the socket's queue, once known
-	there time.Time // when the peer was seen to have it, zero if it had it from the start
+	noted   time.Time // whatever was in the buffer then is meant; zero: nothing yet
+	swaps   uint64    // which of the writer's swaps comes behind it
+	end     uint64    // where it ends in the socket's queue, once known
+	arrived time.Time // when the peer was seen to have it, zero if it had it from the start
 
 	moved time.Time // when the line was last seen to move before that
 	taken uint64    // what the peer had taken then
@@ -38,10 +38,10 @@ func (d *lateness) late(since, now time.Time, limit time.Duration) bool {
 	if d.noted.Before(since) {
 		d.note(now)
 	} else if !d.done {
-		d.look(now)
+		d.update(now)
 	}
 	from := since
-	for _, t := range [...]time.Time{d.moved, d.there} {
+	for _, t := range [...]time.Time{d.moved, d.arrived} {
 		if t.After(from) {
 			from = t
 		}
@@ -53,15 +53,15 @@ func (d *lateness) late(since, now time.Time, limit time.Duration) bool {
 func (d *lateness) note(now time.Time) {
 	_, swaps := d.out.swapsTo()
 	*d = lateness{out: d.out, socket: d.socket, noted: now, swaps: swaps}
-	d.look(now)
-	d.there, d.moved = time.Time{}, now // the line has yet to show whether it moves
+	d.update(now)
+	d.arrived, d.moved = time.Time{}, now // the line has yet to show whether it moves
 	if d.done {
 		d.moved = time.Time{}
 	}
 }
 
-// look sees how far the packet is, and whether what stands before it moves.
-func (d *lateness) look(now time.Time) {
+// update notes how far the packet is, and whether the bytes before it move.
+func (d *lateness) update(now time.Time) {
 	swap, _ := d.out.swapsTo()
 	var taken uint64
 	known := false
@@ -82,13 +82,13 @@ func (d *lateness) look(now time.Time) {
 		d.ended = known
 	}
 	if !known || taken >= d.end {
-		d.done, d.there = true, now
+		d.done, d.arrived = true, now
 	}
 }
 
-// taking follows a PINGREQ to the peer, for the keepalive goroutine. The system is
-// asked only while one is on its way there.
-type taking struct {
+// pingProgress notes when the peer's TCP takes each PINGREQ. It belongs to the keepalive
+// goroutine. It asks the operating system only while a PINGREQ is not taken yet.
+type pingProgress struct {
 	socket *socket
 	bytes  uint64    // that the peer's TCP has taken
 	at     time.Time // when it was first seen to have taken them
@@ -97,20 +97,20 @@ type taking struct {
 
 // add adds to f what the peer has taken; handed is when the last PINGREQ was handed
 // to the writer.
-func (t *taking) add(f *pulse.Facts, handed time.Time) {
+func (t *pingProgress) add(f *pulse.Facts, handed time.Time) {
 	if t.socket.queue == nil {
 		f.Taken, f.PingTaken = f.Sent, f.PingSent
 		return
 	}
 	if t.ping.Before(handed) {
-		t.look(f, handed)
+		t.update(f, handed)
 	}
 	f.Taken, f.PingTaken = t.at, t.ping
 }
 
-// look asks the system. Until the PINGREQ is taken, all that the peer takes stood
-// before it.
-func (t *taking) look(f *pulse.Facts, handed time.Time) {
+// update asks the operating system how far the peer is. Until the PINGREQ is taken, all
+// bytes that the peer takes were written before it.
+func (t *pingProgress) update(f *pulse.Facts, handed time.Time) {
 	written := !f.PingSent.Before(handed)
 	bytes, ok := t.socket.queue.Taken()
 	if bytes > t.bytes {

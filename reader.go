@@ -209,7 +209,7 @@ func (r *reader) faultyPublish(f *codec.Frame, err error) error {
 		return err
 	}
 	key := faultKey{p.Detail, maphash.String(r.topics.seed, topic)}
-	if !r.l.session.passed[key] {
+	if !r.l.session.faultsToDrop[key] {
 		p.Err = &messageFault{key, p.Err}
 		return p
 	}
@@ -313,7 +313,7 @@ func newAnswer(p *codec.Properties) *answer {
 // disconnect handles a DISCONNECT by the server.
 func (r *reader) disconnect(f *codec.Frame) error {
 	if r.l.version != V5 {
-		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT from a 3.x server", Err: errOddDisconnect}
+		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT from a 3.x server", Err: errUnexpectedDisconnect}
 	}
 	var p codec.Disconnect
 	if err := p.Decode(r.l.version, f.Body); err != nil {
@@ -322,7 +322,7 @@ func (r *reader) disconnect(f *codec.Frame) error {
 	e := &ReasonError{Packet: codec.DISCONNECT, Version: V5, Code: p.Code}
 	if p.Props != nil {
 		if p.Props.Has(codec.PropSessionExpiryInterval) {
-			return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT by the server with a Session Expiry Interval [MQTT-3.14.2-2]", Err: errOddDisconnect}
+			return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT by the server with a Session Expiry Interval [MQTT-3.14.2-2]", Err: errUnexpectedDisconnect}
 		}
 		e.Reason, e.User, e.ServerReference = p.Props.ReasonString, p.Props.User, p.Props.ServerReference
 	}

@@ -27,8 +27,8 @@ type session struct {
 	topics atomic.Pointer[topicTable] // of the last link, while none is up
 	hooks  packetHooks
 
-	draining atomic.Bool       // what arrives is the server's to keep
-	passed   map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
+	draining     atomic.Bool       // what arrives is the server's to keep
+	faultsToDrop map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
 
 	unpauseReader chan struct{}   // closed when nothing may hold the reader back any more
 	aborted       context.Context // ended by Abort: no DISCONNECT
@@ -189,7 +189,7 @@ func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, 
 		if err != nil || !sub.awaitQuiet(ctx) {
 			return refused, context.Cause(ctx)
 		}
-		if ended, _ := sub.ending(); ended || !s.routes.drains(sub) {
+		if ended, _ := sub.ending(); ended || !s.routes.stillRouted(sub) {
 			return refused, nil
 		}
 		if now, _ := sub.tally(); quiet && now == arrived {
@@ -247,12 +247,12 @@ func (s *session) unclaimed(msgs []Message) {
 			topics = append(topics, topic)
 		}
 	}
-	for _, topic := range topics[:min(len(topics), maxTold)] {
+	for _, topic := range topics[:min(len(topics), maxReportedTopics)] {
 		s.emit(MessageUnmatched{Topic: topic, Count: counts[topic], Total: total})
 	}
 	s.up.finished(msgs...)
 }
 
-// maxTold is how many topics events name when a backlog is given up, so that
+// maxReportedTopics is how many topics events name when a backlog is given up, so that
 // they leave room for other events.
-const maxTold = 16
+const maxReportedTopics = 16

@@ -98,7 +98,7 @@ func WithBacklogGrace(d time.Duration) ConnectOption {
 // WithResubscribeOnReconnect sends every SUBSCRIBE again on each new link, also when
 // the server resumed the session.
 func WithResubscribeOnReconnect() ConnectOption {
-	return connectFunc(func(c *config) { c.always = true })
+	return connectFunc(func(c *config) { c.resubscribeAlways = true })
 }
 
 // WithSubscription declares a subscription before the first link, so that it

@@ -22,9 +22,9 @@ type socket struct {
 	queue   *sendqueue.Queue // of the socket at the bottom, nil where it is not known
 	piece   int              // the most that one Write is given
 
-	reads, writes      socketCalls
-	shut               sync.Once
-	shutting, shutDone chan struct{} // closed when Close is called, and when it has returned
+	reads, writes              socketCalls
+	closeOnce                  sync.Once
+	closeCalled, closeReturned chan struct{} // closed when Close is called, and when it has returned
 
 	// Times are nanoseconds since began.
 	received atomic.Int64  // when the last byte came
@@ -54,10 +54,10 @@ func (s *socket) watchSocket() {
 // closeSocket begins to close the socket, once. Close may block, so it has a
 // goroutine of its own, which run waits for.
 func (s *socket) closeSocket() {
-	s.shut.Do(func() {
-		close(s.shutting)
+	s.closeOnce.Do(func() {
+		close(s.closeCalled)
 		go func() {
-			defer close(s.shutDone)
+			defer close(s.closeReturned)
 			if under, below := bottom(s.nc); below {
 				// TLS writes a last record, for which it takes up to 5 s.
 				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
@@ -67,9 +67,9 @@ func (s *socket) closeSocket() {
 	})
 }
 
-// guard runs f, a call of the writer, and closes the socket if f has not returned
-// by the time by.
-func (s *socket) guard(by time.Time, f func()) {
+// callUntil runs f, which calls the socket for the writer, and closes the socket if f has
+// not returned by the time by.
+func (s *socket) callUntil(by time.Time, f func()) {
 	if !s.writes.enter() {
 		return
 	}

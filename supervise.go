@@ -14,25 +14,25 @@ import (
 // supervisor is what the Conn's supervising goroutine owns: which server comes
 // next, how often attempts failed, and what links died of.
 type supervisor struct {
-	c           *Conn
-	next        int                // index of the server to try next
-	versions    map[string]Version // that worked, by server
-	speaks5     map[string]bool    // servers that have sent a packet of MQTT 5.0
-	overran     map[string]bool    // servers that went beyond our Receive Maximum
-	orders      map[string]*addressOrder
-	asked       int              // servers tried in the last round
-	refused     int              // those of them that refuse every version
-	failures    int              // attempts since the last stable link
-	youngDeaths int              // links in a row that died young, or of a packet that is accused
-	faults      map[faultKey]int // young links that died of a message that can be passed over
-	lastFault   string           // protocol error of the last link, which died young
-	sameFaults  int              // how many links in a row died of it
-	lastUp      time.Duration    // how long the last link was up
-	first       chan<- error     // gets once how the first connect went; nil afterwards
-	links       uint32           // number of the last link
-	existed     bool             // a session may exist at the server: never start clean again on 5.0
-	fresh       bool             // an earlier session was discarded at a 3.x server
-	ended       bool
+	c               *Conn
+	next            int                // index of the server to try next
+	versions        map[string]Version // that worked, by server
+	speaks5         map[string]bool    // servers that have sent a packet of MQTT 5.0
+	overran         map[string]bool    // servers that went beyond our Receive Maximum
+	orders          map[string]*addressOrder
+	tried           int              // servers tried in the last round
+	refused         int              // those of them that refuse every version
+	failures        int              // attempts since the last stable link
+	youngDeaths     int              // links in a row that died young, or of a packet that is accused
+	faults          map[faultKey]int // young links that died of a message that can be passed over
+	lastFault       string           // protocol error of the last link, which died young
+	sameFaults      int              // how many links in a row died of it
+	lastUp          time.Duration    // how long the last link was up
+	first           chan<- error     // gets once how the first connect went; nil afterwards
+	links           uint32           // number of the last link
+	sessionMayExist bool             // a session may exist at the server: never start clean again on 5.0
+	discarded       bool             // an earlier session was discarded at a 3.x server
+	ended           bool
 }
 
 func newSupervisor(c *Conn, first chan<- error) *supervisor {
@@ -51,12 +51,12 @@ func (s *supervisor) supervise() {
 // end ends the Conn because of err.
 func (s *supervisor) end(err error) {
 	s.c.finish(err)
-	s.tell(err)
+	s.reportFirst(err)
 	s.ended = true
 }
 
-// tell reports how the first connect went, once.
-func (s *supervisor) tell(err error) {
+// reportFirst tells Connect, once, how the first connect went.
+func (s *supervisor) reportFirst(err error) {
 	if s.first != nil {
 		s.first <- err
 		s.first = nil
@@ -105,11 +105,11 @@ func (s *supervisor) stops(err error) bool {
 		return true
 	}
 	if errors.Is(err, ErrTakenOver) {
-		return !cfg.survive
+		return !cfg.reconnectAfterTakeover
 	}
 	// A round joins the errors of its servers: one that refuses the version is no
 	// reason to give up those that are only away.
-	return s.refused > 0 && s.refused == s.asked && s.links > 0
+	return s.refused > 0 && s.refused == s.tried && s.links > 0
 }
 
 // wait sleeps before the next attempt. It returns an error when the Conn is to end.
@@ -138,7 +138,7 @@ func (s *supervisor) wait(cause error) error {
 	c.setState(StateWaiting)
 	c.emit(Retrying{Attempt: s.failures, Delay: delay, Err: cause})
 	c.info("retrying", "attempt", s.failures, "delay", delay, "error", cause)
-	slept, err := s.rest(delay)
+	slept, err := s.waitDelay(delay)
 	if slept >= longSleep {
 		// The network may need a moment to come back too.
 		s.failures = 0
@@ -148,20 +148,20 @@ func (s *supervisor) wait(cause error) error {
 }
 
 const (
-	// restLook is how often a wait for the next attempt looks whether the machine
-	// slept: the timer of the wait stands still meanwhile.
-	restLook = 2 * time.Second
+	// sleepCheck is how often a wait for the next attempt checks whether the machine
+	// slept: a timer stands still while it sleeps.
+	sleepCheck = 2 * time.Second
 	// longSleep is how long the machine must have slept for a backoff to be void.
 	longSleep = 10 * time.Second
 )
 
-// rest waits for delay before the next attempt, or until it is asked for, and
+// waitDelay waits for delay before the next attempt, or until Reconnect asks for it, and
 // returns how long the machine slept meanwhile. Sleep counts towards the delay, and a
 // long sleep ends it. It returns an error when the Conn is to end.
-func (s *supervisor) rest(delay time.Duration) (slept time.Duration, err error) {
+func (s *supervisor) waitDelay(delay time.Duration) (slept time.Duration, err error) {
 	c := s.c
 	began, up := time.Now(), c.cfg.clock.uptime()
-	timer := time.NewTimer(min(delay, restLook))
+	timer := time.NewTimer(min(delay, sleepCheck))
 	defer timer.Stop()
 	for {
 		select {
@@ -178,7 +178,7 @@ func (s *supervisor) rest(delay time.Duration) (slept time.Duration, err error) 
 		if slept >= longSleep || left <= 0 {
 			return slept, nil
 		}
-		timer.Reset(min(left, restLook))
+		timer.Reset(min(left, sleepCheck))
 	}
 }
 
@@ -227,13 +227,13 @@ func (s *supervisor) logExit(err error) {
 // round tries every server once, beginning with the one after the last that
 // failed, and returns the first link.
 func (s *supervisor) round() (*link, error) {
-	s.asked, s.refused = 0, 0
+	s.tried, s.refused = 0, 0
 	var errs []error
 	n := len(s.c.cfg.servers)
 	for range n {
-		l, err := s.domain(s.c.cfg.servers[s.next%n])
+		l, err := s.tryDomain(s.c.cfg.servers[s.next%n])
 		if err == nil {
-			s.asked, s.refused = 0, 0
+			s.tried, s.refused = 0, 0
 			return l, nil
 		}
 		s.next++
@@ -258,14 +258,14 @@ func (s *supervisor) run(l *link) error {
 	c.stats.links.Add(1)
 	c.events.setLink(l.no)
 	first := s.links == 1 && !c.restored
-	s.existed = true
+	s.sessionMayExist = true
 	if !s.linkUp(l, first && l.agreed.sessionPresent) {
 		if c.endsInOrder() {
 			// The server has accepted the connection, and the will with it.
 			_ = c.endUnused(c.aborted, l.nc, l.version, codec.Success, l.no, c.unusedBy())
 		}
 		l.closeSocket()
-		waitUntil(time.Now().Add(killTime), l.shutDone)
+		waitUntil(time.Now().Add(killTime), l.closeReturned)
 		return context.Cause(c.ctx)
 	}
 	if probe {
@@ -277,12 +277,12 @@ func (s *supervisor) run(l *link) error {
 	case <-c.retryNow: // asked for while this link was being made
 	default:
 	}
-	s.tell(nil)
+	s.reportFirst(nil)
 	stop := context.AfterFunc(c.ctx, func() { l.kill(errLocalClose) })
 	err := l.run()
 	stop()
 	s.linkDown(l, err)
-	s.overrun(l, err)
+	s.noteOverrun(l, err)
 	s.lastUp = time.Since(l.began)
 	s.learn(l, err)
 	return err
@@ -314,7 +314,7 @@ func (s *supervisor) linkUp(l *link, foreign bool) bool {
 	var lost []lostRoute
 	t.mu.Lock()
 	c.out.up(&l.sender, l.agreed.sessionPresent, random, func() {
-		settled, lost = t.upLocked(&l.agreed, c.cfg.always, l.probe, c.out.sendControlLocked)
+		settled, lost = t.upLocked(&l.agreed, c.cfg.resubscribeAlways, l.probe, c.out.sendControlLocked)
 	})
 	grace := t.beginBacklogLocked(l.no, l.agreed.sessionPresent)
 	t.mu.Unlock()
@@ -327,7 +327,7 @@ func (s *supervisor) linkUp(l *link, foreign bool) bool {
 	if foreign {
 		c.emit(SessionResumed{})
 	}
-	s.tellDowngrades(l)
+	s.reportDowngrades(l)
 	c.tellSubscribed(settled, lost)
 	return true
 }
@@ -341,8 +341,9 @@ func announcedMaximum(l *link) int {
 	return l.agreed.ourReceiveMaximum
 }
 
-// tellDowngrades reports what the server grants less of than was asked for.
-func (s *supervisor) tellDowngrades(l *link) {
+// reportDowngrades emits an event for each thing of which the server grants less than
+// was asked for.
+func (s *supervisor) reportDowngrades(l *link) {
 	c := s.c
 	if l.version == V5 && l.agreed.sessionExpiry < c.cfg.session {
 		c.emit(Downgraded{What: "session expiry", From: lifetime(c.cfg.session), To: lifetime(l.agreed.sessionExpiry), Temporary: true})

@@ -15,24 +15,24 @@ import (
 
 // watchdog looks after what is late on a link.
 type watchdog struct {
-	l        *link
-	named    generation // generation of the message that AckOverdue named last
-	lateness lateness
-	interval time.Duration
+	l            *link
+	lastReported generation // generation of the message that AckOverdue named last
+	lateness     lateness
+	interval     time.Duration
 }
 
 // keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
 // acknowledgements that are overdue. It ends with the link.
 func (l *link) keepalive() {
 	p := pulse.New(l.agreed.keepAlive, l.session.cfg.pingTimeout)
-	taking := taking{socket: &l.socket}
+	progress := pingProgress{socket: &l.socket}
 	watch := l.newWatch()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		now := time.Now()
 		f := l.facts(now)
-		taking.add(&f, p.Handed())
+		progress.add(&f, p.Handed())
 		action, delay := p.Look(f)
 		switch action {
 		case pulse.Dead:
@@ -46,11 +46,11 @@ func (l *link) keepalive() {
 			l.handed.Store(l.since())
 			l.ping()
 		}
-		timer.Reset(min(delay, watch.look(now)))
+		timer.Reset(min(delay, watch.check(now)))
 		select {
 		case <-timer.C:
-		case <-l.endAsked:
-			l.endAsAsked()
+		case <-l.endRequested:
+			l.endAsRequested()
 			<-l.dead
 			return
 		case <-l.dead:
@@ -103,14 +103,14 @@ func (l *link) newWatch() *watchdog {
 	return w
 }
 
-// look checks what may be late and returns when to look again.
-func (w *watchdog) look(now time.Time) time.Duration {
+// check looks for what is late, and returns after what time to check again.
+func (w *watchdog) check(now time.Time) time.Duration {
 	s := w.l.session
 	if w.l.disconnecting() {
 		return w.interval // closeTimer ends the link
 	}
-	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.named && now.Sub(old.since) >= s.cfg.ackOverdue {
-		w.named = old.gen
+	if old, owed, ok := s.ledger.oldest(); ok && old.gen != w.lastReported && now.Sub(old.since) >= s.cfg.ackOverdue {
+		w.lastReported = old.gen
 		s.events.emit(AckOverdue{Topic: old.topic, Filter: old.sub.name(), PacketID: old.id, Age: now.Sub(old.since), Owed: owed})
 	}
 	if s.cfg.ackTimeout > 0 && !w.l.pausedWithin(now, s.cfg.ackTimeout) {

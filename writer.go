@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// drainTime is how long the reader may take in what the peer sent before a
-	// failed write is the end of the link.
-	drainTime = 500 * time.Millisecond
+	// failedWriteGrace is how long the reader goes on after a write failed, before the
+	// link ends: what the peer sent may say why.
+	failedWriteGrace = 500 * time.Millisecond
 )
 
 // writer is the only goroutine that writes to the socket. It swaps buffers with
@@ -18,7 +18,7 @@ const (
 func (l *link) writer() {
 	o := l.session.out
 	spare := &sendBuffer{}
-	var w bulk
+	var w socketWriter
 	intact := true // a packet may follow what was written
 	for intact && !l.killed() {
 		b := o.swap(&l.sender, spare)
@@ -34,7 +34,7 @@ func (l *link) writer() {
 		}
 	}
 	<-l.dead
-	l.overdue.Stop()
+	l.killTimer.Stop()
 	if intact && exceededMaximum(l.cause) {
 		// The acknowledgements that are due are how the server gets on next time.
 		if b := o.swap(&l.sender, spare); b != nil {
@@ -67,7 +67,7 @@ func (l *link) awaitWork() {
 }
 
 // send writes b, and reports whether another packet may follow.
-func (l *link) send(w *bulk, b *sendBuffer) bool {
+func (l *link) send(w *socketWriter, b *sendBuffer) bool {
 	o := l.session.out
 	l.showSent(b) // before the answers can come
 	err := net.ErrClosed
@@ -111,14 +111,14 @@ func (l *link) writeFailed(err error) {
 	default:
 		close(l.disconnectDone)
 	}
-	t := time.AfterFunc(drainTime, func() { l.kill(err) })
+	t := time.AfterFunc(failedWriteGrace, func() { l.kill(err) })
 	defer t.Stop()
 	<-l.dead
 }
 
-// bulk writes buffers in as few calls as the socket allows. It belongs to the
-// writer.
-type bulk struct {
+// socketWriter writes buffers in as few calls as the socket allows. It belongs to the
+// writer goroutine.
+type socketWriter struct {
 	pieces [][]byte
 	vector net.Buffers
 	copied []byte // what is written to a foreign socket
@@ -126,7 +126,7 @@ type bulk struct {
 
 // write writes b, and notes when a PINGREQ in it has gone: what stands behind it
 // goes in calls of its own.
-func (w *bulk) write(s *socket, b *sendBuffer) error {
+func (w *socketWriter) write(s *socket, b *sendBuffer) error {
 	if b.ping > 0 {
 		if err := w.section(s, b, 0, b.ping); err != nil {
 			return err
@@ -137,7 +137,7 @@ func (w *bulk) write(s *socket, b *sendBuffer) error {
 }
 
 // section writes a part of b. Each call that goes through counts as progress.
-func (w *bulk) section(s *socket, b *sendBuffer, from, to int) error {
+func (w *socketWriter) section(s *socket, b *sendBuffer, from, to int) error {
 	w.pieces = b.section(w.pieces[:0], from, to, s.piece)
 	defer clear(w.pieces)
 	if batch, ok := s.nc.(batchWriter); ok && !s.foreign && from < to {
@@ -165,7 +165,7 @@ func group(pieces [][]byte, most int) int {
 	return len(pieces)
 }
 
-func (w *bulk) writeGroup(s *socket, pieces [][]byte) error {
+func (w *socketWriter) writeGroup(s *socket, pieces [][]byte) error {
 	if s.foreign {
 		return w.writeCopy(s, pieces)
 	}
@@ -182,7 +182,7 @@ func (w *bulk) writeGroup(s *socket, pieces [][]byte) error {
 
 // writeCopy writes a copy of pieces, which a call that never returns may go on
 // reading when they are used again.
-func (w *bulk) writeCopy(s *socket, pieces [][]byte) error {
+func (w *socketWriter) writeCopy(s *socket, pieces [][]byte) error {
 	w.copied = w.copied[:0]
 	for _, p := range pieces {
 		w.copied = append(w.copied, p...)
