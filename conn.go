@@ -33,26 +33,30 @@ type Conn struct {
 	stopCtx      func() bool
 }
 
-// Connect makes a Conn to the server at url and keeps it until ctx ends or
-// Close is called.
+// Connect makes a Conn to the server at url. The Conn connects again when a link ends,
+// until ctx ends, [Conn.Close] or another method ends it, or trying again is given up,
+// see [WithErrorPolicy].
 //
-// The context scopes the Conn: its end closes it. Giving it a deadline for
-// connecting is therefore wrong:
+// When ctx ends the Conn closes. A deadline for connecting does therefore not belong in
+// it:
 //
 //	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 //	defer cancel() // closes the Conn when this function returns
 //	conn, err := mqtt.Connect(ctx, url)
 //
-// Use [WithConnectTimeout], which bounds an attempt.
+// [WithConnectTimeout] bounds an attempt instead.
 //
-// The scheme of url picks the transport: mqtt or tcp (port 1883), mqtts, ssl or
-// tls (8883), ws (80), wss (443), unix, and mqtt+srv or mqtts+srv for a DNS
-// look-up. user:password@ in it gives the credentials. By default Connect
-// returns when the server has accepted the connection, or one round over the
-// servers failed; see [WithFirstConnect].
+// The scheme of url chooses the transport: mqtt or tcp (port 1883), mqtts, ssl or tls
+// (8883), ws (80), wss (443), unix, and mqtt+srv or mqtts+srv for a domain whose DNS SRV
+// records name the servers. A user name and a password in url, as in
+// mqtt://user:password@host, are the credentials.
 //
-// The error is a *[InvalidError] for what was given, found before any I/O, or a
-// *[ConnectError] that wraps the reason.
+// By default Connect returns when a server has accepted the connection, or when it has
+// tried each server once and none has; [WithFirstConnect] changes that.
+//
+// The error is an *[InvalidError] for a url or an option that is not valid, before any
+// I/O; a *[StoreError] when the session store cannot be opened; [ErrClosed] when ctx
+// ended; else a *[ConnectError] that wraps the reason. Several errors are joined.
 func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, error) {
 	cfg, err := newConfig(url, opts)
 	if err != nil {

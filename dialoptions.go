@@ -11,12 +11,12 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// This file has the options of how a socket to a server is opened.
+// This file has the options for opening the connection to a server.
 
-// WithTLS sets the TLS configuration of mqtts and wss URLs, which is cloned for
-// each attempt. [transport.LoadTLS] makes one from PEM files. The default trusts
-// the system's roots, for the host of the URL. Its callbacks run as the function of
-// [WithDialer] does.
+// WithTLS sets the TLS configuration of mqtts and wss URLs, which is cloned for each
+// attempt. [transport.LoadTLS] makes one from PEM files. The default, which nil keeps,
+// trusts the system's roots and checks the certificate against the host of the URL. The
+// callbacks in t may end the Conn, see [WithDialer].
 func WithTLS(t *tls.Config) ConnectOption {
 	return connectFunc(func(c *config) {
 		if t != nil {
@@ -25,58 +25,60 @@ func WithTLS(t *tls.Config) ConnectOption {
 	})
 }
 
-// WithHeader adds headers to the WebSocket handshake.
+// WithHeader adds headers to the WebSocket handshake. Those of the handshake itself, such
+// as Upgrade, fail the attempt.
 func WithHeader(h http.Header) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.Header = h.Clone() })
 }
 
-// WithHeaderFunc sets a function that makes headers for each WebSocket attempt. It
-// runs as the function of [WithDialer] does.
+// WithHeaderFunc sets a function that makes headers for each WebSocket attempt. An error
+// fails the attempt. The function may end the Conn, see [WithDialer].
 func WithHeaderFunc(f func(ctx context.Context, u *transport.URL) (http.Header, error)) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.HeaderFunc = f })
 }
 
-// WithOptionalSubprotocol accepts a WebSocket server that does not choose the
-// subprotocol.
+// WithOptionalSubprotocol accepts a WebSocket server that does not choose the subprotocol
+// "mqtt" [MQTT-6.0.0-4].
 func WithOptionalSubprotocol() ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.AllowMissingSubprotocol = true })
 }
 
-// WithLocalAddr sets the local address of TCP connections. Of the addresses of a
-// server only those of its family are tried.
+// WithLocalAddr sets the local address of TCP connections. Of a server's addresses only
+// those of the same family, IPv4 or IPv6, are tried then.
 func WithLocalAddr(a net.Addr) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.LocalAddr = a })
 }
 
-// WithDialer sets the function that opens sockets, for all transports. It may
-// wrap or watch the net.Conn, whose methods must return; one that has a method
-// SyscallConn or NetConn, as *net.TCPConn and *tls.Conn have, shows [WithPingTimeout]
-// its socket. It is given the name of the host, and to try the addresses of that is its
-// own affair, unless [WithHostLookup] is set.
+// WithDialer sets the function that opens sockets, for all transports. It gets the name of
+// the server's host and looks up the addresses itself; with [WithHostLookup] it gets an
+// address. It may wrap the net.Conn, whose methods must return. A net.Conn with a method
+// SyscallConn or NetConn, as *net.TCPConn and *tls.Conn have, shows [WithPingTimeout] its
+// socket.
 //
-// An attempt waits for the function until the context ends that it is given, and 750 ms
-// more; then it is left behind, and a connection that it brings later is closed. So it
-// may itself end the Conn.
+// An attempt waits for the function until the context that it was given ends, and 750 ms
+// longer; so the function may itself end the Conn. Then the attempt goes on without it,
+// and a connection that it still returns is closed.
 func WithDialer(f func(ctx context.Context, network, address string) (net.Conn, error)) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.DialFunc = f })
 }
 
-// WithSRVLookup sets the function that looks up the SRV records of a mqtt+srv or
-// mqtts+srv URL, with the contract of [net.Resolver.LookupSRV]. It runs as the
-// function of [WithDialer] does.
+// WithSRVLookup sets the function that looks up the SRV records of a mqtt+srv or mqtts+srv
+// URL, with the contract of [net.Resolver.LookupSRV]. It may end the Conn, see
+// [WithDialer].
 func WithSRVLookup(f func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.LookupSRV = f })
 }
 
-// WithHostLookup sets the function that looks up the addresses of a server's host,
-// with the contract of [net.Resolver.LookupNetIP] for network "ip". With
-// [WithDialer] the dialer then gets addresses instead of the name, and may be called
-// for several at the same time.
+// WithHostLookup sets the function that looks up the addresses of a server's host, with
+// the contract of [net.Resolver.LookupNetIP] for network "ip". With [WithDialer] the
+// dialer then gets addresses instead of the name, and may be called for several at the
+// same time.
 func WithHostLookup(f func(ctx context.Context, host string) ([]netip.Addr, error)) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.LookupHost = f })
 }
 
-// WithProxy sets a proxy: http, https (CONNECT), socks5 or socks5h.
+// WithProxy sets the proxy through which servers are connected, with scheme http, https
+// (both by CONNECT), socks5 or socks5h. A URL that is not valid is an [InvalidError].
 func WithProxy(u *url.URL) ConnectOption {
 	return connectFunc(func(c *config) {
 		if err := transport.CheckProxy(u); err != nil {
@@ -86,8 +88,8 @@ func WithProxy(u *url.URL) ConnectOption {
 	})
 }
 
-// WithProxyFromEnvironment takes the proxy from HTTPS_PROXY, HTTP_PROXY,
-// ALL_PROXY and NO_PROXY.
+// WithProxyFromEnvironment takes the proxy from the environment variables HTTPS_PROXY,
+// HTTP_PROXY, ALL_PROXY and NO_PROXY, which are not read otherwise.
 func WithProxyFromEnvironment() ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.ProxyFromEnvironment = true })
 }

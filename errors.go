@@ -11,7 +11,7 @@ import (
 
 // States and refusals, to be tested with errors.Is.
 var (
-	// ErrPending is what [Future.Err] says until the Future resolves.
+	// ErrPending is what [Future.Err] returns until the Future resolves.
 	ErrPending = errors.New("mqtt: pending")
 	// ErrClosed says that the Conn has ended, or is about to.
 	ErrClosed = errors.New("mqtt: connection closed")
@@ -29,21 +29,23 @@ var (
 	ErrExpired = errors.New("mqtt: message expired before it was sent")
 	// ErrSessionLost says that the server lost the session that the exchange belonged to.
 	ErrSessionLost = errors.New("mqtt: session lost at the server")
-	// ErrSetAside says that the link died each time the packet was sent alone, so that
-	// it is taken for the reason and is not sent again. It is how the Future of a
-	// message fails, see [PublishSetAside], and behind every [SetAsideError] of a filter.
+	// ErrSetAside says that the link ended each time the packet was sent alone, so that
+	// the packet seems to be the reason and is not sent again. The Future of such a
+	// message fails with it, see [PublishSetAside], and every [SetAsideError] of a filter
+	// is one.
 	ErrSetAside = errors.New("mqtt: message set aside, the link died each time it was sent")
 	// ErrKeyInUse says that a message with that key is still in flight.
 	ErrKeyInUse = errors.New("mqtt: a message with this key is in flight")
-	// ErrWrongAck says that the server answered by a packet that is no answer to
-	// what it was sent: an acknowledgement of another kind, or a SUBACK or UNSUBACK
-	// with another number of codes. It is behind the [ProtocolError] that ends the
-	// link (section 4.8 of 3.1.1, 4.13 of 5.0); on the next what was answered so is
-	// sent again. A publish, Subscribe or UNSUBSCRIBE that got three links closed so
-	// is given up with it, and the Conn goes on.
+	// ErrWrongAck says that the server answered a packet by one that does not fit: an
+	// acknowledgement of another kind, or a SUBACK or UNSUBACK with another number of
+	// codes. The [ProtocolError] that ends the link wraps it (section 4.8 of 3.1.1, 4.13
+	// of 5.0), and the packet is sent again on the next link. A PUBLISH, SUBSCRIBE or
+	// UNSUBSCRIBE that has ended three links so is given up with this error, and the
+	// Conn goes on.
 	//
 	// A QoS 2 publish that a 3.x server answers by PUBACK fails with it at once: the
-	// server took the message, and has no QoS 2. RabbitMQ is one; use QoS 1 there.
+	// server took the message, and has no QoS 2. RabbitMQ is such a server; use QoS 1
+	// there.
 	ErrWrongAck = errors.New("mqtt: acknowledged by the wrong kind of packet")
 
 	// ErrStale says that an acknowledgement is no longer owed.
@@ -53,12 +55,14 @@ var (
 	// ErrNotReceived says that Ack was called on a message that was not received.
 	ErrNotReceived = errors.New("mqtt: not a received message")
 
-	// ErrUnsubscribed is why a subscription ended that was unsubscribed.
+	// ErrUnsubscribed is the error of a subscription that was unsubscribed.
 	ErrUnsubscribed = errors.New("mqtt: unsubscribed")
-	// ErrSlowConsumer is why a subscription ended that did not take its messages.
+	// ErrSlowConsumer is the error of a subscription that ended because the application
+	// did not take its messages.
 	ErrSlowConsumer = errors.New("mqtt: slow consumer")
-	// ErrHandlerExited says that a message was given up because its handler, or codec,
-	// ended its goroutine (runtime.Goexit, as t.FailNow does) both times it had it.
+	// ErrHandlerExited says that a message was given up because its handler or codec
+	// was called with it twice and ended its goroutine both times (runtime.Goexit, as
+	// t.FailNow does).
 	ErrHandlerExited = errors.New("mqtt: the handler ended its goroutine instead of returning")
 	// ErrConsumerBound says that the subscription is consumed in another form.
 	ErrConsumerBound = errors.New("mqtt: subscription is consumed in another form")
@@ -73,16 +77,18 @@ var (
 	// (reason code 0x8E, section 3.1.4). Only MQTT 5 can say so: on 3.x the server just
 	// closes the connection, which looks like any other loss of the network.
 	ErrTakenOver = errors.New("mqtt: session taken over by another client with the same client identifier")
-	// ErrInvalid is behind every [InvalidError].
+	// ErrInvalid matches every [InvalidError] in errors.Is.
 	ErrInvalid = errors.New("mqtt: invalid")
-	// ErrPacketTooLarge is behind every [PacketTooLargeError].
+	// ErrPacketTooLarge matches every [PacketTooLargeError] in errors.Is, and a
+	// [ReasonError] with code 0x95.
 	ErrPacketTooLarge = errors.New("mqtt: packet too large")
 	// ErrNotSupported says that the server or the protocol version in use has no such feature.
 	ErrNotSupported = errors.New("mqtt: not supported")
 
 	// ErrBadCredentials says that the server refused the user name or password.
 	ErrBadCredentials = errors.New("mqtt: bad user name or password")
-	// ErrNotAuthorized says that the server does not permit it.
+	// ErrNotAuthorized says that the server does not permit the connection, the publish
+	// or the subscription.
 	ErrNotAuthorized = errors.New("mqtt: not authorized")
 	// ErrBanned says that the server has banned the client.
 	ErrBanned = errors.New("mqtt: banned")
@@ -107,7 +113,8 @@ type ReasonError struct {
 	Reason string
 	// User holds the server's user properties.
 	User []UserProperty
-	// ServerReference names another server to use; it is never followed by default.
+	// ServerReference names another server to use (section 4.11). The library does not
+	// connect to it by itself.
 	ServerReference string
 }
 
@@ -131,8 +138,8 @@ func (e *ReasonError) codeName() string {
 	return e.Code.String()
 }
 
-// codeName3 names a code of 3.x. One that 3.x does not have is often that of 5.0,
-// sent by a broker that speaks both: its name there is a hint.
+// codeName3 names a code of 3.x. A code that 3.x does not have is often one of 5.0, sent
+// by a broker that speaks both versions: then the text has its name in 5.0 as a hint.
 func (e *ReasonError) codeName3() string {
 	name := "failure"
 	if e.Packet == codec.CONNACK {
@@ -189,12 +196,12 @@ func reasonSentinel(code codec.ReasonCode) error {
 	return nil
 }
 
-// ProtocolError says that the server broke the protocol, so that the link was
-// closed, on MQTT 5 with Code in the DISCONNECT (section 4.13).
+// ProtocolError says that the server broke the protocol, so that the library ended the
+// link, on MQTT 5 by a DISCONNECT with Code (section 4.13).
 type ProtocolError struct {
-	Code   ReasonCode // what the DISCONNECT carried
+	Code   ReasonCode // of the DISCONNECT
 	Detail string     // what was wrong, and where
-	Err    error      // the codec's error if the bytes were at fault, [ErrWrongAck], or nil
+	Err    error      // the codec's error if the bytes were malformed, [ErrWrongAck], or nil
 }
 
 // Error says what the server did wrong.
@@ -205,14 +212,15 @@ func (e *ProtocolError) Error() string {
 // Unwrap returns Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
-// InvalidError is a refusal of what the caller gave, before any I/O.
+// InvalidError says that an argument or an option is not valid. It is returned before
+// any I/O.
 type InvalidError struct {
-	What    string // what was given: "topic", "filter", "QoS", "option", ...
+	What    string // the kind of argument: "topic", "filter", "QoS", "option", ...
 	Value   string // the value, shortened; empty when it is secret
 	Problem string // what is wrong with it, and what would be right
 }
 
-// Error says what was given and what is wrong with it.
+// Error names the argument and the problem.
 func (e *InvalidError) Error() string {
 	if e.Value == "" {
 		return fmt.Sprintf("mqtt: invalid %s: %s", e.What, e.Problem)
@@ -230,10 +238,11 @@ func invalid(what, value, problem string) *InvalidError {
 	return &InvalidError{What: what, Value: value, Problem: problem}
 }
 
-// PacketTooLargeError says that a packet is larger than the server, or the
-// queue, takes. Sizes are those of the whole packet in bytes.
+// PacketTooLargeError says that a packet is larger than a limit: the server's Maximum
+// Packet Size, that of [WithMaxPacketSize], or the bytes of [WithQueue].
 type PacketTooLargeError struct {
-	// Size is that of the packet, Max what is allowed.
+	// Size is that of the whole packet, or what a message counts for in the queue; Max
+	// is the limit. Both are in bytes.
 	Size, Max int
 }
 
@@ -247,7 +256,7 @@ func (e *PacketTooLargeError) Is(target error) bool { return target == ErrPacket
 
 // VersionError says that the protocol version of the link, or the server, lacks a feature.
 type VersionError struct {
-	// Feature is what was asked for.
+	// Feature names the feature that the call needs.
 	Feature string
 	// Version is that of the link.
 	Version Version
@@ -261,18 +270,18 @@ func (e *VersionError) Error() string {
 // Is makes every VersionError an [ErrNotSupported].
 func (e *VersionError) Is(target error) bool { return target == ErrNotSupported }
 
-// PublishError is how a Future fails. It wraps the reason.
+// PublishError is the error of a Future that has failed. It wraps the reason.
 type PublishError struct {
 	// Topic is where the message was to go; empty for QoS 0 messages that share a Future.
 	Topic string
 	// MayHaveArrived says that the message, or a part of it, was handed to the
-	// network, so that the server may have it. When false the server has not: it was
-	// not sent, or the server refused it, with a *[ReasonError] of PUBACK or PUBREC.
-	// A refusal of what had been sent on an earlier link too leaves it open.
+	// network, so that the server may have it. When false the server does not have it:
+	// the message was not sent, or the server refused it, with a *[ReasonError] of PUBACK
+	// or PUBREC. It is true for a refused message that an earlier link had sent too.
 	MayHaveArrived bool
-	// Kept says that the session store holds the message, or may hold it since a
-	// commit hangs or its outcome is uncertain: a Conn made later with the same
-	// store and client identifier goes on with it. When false none will.
+	// Kept says that the session store has the message, or may have it since a commit
+	// does not return or its result is not known: a Conn made later with the same store
+	// and client identifier sends it. When false no Conn sends it later.
 	Kept bool
 	Err  error
 }
@@ -289,7 +298,7 @@ func (e *PublishError) Error() string {
 	return fmt.Sprintf("mqtt: publish to %q: %v (%s)", e.Topic, trimPrefix(e.Err), where)
 }
 
-// where says what became of the message.
+// where says whether the server may have the message.
 func (e *PublishError) where() string {
 	if e.MayHaveArrived {
 		return "the server may have it"
@@ -305,7 +314,7 @@ func (e *PublishError) Unwrap() error { return e.Err }
 
 // StoreError says that the session store failed.
 type StoreError struct {
-	// Op is what was tried: open, load, read, write or close.
+	// Op is the operation that failed: open, load, read, write or close.
 	Op  string
 	Err error
 }
@@ -316,7 +325,7 @@ func (e *StoreError) Error() string { return fmt.Sprintf("mqtt: session store: %
 // Unwrap returns the store's error.
 func (e *StoreError) Unwrap() error { return e.Err }
 
-// ConnectError is a failed attempt to make a link.
+// ConnectError is the error of an attempt to connect.
 type ConnectError struct {
 	Server  string // the server's URL without user information
 	Address string // the address that was tried, host:port; empty when the server's name was not looked up
@@ -341,16 +350,16 @@ func (e *ConnectError) Error() string {
 // WebSocket as a *[transport.CloseError], or a net, x509 or TLS error.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// SubscribeResult is what became of one filter.
+// SubscribeResult is the result for one filter of a SUBSCRIBE or UNSUBSCRIBE.
 type SubscribeResult struct {
-	Filter  string     // as it was given
+	Filter  string     // as the caller gave it
 	Granted QoS        // the QoS the server granted, when Err is nil
 	Code    ReasonCode // the code of the SUBACK or UNSUBACK
 	Err     error      // nil, or why this filter has no subscription
 }
 
-// SubscribeError says that the server refused at least one filter: by a reason code,
-// which is a *[ReasonError], or by cutting the link each time, a *[SetAsideError].
+// SubscribeError says that the server refused at least one filter: by a reason code, a
+// *[ReasonError], or by cutting the link each time, a *[SetAsideError].
 type SubscribeError struct {
 	Results []SubscribeResult // one for each filter, in the order given
 }
@@ -378,15 +387,15 @@ func (e *SubscribeError) Unwrap() []error {
 	return errs
 }
 
-// SetAsideError says that the server seems to cut the link at a SUBSCRIBE or
-// UNSUBSCRIBE of one filter: three links in a row, each of which had been well for a
-// second before, ended within a second of being sent this packet alone. It is not sent
-// again. MQTT 3.1 servers have no other way to refuse a filter, and AWS IoT (no
-// permission) and Mosquitto (too many levels) do it in every version.
+// SetAsideError says that the server seems to cut the link because of a SUBSCRIBE or
+// UNSUBSCRIBE of one filter: three links in a row, each of which had been up for a second
+// before, ended within a second after this packet alone was sent. It is not sent again.
+// MQTT 3.1 servers cannot refuse a filter in another way; AWS IoT (no permission) and
+// Mosquitto (too many levels) cut the link in every version.
 type SetAsideError struct {
 	// Packet is [PacketSubscribe] or [PacketUnsubscribe].
 	Packet PacketType
-	// Filter is the one that the packet had.
+	// Filter is the filter in the packet.
 	Filter string
 	// Err is what the last of the links ended with: a *[ReasonError] when an MQTT 5
 	// server gave a reason, else a network error.
@@ -404,22 +413,23 @@ func (e *SetAsideError) Unwrap() error { return e.Err }
 // Is makes every SetAsideError an [ErrSetAside].
 func (e *SetAsideError) Is(target error) bool { return target == ErrSetAside }
 
-// CallbackError says that a function of the application did not do its part: it ended
-// its goroutine instead of returning, or Close, Disconnect or Drain gave up waiting
-// for it. In the second case the call returns when its time is up, and the Conn ends,
-// which [Conn.Done] shows, as soon as the function returns.
+// CallbackError says that a function of the application did not return: it ended its
+// goroutine, or Close, Disconnect or Drain waited for it in vain. In the second case
+// that call returns when its time is up, and the Conn ends, as [Conn.Done] shows, when
+// the function returns.
 type CallbackError struct {
-	// Function names it: "packet hook", "credentials function", "log handler",
+	// Function names the function: "packet hook", "credentials function", "log handler",
 	// `handler of "plant/#"`, and so on.
 	Function string
-	// Exited says that it ended its goroutine, by runtime.Goexit as t.FailNow does.
-	// When false it has not returned.
+	// Exited says that the function ended its goroutine, by runtime.Goexit as t.FailNow
+	// does. When false it has not returned.
 	Exited bool
-	// Err is the cause of the context that ended meanwhile, nil when there is none.
+	// Err is the cause of the context that ended while the library waited, nil when there
+	// is none.
 	Err error
 }
 
-// Error names the function and what it did.
+// Error names the function, and says whether it ended its goroutine.
 func (e *CallbackError) Error() string {
 	what := "has not returned"
 	if e.Exited {
@@ -434,8 +444,8 @@ func (e *CallbackError) Error() string {
 // Unwrap returns the cause of the context.
 func (e *CallbackError) Unwrap() error { return e.Err }
 
-// trimPrefix is the text of err without the package's prefix, for use inside
-// another text of ours.
+// trimPrefix is the text of err without the package's prefix, for use inside another
+// error text of this package.
 func trimPrefix(err error) string {
 	if err == nil {
 		return "<nil>"

@@ -53,20 +53,20 @@ const (
 // Properties are the properties of an MQTT 5 PUBLISH (section 3.3.2.3). The
 // zero value of a field means that the property is absent.
 type Properties struct {
-	// Expiry is how long the message is of use, in whole seconds on the wire,
-	// rounded up (section 3.3.2.3.3). A negative one is refused; one above
-	// 4,294,967,295 s, 136 years, as math.MaxInt64 is, means for ever, and is left
-	// out. Time spent waiting here or at the server is taken off it, and so is time
-	// that the machine sleeps. A message whose expiry ends before it is sent fails
-	// with [ErrExpired], within a second of it, whether there is a link or not.
+	// Expiry is how long the message is of use (section 3.3.2.3.3). It is sent in whole
+	// seconds, rounded up. A negative value is an [InvalidError]. Above 4,294,967,295 s
+	// (136 years), such as math.MaxInt64, the message does not expire and no expiry is
+	// sent. Time that the message waits here or at the server is subtracted, and so is
+	// time that the machine sleeps. A message whose expiry ends before it is sent fails
+	// with [ErrExpired] within a second, whether there is a link or not.
 	//
-	// On 3.x it is a time to live until the message is sent, that the server does
-	// not learn of; a [Downgraded] event says so once in the life of the Conn.
+	// On 3.x the expiry counts only until the message is sent, and the server does not
+	// learn of it; a [Downgraded] event says so once in the life of the Conn.
 	//
-	// With a session store the time between two processes counts too, by the clock of
-	// the machine that runs on since it booted, or after a reboot by the wall clock. A
-	// wall clock that is behind then counts none of that time: what is left is never
-	// more than it was when the session was written last.
+	// With a session store the time between two processes is subtracted too: by the
+	// clock of the machine that counts since it booted, or after a reboot by the wall
+	// clock. A wall clock that stands earlier than at the last write of the session
+	// subtracts nothing.
 	Expiry time.Duration
 	// ContentType describes the payload, for example a MIME type.
 	ContentType string

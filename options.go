@@ -21,15 +21,16 @@ type connectFunc func(*config)
 
 func (f connectFunc) applyConnect(c *config) { f(c) }
 
-// FirstConnect says what Connect does about the first connection.
+// FirstConnect says how Connect waits for the first connection.
 type FirstConnect uint8
 
 const (
-	// FirstConnectFail returns the error when one round over the servers failed.
+	// FirstConnectFail tries each server once. When none accepts the connection,
+	// Connect returns the error and the Conn ends.
 	FirstConnectFail FirstConnect = iota
-	// FirstConnectRetry keeps trying until it succeeds or the context ends.
+	// FirstConnectRetry tries until a server accepts the connection or ctx ends.
 	FirstConnectRetry
-	// FirstConnectBackground returns at once; the Conn connects by itself.
+	// FirstConnectBackground returns at once; the Conn connects meanwhile.
 	FirstConnectBackground
 )
 
@@ -38,11 +39,12 @@ func (f FirstConnect) String() string {
 	return valueName("first connect", uint8(f), "fail", "retry", "background")
 }
 
-// Decision is what a policy function says about a failed attempt or a lost link.
+// Decision is the answer of a policy function about a round of attempts that failed, or a
+// link that ended.
 type Decision uint8
 
 const (
-	// DecideDefault leaves it to the library.
+	// DecideDefault leaves the decision to the library, see [WithErrorPolicy].
 	DecideDefault Decision = iota
 	// DecideRetry tries again after the backoff.
 	DecideRetry
@@ -55,8 +57,9 @@ func (d Decision) String() string {
 	return valueName("decision", uint8(d), "default", "retry", "stop")
 }
 
-// WithServers adds servers to try, in order, after the one given to Connect.
-// They are one logical cluster: a session is expected to be found at any of them.
+// WithServers adds servers to try, in order, after the one given to Connect. They are
+// one cluster: the session of the client is expected to be the same at each of them. A
+// URL that is not valid is an [InvalidError].
 func WithServers(urls ...string) ConnectOption {
 	return connectFunc(func(c *config) {
 		for _, raw := range urls {
@@ -74,51 +77,57 @@ func (c *config) addServer(raw string) {
 	c.servers = append(c.servers, u)
 }
 
-// WithClientID sets the client identifier. Without it one is generated, of at
-// most 23 letters and digits.
+// WithClientID sets the client identifier (section 3.1.3.1). Without it one is generated,
+// of 23 letters and digits. One that is not UTF-8 is an [InvalidError].
 func WithClientID(id string) ConnectOption { return connectFunc(func(c *config) { c.clientID = id }) }
 
-// WithServerAssignedClientID sends an empty client identifier: an MQTT 5 server
-// assigns one, which is then kept for the life of the Conn (section 3.1.3.1).
+// WithServerAssignedClientID sends an empty client identifier: an MQTT 5 server assigns
+// one, which the Conn then keeps until it ends (section 3.1.3.1). It excludes
+// [WithClientID], and [WithSession] unless MQTT 5 is the only version.
 func WithServerAssignedClientID() ConnectOption {
 	return connectFunc(func(c *config) { c.serverAssignsID = true })
 }
 
-// WithVersions sets the protocol versions to try, in order. The next one is
+// WithVersions sets the protocol versions to try, in order, one at least. The next one is
 // tried only when the server refuses a version. The default is 5.0, then 3.1.1.
 func WithVersions(v ...Version) ConnectOption {
 	return connectFunc(func(c *config) { c.versions = append([]Version(nil), v...) })
 }
 
-// WithDowngradeOnClose also tries the next version when the server closes the
-// connection instead of answering CONNECT, as some old servers do. A server that
-// has sent a packet of 5.0 to this Conn did not do so for the version.
+// WithDowngradeOnClose also tries the next version when the server closes the connection
+// instead of answering CONNECT, as some old servers do. A server that has once sent a
+// packet of MQTT 5.0 to this Conn speaks it: then a closed connection is no reason to try
+// another version.
 func WithDowngradeOnClose() ConnectOption {
 	return connectFunc(func(c *config) { c.downgradeOnClose = true })
 }
 
-// WithKeepAlive sets the keep alive: a ping is sent when for this long, less a tenth
-// and at most 5 s, nothing was sent or nothing was received. A dead link is found
-// within keep alive and ping timeout. Whole seconds up to 65,535; negative means no
-// pings. 0 means the default: 60 s, and 45 s for the ws and wss servers of the list,
-// since proxies cut a WebSocket that is idle for 60 s. An MQTT 5 server may override
-// it.
+// WithKeepAlive sets the keep alive (section 3.1.2.10), at most 65,535 s, which CONNECT
+// carries in whole seconds, rounded up. A ping is sent when nothing was sent, or nothing
+// was received, for this long less a tenth, 5 s at most. So a dead link is found within
+// the keep alive and the ping timeout together. An MQTT 5 server may override the value.
 //
-// The server may cut a link when for one and a half keep alives no packet ended
-// (section 3.1.2.10), and many do in the middle of one: on a slow line it must be
+// 0 keeps the default: 60 s, and 45 s for the ws and wss servers of the list, since
+// proxies cut a WebSocket that is idle for 60 s. A negative value means no pings. More
+// than 65,535 s is an [InvalidError].
+//
+// The server may cut a link on which no packet ended for one and a half keep alives, and
+// many servers do so in the middle of a packet. On a slow line the keep alive must be
 // longer than the largest packet takes.
 func WithKeepAlive(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.keepAlive, d) })
 }
 
-// WithPingTimeout sets how long an answer to a ping may take. The default is 10 s; 0
-// keeps it. When no answer came the link ends with [ErrKeepAlive].
+// WithPingTimeout sets how long the answer to a ping may take, 10 s by default. When it
+// takes longer the link ends with [ErrKeepAlive]. 0 keeps the default, a negative value is
+// an [InvalidError].
 //
 // On Linux the time counts from when the server's TCP has taken the PINGREQ. While that
 // takes at least some of the bytes before the PINGREQ in each ping timeout, the line is
-// slow and the link stays. What a proxy or tunnel took counts as taken by the server.
+// slow and the link stays. Bytes that a proxy or a tunnel took count as taken by the
+// server.
 //
-// Other systems do not say what was taken, nor do unix sockets and connections of
+// Other systems do not say which bytes were taken, nor do unix sockets and connections of
 // [WithDialer] that show no socket. There the time counts from when the PINGREQ was
 // written to the socket. The system's send buffer holds up to some megabytes: a line
 // that takes longer than the ping timeout to send them looks dead.
@@ -126,16 +135,17 @@ func WithPingTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.pingTimeout, d) })
 }
 
-// WithConnectTimeout bounds one attempt to connect to one server, from name
-// look-up to CONNACK. The default is 10 s.
+// WithConnectTimeout bounds one attempt to connect to one server, from name look-up to
+// CONNACK, 10 s by default. 0 keeps the default, a negative value is an [InvalidError].
 //
-// When the server's host has several addresses the attempt tries them, the families in
+// When the server's host has several addresses the attempt tries them, IPv4 and IPv6 in
 // turn (RFC 8305 section 4). The next address is tried 250 ms after the one before, or
 // when that one failed; the first that accepts is used. From then on, in TLS, WebSocket
 // and MQTT, an address has half of the time that is left, the last one all of it. When
-// it is silent for that long or cuts the connection, the attempt goes on with the next
-// address. So it does after a CONNACK with 0x88 or 0x89 (3.x: 3). Any other answer of the
-// server ends the attempt, also an HTTP status or a certificate that fails.
+// the server at an address is silent for that long or cuts the connection, the attempt
+// goes on with the next address, and so it does after a CONNACK with 0x88 or 0x89 (3.x:
+// 3). Any other answer of the server ends the attempt, also an HTTP status or a
+// certificate that fails.
 //
 // The next attempt begins behind the address that had the largest share of the time, or
 // at the one that answered. The server name of TLS and the Host header are those of the
@@ -144,67 +154,75 @@ func WithConnectTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.connectTimeout, d) })
 }
 
-// WithCloseTimeout bounds how long [Conn.Close] takes, 5 s by default. Pending
-// publishes have all of it but the last quarter, 1 s at most, which is kept for
-// the DISCONNECT and for the server to close the connection.
+// WithCloseTimeout bounds how long [Conn.Close] takes, 5 s by default. Pending publishes
+// have all of it but the last quarter, 1 s at most, which is kept for the DISCONNECT and
+// for the server to close the connection. 0 keeps the default, a negative value is an
+// [InvalidError].
 func WithCloseTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.closeTimeout, d) })
 }
 
-// WithSubscribeTimeout bounds how long Subscribe may wait for its answers while a
-// link is up, 10 s by default: the time of all links together counts, that without a
-// link does not. The time that a slow line takes for what was published before counts.
-// A subscription that is asked for again ends the link when its answer takes so long.
+// WithSubscribeTimeout bounds how long Subscribe waits for the answers of the server,
+// 10 s by default. The time of all links counts together, time without a link does not.
+// What was published before the SUBSCRIBE is sent before it, and on a slow line the time
+// for that counts too. When the SUBACK for a subscription that is made again on a new
+// link takes this long, the link ends. 0 keeps the default, a negative value is an
+// [InvalidError].
 func WithSubscribeTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.subscribeWait, d) })
 }
 
-// WithStableAfter sets how long a link must have been up for the backoff to
-// start over, 10 s by default. Links that live shorter and end of the same protocol
-// error of the server, three in a row, end the Conn with the *[ProtocolError]; see
-// [WithEndOnFaultyMessage] for errors in a message.
+// WithStableAfter sets how long a link must have been up for the backoff to start over,
+// 10 s by default. Three links in a row that were up for less, and ended because of the
+// same protocol error of the server, end the Conn with the *[ProtocolError]; for errors in
+// a message see [WithEndOnFaultyMessage]. 0 keeps the default, a negative value is an
+// [InvalidError].
 func WithStableAfter(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.stableAfter, d) })
 }
 
-// WithAckTimeout ends a link on which a publish has waited for its
-// acknowledgement for d, so that it is sent again on the next. Off by default. A
-// publish that is still on its way when half of d is over has d from when the
-// server's TCP has taken it, as far as that can be seen; see [WithPingTimeout].
+// WithAckTimeout ends a link on which a publish has waited for its acknowledgement for d,
+// so that it is sent again on the next one. When the publish has still to reach the
+// server after half of d, the time counts from when the server's TCP has taken it, as far
+// as the system says so; see [WithPingTimeout]. The default, 0, is no limit; a negative
+// value is an [InvalidError].
 func WithAckTimeout(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.ackTimeout, d) })
 }
 
-// WithAckOverdue sets after what time with the application an unacknowledged
-// message is reported by an [AckOverdue] event, 10 s by default.
+// WithAckOverdue sets how long the application may have a message without acknowledging
+// it before an [AckOverdue] event reports it, 10 s by default. 0 keeps the default, a
+// negative value is an [InvalidError].
 func WithAckOverdue(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.ackOverdue, d) })
 }
 
-// WithStuckAfter sets after what time without progress a subscription that
-// holds more than its limit is ended with [ErrSlowConsumer], 30 s by default.
+// WithStuckAfter sets how long a subscription that holds more than its limit (see
+// [WithPendingLimit]) may make no progress before it ends with [ErrSlowConsumer], 30 s by
+// default. 0 keeps the default, a negative value is an [InvalidError].
 func WithStuckAfter(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.stuckAfter, d) })
 }
 
-// setDuration keeps the default for zero.
+// setDuration sets *to to d, and keeps the default when d is 0.
 func setDuration(to *time.Duration, d time.Duration) {
 	if d != 0 {
 		*to = d
 	}
 }
 
-// WithFirstConnect sets what Connect does about the first connection. The
-// default is [FirstConnectFail].
+// WithFirstConnect sets when Connect returns, and whether the Conn ends when the first
+// connection fails. The default is [FirstConnectFail].
 func WithFirstConnect(f FirstConnect) ConnectOption {
 	return connectFunc(func(c *config) { c.firstConnect = f })
 }
 
-// WithBackoff sets the delays between attempts. The default doubles from 1 s to
-// 120 s with full jitter. The policy runs in a goroutine of its own, so that it may
-// end the Conn; until then the next attempt waits for it. Time that the machine sleeps
-// counts towards a delay; after a sleep of 10 s or more the next attempt is made at
-// once and the policy begins anew with attempt 1.
+// WithBackoff sets the delays between attempts. The default doubles them from 1 s to 120 s
+// with full jitter; nil keeps it. A policy that gives up ends the Conn with the error of
+// the attempt. The policy runs in a goroutine of its own, and the next attempt waits until
+// it returns; so it may itself end the Conn. Time that the machine sleeps counts towards a
+// delay. After a sleep of 10 s or more the next attempt is made at once, and the policy
+// begins anew with attempt 1.
 func WithBackoff(p backoff.Policy) ConnectOption {
 	return connectFunc(func(c *config) {
 		if p != nil {
@@ -213,39 +231,50 @@ func WithBackoff(p backoff.Policy) ConnectOption {
 	})
 }
 
-// WithErrorPolicy sets a function that decides about each failed attempt and
-// each lost link. By default a first round that fails ends the Conn (see
-// [WithFirstConnect]), later a takeover does, and a round in which every server
-// refused the version; everything else is tried again. The next attempt waits for the
-// function, which runs in a goroutine of its own: it may end the Conn, which then does
-// not wait for it.
+// WithErrorPolicy sets a function that decides whether the Conn goes on. f is called with
+// the error of each round in which no server accepted a connection, and of each link that
+// ended. The next attempt waits until f returns.
 //
-// The error of a round joins those of its servers and their addresses: errors.Is
-// then says that at least one of them failed so.
+// By default, and when f returns [DecideDefault], these errors end the Conn: that of the
+// first round (see [WithFirstConnect]); [ErrTakenOver] (see
+// [WithReconnectAfterTakeover]); that of a later round in which every server refused the
+// protocol version; and that of the third link in a row with the same protocol error (see
+// [WithStableAfter]). After any other error the Conn tries again.
+//
+// f runs in a goroutine of its own, so that it may itself end the Conn. The Conn then
+// waits for f for 250 ms at most.
+//
+// The error of a round joins those of all servers and addresses that were tried: errors.Is
+// reports whether at least one of them failed for that reason.
 func WithErrorPolicy(f func(error) Decision) ConnectOption {
 	return connectFunc(func(c *config) { c.onError = f })
 }
 
-// WithReconnectAfterTakeover reconnects after another client took the session over,
-// instead of ending with [ErrTakenOver]. Two clients that do so fight. On 3.x a
-// takeover cannot be told from a lost network, so that a Conn always reconnects
-// there, and two clients with one client identifier fight.
+// WithReconnectAfterTakeover connects again after another client took the session over,
+// instead of ending the Conn with [ErrTakenOver]. Two clients with this option and one
+// client identifier take the session from each other without end. On 3.x the server does
+// not report a takeover: the Conn always connects again there.
 func WithReconnectAfterTakeover() ConnectOption {
 	return connectFunc(func(c *config) { c.reconnectAfterTakeover = true })
 }
 
 // WithEndOnFaultyMessage ends the Conn when three links in a row, each up for less than
-// [WithStableAfter], have ended of the same message that breaks the protocol: one
-// with a wildcard or malformed UTF-8 in its topic, or properties that are not valid.
-// Without the option the message is acknowledged and dropped from then on, with a
+// [WithStableAfter], have ended because of the same message that breaks the protocol: a
+// message with a wildcard or malformed UTF-8 in its topic, or with properties that are not
+// valid. Without the option the message is acknowledged and dropped from then on, with a
 // [FaultyMessage] event, and the Conn goes on.
 func WithEndOnFaultyMessage() ConnectOption {
 	return connectFunc(func(c *config) { c.endOnFaulty = true })
 }
 
-// WithQueue sets the limits of what is accepted and not yet resolved, and what
-// happens at the limit. 0 keeps a default (65,536 messages, 64 MiB); negative
-// means no limit.
+// WithQueue limits the messages that are accepted and not yet resolved, and sets what
+// Publish does at a limit. messages is their number, 65,536 by default; bytes is the sum
+// of their topics, payloads and encoded properties, 64 MiB by default. With [WithStore] a
+// QoS 1 or 2 message counts instead as many bytes as its record in the store has: its key
+// and a header are added. 0 keeps a default, a negative value means no limit. A policy
+// that does not exist is an [InvalidError].
+//
+// A message that is larger than bytes is refused with a [PacketTooLargeError].
 func WithQueue(messages, bytes int, policy QueuePolicy) ConnectOption {
 	return connectFunc(func(c *config) {
 		setLimit(&c.queue.messages, messages)
@@ -261,17 +290,18 @@ func WithQueue(messages, bytes int, policy QueuePolicy) ConnectOption {
 // failing them with [ErrNotConnected].
 func WithQueuedQoS0() ConnectOption { return connectFunc(func(c *config) { c.queue.keepQoS0 = true }) }
 
-// WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were in
-// flight when the server lost the session.
+// WithSessionLost sets what becomes of QoS 1 and QoS 2 messages that were in flight when
+// the server lost the session. The default of both is [LostDefault].
 func WithSessionLost(qos1, qos2 LostPolicy) ConnectOption {
 	return connectFunc(func(c *config) { c.queue.lost1, c.queue.lost2 = qos1, qos2 })
 }
 
-// WithMaxInflight sets how many QoS 1 and 2 publishes may be in flight, 1 to
-// 65,535; never above the server's Receive Maximum (section 3.2.2.3.3). The default
-// is 1,024 on 5.0 and 20 on 3.x, where a server cannot say what it takes: Mosquitto
-// takes 20 by default, and beyond that cuts the link, or acknowledges a message and
-// drops it. Set more there only for a server that is known to take it.
+// WithMaxInflight sets how many QoS 1 and 2 publishes may be in flight, 1 to 65,535; any
+// other value is an [InvalidError]. The server's Receive Maximum limits the number further
+// (section 3.2.2.3.3). The default is 1,024 on 5.0 and 20 on 3.x, where a server cannot
+// announce a limit: Mosquitto takes 20 by default, and beyond that cuts the link, or
+// acknowledges a message and drops it. Set more there only for a server that is known to
+// take it.
 func WithMaxInflight(n int) ConnectOption {
 	return connectFunc(func(c *config) {
 		if n < 1 || n > 65535 {
@@ -282,18 +312,20 @@ func WithMaxInflight(n int) ConnectOption {
 	})
 }
 
-// WithReceiveMaximum sets how many QoS 1 and 2 messages the server may send
-// without acknowledgement on MQTT 5, 1 to 65,535. Without it 1,024 are announced.
+// WithReceiveMaximum sets how many QoS 1 and 2 messages the server may send without
+// acknowledgement on MQTT 5 (section 3.1.2.11.3), 1 to 65,535; any other value is an
+// [InvalidError]. Without the option CONNECT announces 1,024.
 //
-// A server that sends more is answered by DISCONNECT 0x93 and the link ends (section
-// 3.3.4). Mosquitto 2.0.11 sends more with a long backlog or many retained messages. A
-// [ReceiveMaximumExceeded] event reports it once for each server.
+// When a server sends more, the link ends with DISCONNECT 0x93 (section 3.3.4), and a
+// [ReceiveMaximumExceeded] event reports it once for each server. Mosquitto 2.0.11 sends
+// more with a long backlog or many retained messages.
 //
 // Without this option the next links to that server announce 65,535, which no server can
-// exceed. A value that was set stays. Then, with [WithSession], the messages that were too
-// many come again on the next link, after the backoff; without it the server forgets them,
-// or begins anew. The Conn goes on while each link completes a step of an exchange, and
-// ends with the *[ProtocolError] after three in a row that complete none.
+// exceed. With it they announce the same value again. Then, with [WithSession], the
+// server sends the messages beyond the limit again on the next link, after the backoff;
+// without a session it forgets them, or begins anew. The Conn goes on while each link
+// completes a step of an exchange, and ends with the *[ProtocolError] after three links in
+// a row that complete none.
 func WithReceiveMaximum(n int) ConnectOption {
 	return connectFunc(func(c *config) {
 		if n < 1 || n > 65535 {
@@ -304,9 +336,10 @@ func WithReceiveMaximum(n int) ConnectOption {
 	})
 }
 
-// WithMaxPacketSize sets the largest inbound packet in bytes, header included,
-// up to 268,435,460. The default is 64 MiB. It is announced on MQTT 5; on 3.x
-// a larger message is acknowledged and dropped, with an event.
+// WithMaxPacketSize sets the size of the largest packet that the server may send, header
+// included (section 3.1.2.11.4), 16 to 268,435,460 bytes; any other value is an
+// [InvalidError]. The default is 64 MiB. CONNECT announces it on MQTT 5; on 3.x a larger
+// message is acknowledged and dropped, with a [MessageDropped] event.
 func WithMaxPacketSize(n int) ConnectOption {
 	return connectFunc(func(c *config) {
 		if n < 16 || n > maxPacket {
@@ -327,13 +360,16 @@ type Will struct {
 	Delay time.Duration
 }
 
-// WithWill sets the will.
+// WithWill sets the will. A topic, payload, delay or property that is not valid is an
+// [InvalidError]; a delay or properties fail an attempt on 3.x with a [VersionError].
 func WithWill(w Will) ConnectOption {
 	w.Payload = slices.Clone(w.Payload)
 	return connectFunc(func(c *config) { c.will = &w })
 }
 
-// WithConnectUserProperties adds user properties to CONNECT, MQTT 5 only.
+// WithConnectUserProperties adds user properties to CONNECT (section 3.1.2.11.8), MQTT 5
+// only. On 3.x they are left out, with a [Downgraded] event. Text that is not UTF-8, or
+// longer than 65,535 bytes, is an [InvalidError].
 func WithConnectUserProperties(user ...UserProperty) ConnectOption {
 	return connectFunc(func(c *config) { c.connectProps.User = append(c.connectProps.User, user...) })
 }
@@ -347,14 +383,14 @@ func WithRequestResponseInformation() ConnectOption {
 	})
 }
 
-// WithLogger sets the logger. Every record carries the client identifier and
-// the link's number; no secret and no payload is logged.
+// WithLogger sets the logger; nil keeps the default, which logs nothing. Every record has
+// the client identifier; none has a secret or a payload.
 //
-// The Conn waits until the logger's handler has returned, which runs in a goroutine of
-// its own for each record; so records are in order, and a slow handler slows down what is
-// logged: attempts, links, failures of the store, no message. A Conn that closes waits
-// 250 ms for each record, so that the handler may itself end the Conn. The handler gets
-// every record, of which the last is "mqtt: closed".
+// The handler of the logger runs in a goroutine of its own for each record, and the Conn
+// waits until it has returned. So records are in order, and a slow handler slows down the
+// things that are logged: attempts, links, failures of the store, no message. A Conn that
+// closes waits 250 ms for each record, so that the handler may itself end the Conn. The
+// handler gets every record, the last of which is "mqtt: closed".
 func WithLogger(l *slog.Logger) ConnectOption {
 	return connectFunc(func(c *config) {
 		if l != nil {
@@ -363,14 +399,14 @@ func WithLogger(l *slog.Logger) ConnectOption {
 	})
 }
 
-// WithPacketHook sets a function that sees every packet as the goroutines of
-// the link send and receive it: one that is sent just before it is written, so
-// that no answer to it comes first.
+// WithPacketHook sets a function that is called with every packet, in the goroutines of
+// the link: with a packet that is received before it is handled, and with a packet that is
+// sent just before it is written, so that the hook never sees the answer first.
 //
-// It must not block, and it must not end the Conn but in a goroutine of its own: the end
-// of the link waits for it. When it does all the same, Close, Disconnect and Drain return
-// when their time is up with a *[CallbackError], Abort after 250 ms, and the Conn ends
-// when the hook returns.
+// The hook must not block, and must not end the Conn except in a goroutine of its own: the
+// end of the link waits for the hook. If the hook does so all the same, Close, Disconnect
+// and Drain return a *[CallbackError] when their time is up, Abort returns after 250 ms,
+// and the Conn ends when the hook returns.
 func WithPacketHook(f func(PacketInfo)) ConnectOption {
 	return connectFunc(func(c *config) { c.hook = f })
 }

@@ -2,19 +2,19 @@ package mqtt
 
 import "github.com/millrace/mqtt/codec"
 
-// PacketInfo describes one packet that was sent or received, without its contents
-// but for what [WithPacketPayload] asks for.
+// PacketInfo describes one packet that was sent or received. It has no contents, except
+// the payload that [WithPacketPayload] asks for.
 type PacketInfo struct {
 	Sent     bool // false: received
 	Type     PacketType
 	PacketID uint16
 	QoS      QoS
 	Size     int    // of the whole packet in bytes
-	Link     uint32 // number of the link, or of the one that an attempt would make
-	Payload  []byte // of a PUBLISH, by WithPacketPayload; only until the hook returns
+	Link     uint32 // number of the link, during an attempt of the one that it would make
+	Payload  []byte // of a PUBLISH, with WithPacketPayload; not valid after the hook has returned
 }
 
-// identify fills in packet identifier and QoS.
+// identify sets the packet identifier and the QoS from the first byte's flags and the body.
 func (p *PacketInfo) identify(t codec.Type, flags byte, body []byte) {
 	at := 0
 	switch t {

@@ -1,6 +1,7 @@
 package mqtt
 
-// This file has the policies that the options of queue, session and subscription choose from.
+// This file has the policies of which an option of the queue, the session or a subscription
+// chooses one.
 
 // LostPolicy says what becomes of a message that was in flight when the server
 // lost the session.
@@ -9,8 +10,9 @@ type LostPolicy uint8
 const (
 	// LostDefault publishes QoS 1 anew and fails QoS 2.
 	LostDefault LostPolicy = iota
-	// LostPublish publishes the message anew, as a new message: it may double. A
-	// QoS 2 message that the server owned, since its PUBREC came, fails all the same.
+	// LostPublish publishes the message as a new one, so that the server may have it
+	// twice. A QoS 2 message that the server owned, since its PUBREC came, fails as
+	// with LostFail.
 	LostPublish
 	// LostFail fails the Future with [ErrSessionLost]: the message may be lost.
 	LostFail
@@ -43,26 +45,28 @@ func (p QueuePolicy) String() string {
 	return valueName("queue policy", uint8(p), "wait", "fail", "drop oldest", "drop newest")
 }
 
-// SlowPolicy says what a subscription does with messages that its consumer
-// does not take in time.
+// SlowPolicy says what a subscription does with messages that the application does not
+// take in time.
 type SlowPolicy uint8
 
 const (
-	// SlowHold holds QoS 1 and 2 without acknowledging them, so that the
-	// server's window fills, and drops the oldest QoS 0 beyond the limit. A
-	// subscription whose held QoS 1 and 2 pass the limit pauses the link, and is
-	// ended when it makes no progress (see WithStuckAfter).
+	// SlowHold holds QoS 1 and 2 messages without acknowledging them, so that the
+	// server's Receive Maximum stops it in the end, and drops the oldest QoS 0
+	// messages beyond the limit. While the QoS 1 and 2 messages alone exceed the limit
+	// the link is not read; a subscription that makes no progress then ends, see
+	// [WithStuckAfter].
 	SlowHold SlowPolicy = iota
-	// SlowDropNewest is SlowHold, but drops the QoS 0 message that arrives.
+	// SlowDropNewest is SlowHold, but drops the newest QoS 0 message: the one that
+	// arrives.
 	SlowDropNewest
-	// SlowLatest keeps only the latest message of each topic; the replaced ones
-	// are acknowledged and counted.
+	// SlowLatest keeps only the latest message of each topic; those that it replaces
+	// are acknowledged and counted as dropped.
 	SlowLatest
-	// SlowEvict ends the subscription with [ErrSlowConsumer] at its limit, instead
-	// of pausing the link or dropping messages.
+	// SlowEvict ends the subscription with [ErrSlowConsumer] at the limit, instead of
+	// pausing the link or dropping messages.
 	SlowEvict
-	// SlowBlock drops nothing and ends nothing: at the limit the link is not
-	// read until the consumer goes on.
+	// SlowBlock drops no message and does not end the subscription: at the limit the
+	// link is not read until the application takes messages again.
 	SlowBlock
 )
 
@@ -71,11 +75,12 @@ func (p SlowPolicy) String() string {
 	return valueName("slow policy", uint8(p), "hold", "drop newest", "latest", "evict", "block")
 }
 
-// queueConfig is the immutable part.
+// queueConfig is what the options say about the outbound queue and window. It does not
+// change.
 type queueConfig struct {
 	messages, bytes int
 	policy          QueuePolicy
-	keepQoS0        bool // queue QoS 0 while offline
+	keepQoS0        bool // queue QoS 0 while there is no link
 	inflight3       int  // window on 3.x
 	inflight5       int  // window on 5.0
 	lost1, lost2    LostPolicy

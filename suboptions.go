@@ -7,8 +7,8 @@ import (
 	"github.com/millrace/mqtt/internal/match"
 )
 
-// SubscribeOption changes a subscription. [QoS] is one, and the functions that return
-// one are all others; nil is refused with an [InvalidError].
+// SubscribeOption changes a subscription. [QoS] is one; the functions that return one are
+// all the others. nil is refused with an [InvalidError].
 type SubscribeOption interface {
 	applySubscribe(*subOptions)
 }
@@ -20,7 +20,7 @@ func (f subscribeFunc) applySubscribe(o *subOptions) { f(o) }
 
 func (q QoS) applySubscribe(o *subOptions) { o.qos = q }
 
-// subOptions is what the options of Subscribe come to.
+// subOptions is the result of the options of Subscribe.
 type subOptions struct {
 	qos       QoS
 	noLocal   bool
@@ -40,17 +40,17 @@ type subOptions struct {
 	err       error // a nil option
 }
 
-// endAction is what the end of the context does at the server.
+// endAction says what the end of the context does to the subscription at the server.
 type endAction uint8
 
 const (
 	endDefault     endAction = iota // unsubscribe, or detach when the session is durable
 	endUnsubscribe                  // unsubscribe at once
-	endDetach                       // leave it at the server
+	endDetach                       // leave the filters at the server
 )
 
-// defaultPending and defaultPendingBytes are what may wait for a subscription: only
-// a really slow reader meets them.
+// defaultPending and defaultPendingBytes are the default limits of what waits for a
+// subscription. A consumer reaches them only when it is slow for long.
 const defaultPending, defaultPendingBytes = 65536, 64 << 20
 
 func newSubOptions(opts []SubscribeOption) subOptions {
@@ -70,8 +70,9 @@ func newSubOptions(opts []SubscribeOption) subOptions {
 	return o
 }
 
-// WithNoLocal keeps messages that this Conn published from coming back, MQTT 5
-// only (section 3.8.3.1).
+// WithNoLocal keeps the server from sending this Conn the messages that it published
+// itself, MQTT 5 only (section 3.8.3.1). With a shared subscription it is an
+// [InvalidError] [MQTT-3.8.3-4].
 func WithNoLocal() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.noLocal = true }) }
 
 // WithRetainAsPublished leaves the retain flag of forwarded messages as the
@@ -80,26 +81,31 @@ func WithRetainAsPublished() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.asPub = true })
 }
 
-// WithRetainHandling says when the server sends retained messages: 0 at every
-// subscribe, 1 only at a new subscription, 2 never; MQTT 5 only (section 3.8.3.1).
+// WithRetainHandling says when the server sends retained messages: 0 at every subscribe, 1
+// only at a new subscription, 2 never; any other value is an [InvalidError]. MQTT 5 only
+// (section 3.8.3.1).
 func WithRetainHandling(h byte) SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.retain, o.retainSet = h, true })
 }
 
-// WithBuffer sets the capacity of the channel, 256 by default. Messages in it
-// count as delivered: a crash of the process can lose them.
+// WithBuffer sets the capacity of the channel in messages, 256 by default; a negative
+// value counts as 0. Messages in the channel count as delivered: a crash of the process
+// can lose them.
 func WithBuffer(n int) SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.buffer = max(n, 0) })
 }
 
-// WithWorkers lets n bodies of a handler run at once, which gives up the order
-// of handling; acknowledgements still leave in order.
+// WithWorkers lets n calls of a handler run at once, 1 by default; less than 1 counts as
+// 1. With several the order of handling is not kept; acknowledgements still leave in
+// order.
 func WithWorkers(n int) SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.workers = max(n, 1) })
 }
 
-// WithPendingLimit sets how many messages and bytes may be pending besides the
-// channel, 65,536 and 64 MiB by default; 0 keeps a default.
+// WithPendingLimit sets how many messages, and how many bytes of them, may wait for the
+// subscription besides the channel, 65,536 and 64 MiB by default. A message counts for its
+// topic, its payload and 64 bytes. 0 keeps a default, a negative value means no limit. The
+// policy of [WithSlowPolicy] says what happens beyond.
 func WithPendingLimit(messages, bytes int) SubscribeOption {
 	return subscribeFunc(func(o *subOptions) {
 		setLimit(&o.messages, messages)
@@ -107,39 +113,42 @@ func WithPendingLimit(messages, bytes int) SubscribeOption {
 	})
 }
 
-// WithSlowPolicy sets what happens to messages that are not taken in time.
+// WithSlowPolicy sets what happens to messages that the application does not take in time.
+// The default is [SlowHold]; a policy that does not exist is an [InvalidError].
 func WithSlowPolicy(p SlowPolicy) SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.slow = p })
 }
 
-// WithManualAck leaves acknowledging to [Message.Ack].
+// WithManualAck leaves acknowledging to the application, by [Message.Ack].
 func WithManualAck() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.manual = true }) }
 
-// WithPartialSuccess accepts that the server refuses some of several filters; the
-// results are in [Subscription.Results].
+// WithPartialSuccess lets Subscribe succeed when the server refuses some of several
+// filters, but not all; [Subscription.Results] has the result of each.
 func WithPartialSuccess() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.partial = true })
 }
 
-// WithoutWaiting makes Subscribe return at once; [Subscription.Ready] and
-// [Subscription.Err] report the result.
+// WithoutWaiting makes Subscribe return before the server has answered.
+// [Subscription.Ready] and [Subscription.Err] report the result.
 func WithoutWaiting() SubscribeOption { return subscribeFunc(func(o *subOptions) { o.async = true }) }
 
-// WithUnsubscribeAtEnd unsubscribes at the server when the context ends, also
+// WithUnsubscribeAtEnd unsubscribes at the server when the context of Subscribe ends, also
 // in a session that is kept.
 func WithUnsubscribeAtEnd() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.atEnd = endUnsubscribe })
 }
 
-// WithDetachAtEnd leaves the subscription at the server when the context ends.
-// What it has not handed over waits for the next Subscribe of the filter, see
-// [WithBacklogGrace]; beside another subscription of the filter, which may have
-// newer messages, it is acknowledged and counted, unless [WithInbox] keeps it.
+// WithDetachAtEnd leaves the filters at the server when the context of Subscribe ends. The
+// messages that the subscription has not handed over wait for the next Subscribe of the
+// filter, see [WithBacklogGrace]. When another subscription has the same filter it may
+// have newer messages already: then they are acknowledged and counted instead, unless
+// [WithInbox] keeps them.
 func WithDetachAtEnd() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.atEnd = endDetach })
 }
 
-// WithImmediateDelivery starts delivery into the channel at once, before the first C().
+// WithImmediateDelivery starts delivery into the channel at once, before the first call of
+// [Subscription.C].
 func WithImmediateDelivery() SubscribeOption {
 	return subscribeFunc(func(o *subOptions) { o.start = formChannel })
 }
@@ -169,14 +178,14 @@ func (o *subOptions) check(f Filter) error {
 type consumerForm uint8
 
 const (
-	formNone     consumerForm = iota // messages are pending, unacknowledged
+	formNone     consumerForm = iota // no consumer yet: messages stay pending, unacknowledged
 	formChannel                      // C
 	formTyped                        // C of a TypedSubscription
 	formHandler                      // Handle
 	formIterator                     // All
 )
 
-// setLimit keeps the default for zero, and takes negative for no limit.
+// setLimit sets *to to n. It keeps the default when n is 0; a negative n means no limit.
 func setLimit(to *int, n int) {
 	switch {
 	case n > 0:
