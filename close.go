@@ -11,7 +11,7 @@ import (
 // This file ends the Conn: in order by Disconnect, Close and Drain, at once by Abort.
 
 // DisconnectOption changes the DISCONNECT packet. [WithReason] and [WithReasonString]
-// are all there are; nil is refused with an [InvalidError].
+// are the only ones; nil is refused with an [InvalidError].
 type DisconnectOption interface {
 	applyDisconnect(*codec.Disconnect) error
 }
@@ -21,9 +21,9 @@ type disconnectFunc func(*codec.Disconnect) error
 
 func (f disconnectFunc) applyDisconnect(d *codec.Disconnect) error { return f(d) }
 
-// WithReason sets the reason code of the DISCONNECT, MQTT 5 only: one that a
-// client may send [MQTT-3.14.2-1], for example [ReasonDisconnectWithWill] to have
-// the will published.
+// WithReason sets the reason code of the DISCONNECT, MQTT 5 only, for example
+// [ReasonDisconnectWithWill] to have the will published. A code that a client may not send
+// is an [InvalidError] [MQTT-3.14.2-1].
 func WithReason(code ReasonCode) DisconnectOption {
 	return disconnectFunc(func(d *codec.Disconnect) error {
 		if !slices.Contains(clientReasons, code) {
@@ -37,7 +37,9 @@ func WithReason(code ReasonCode) DisconnectOption {
 // clientReasons are the codes that a client may put in a DISCONNECT.
 var clientReasons = []codec.ReasonCode{0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99}
 
-// WithReasonString adds a text for the server's log, MQTT 5 only.
+// WithReasonString adds a text for people, such as those that read the server's log, to
+// the DISCONNECT (section 3.14.2.2.3), MQTT 5 only. Text that is not UTF-8 is an
+// [InvalidError]. It is left out when the server's Maximum Packet Size has no room for it.
 func WithReasonString(s string) DisconnectOption {
 	return disconnectFunc(func(d *codec.Disconnect) error {
 		if err := codec.CheckUTF8(s); err != nil {
@@ -52,24 +54,24 @@ func WithReasonString(s string) DisconnectOption {
 	})
 }
 
-// Disconnect refuses new publishes, lets what is pending finish, sends DISCONNECT,
-// waits for the server to close the connection (section 3.14.4) and ends the Conn.
-// It waits only over a live link; without one what is pending fails at once with
-// [ErrClosed].
+// Disconnect refuses new publishes, waits until pending ones are resolved, sends
+// DISCONNECT, waits for the server to close the connection (section 3.14.4) and ends the
+// Conn. Without a link it does not wait: pending publishes fail at once with [ErrClosed].
 //
-// The context bounds all of it. The last quarter of its time, 1 s at most, is kept
-// for the DISCONNECT and the server's close; a context that has no deadline, or
-// has ended, leaves 1 s for them.
+// The context bounds the whole call. The last quarter of its time, 1 s at most, is kept
+// for the DISCONNECT and the server's close; a context that has no deadline, or has ended,
+// leaves 1 s for them.
 //
-// It returns nil when everything was finished. Otherwise it says why not: the
-// context's cause, [context.DeadlineExceeded], [ErrNotConnected], an [ErrLinkLost], or [ErrClosed] when
-// another call that ends the Conn had less patience. The Conn has ended all the
-// same, but for an *[InvalidError] or *[VersionError] about the options.
+// Disconnect returns nil when all pending publishes were resolved. Otherwise the error is
+// the context's cause, [context.DeadlineExceeded] when the time for them was over,
+// [ErrNotConnected] without a link, an [ErrLinkLost], or [ErrClosed] when another call ended
+// the Conn earlier. In all these cases the Conn has ended. It goes on after an
+// *[InvalidError] or *[VersionError] about the options.
 //
-// Functions of the application may call it: the Conn does not wait for those that run,
-// or less than a second when they run in its service, but for a packet hook (see
-// [WithPacketHook]). When one of these has not returned at the end of ctx, the
-// error is a *[CallbackError], and the Conn ends when it returns; see [Conn.Done].
+// Functions of the application may call Disconnect: the Conn waits less than a second for
+// the functions that it calls. Only for a packet hook it waits without limit (see
+// [WithPacketHook]): when one has not returned at the end of ctx, the error is a
+// *[CallbackError], and the Conn ends when the hook returns; see [Conn.Done].
 func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	var d codec.Disconnect
 	for _, o := range opts {
@@ -88,16 +90,16 @@ func (c *Conn) Disconnect(ctx context.Context, opts ...DisconnectOption) error {
 	return c.close(ctx, wait, d, ErrClosed)
 }
 
-// Close is Disconnect within [WithCloseTimeout], 5 s by default. It may be called
-// more than once and from several goroutines; all wait for the end, and the one
-// with the least patience sets it.
+// Close is [Conn.Disconnect] within [WithCloseTimeout], 5 s by default. It may be called
+// more than once and from several goroutines: every call waits for the end of the Conn,
+// and the earliest of their deadlines counts.
 func (c *Conn) Close() error {
 	return c.closeWithin(context.Background(), c.cfg.closeTimeout, ErrClosed)
 }
 
-// Abort closes the socket without a DISCONNECT, so that the server publishes
-// the will, and ends the Conn. It waits for that, but no longer than 250 ms for a
-// packet hook that does not return, see [Conn.Done].
+// Abort closes the socket without a DISCONNECT, so that the server publishes the will,
+// and ends the Conn. It returns when the Conn has ended, or after 250 ms when a packet
+// hook does not return, see [Conn.Done].
 func (c *Conn) Abort() {
 	c.abort()
 	c.beginClose()
@@ -108,16 +110,16 @@ func (c *Conn) Abort() {
 	c.awaitDone(c.ctx, c.hooks.running()) // the context has ended
 }
 
-// Drain ends the Conn without losing what the server has still to deliver:
-// messages that arrive from now on are neither handed over nor acknowledged,
-// while those that are here are handed over and acknowledged. When that is
-// done, or ctx ends, it disconnects. A subscription whose form of delivery was
-// not chosen keeps what it has, unacknowledged.
+// Drain ends the Conn after the application has got the messages that have arrived. They
+// are handed over and acknowledged. Messages that arrive from now on are neither, so that
+// the server keeps them when the session is kept. When all are handed over, or ctx ends,
+// Drain disconnects. A subscription that has no consumer yet keeps its messages,
+// unacknowledged.
 //
-// It returns what Disconnect does, and when ctx ended before everything was handed
-// over the context's cause: in a *[CallbackError] when a handler, a codec or the body of
-// a loop over All has not returned by then. One of these that calls Drain waits for
-// itself, and must not do so with a context that never ends.
+// Drain returns the error of [Conn.Disconnect]. When ctx ended before all messages were
+// handed over it returns the context's cause, in a *[CallbackError] if a handler, a codec
+// or the body of a loop over All has not returned by then. One of these functions that
+// calls Drain waits for itself: its context must have a deadline.
 func (c *Conn) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	c.unpause()
@@ -134,11 +136,10 @@ func (c *Conn) Drain(ctx context.Context) error {
 	return c.close(ctx, wait, codec.Disconnect{}, ErrClosed)
 }
 
-// Reconnect ends the current link by a DISCONNECT, if there is one, and connects
-// anew without waiting for the backoff. It is no failure: the backoff does not count
-// it, and no [Retrying] event comes of it. It does not wait for the new link, see
-// [Conn.WaitConnected]. It returns [ErrClosed] when the Conn has ended or is
-// about to.
+// Reconnect ends the current link by a DISCONNECT, if there is one, and connects again
+// without waiting for the backoff. It does not count as a failure for the backoff, and
+// there is no [Retrying] event. It does not wait for the new link, see
+// [Conn.WaitConnected]. It returns [ErrClosed] when the Conn is ending or has ended.
 func (c *Conn) Reconnect() error {
 	c.mu.Lock()
 	l, closing := c.link, c.closing
@@ -156,7 +157,7 @@ func (c *Conn) Reconnect() error {
 	return nil
 }
 
-// undrained returns why not everything of subs was handed over when ctx ended.
+// undrained returns why messages of subs were not handed over when ctx ended.
 func undrained(ctx context.Context, subs []*Subscription) error {
 	for _, s := range subs {
 		if name := s.busy(); name != "" {
@@ -182,11 +183,12 @@ func (c *Conn) scopeEnded(ctx context.Context) {
 	c.closeWithin(context.WithoutCancel(ctx), scopeGrace, err)
 }
 
-// scopeGrace is how long a Conn whose context ended may take to end in order.
+// scopeGrace is how long the end of a Conn may take when its context has ended.
 const scopeGrace = time.Second
 
-// close ends the Conn in order: pending publishes until wait ends, which is of
-// [reserveDisconnect], DISCONNECT until ctx does, end.
+// close ends the Conn in order because of why. It waits for pending publishes until wait
+// ends, the context of [reserveDisconnect], and sends DISCONNECT, which is d, until ctx
+// ends.
 func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) error {
 	seen := c.hooks.running()
 	if !c.beginClose() {
@@ -206,7 +208,7 @@ func (c *Conn) close(ctx, wait context.Context, d codec.Disconnect, why error) e
 	return err
 }
 
-// beginClose notes that the Conn is closing, and reports whether it was the first to.
+// beginClose notes that the Conn is closing, and reports whether this call is the first.
 func (c *Conn) beginClose() bool {
 	c.mu.Lock()
 	first := !c.closing
@@ -222,7 +224,7 @@ func (c *Conn) beginClose() bool {
 	return first
 }
 
-// unpause lets the reader go on for good: it waits for no subscription any more.
+// unpause lets the reader go on: it does not wait for a subscription any more.
 func (c *Conn) unpause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -231,8 +233,8 @@ func (c *Conn) unpause() {
 	}
 }
 
-// awaitEnd waits for the end that another call is bringing about, and brings it about
-// earlier when wait ends first.
+// awaitEnd waits until the Conn has ended, which another call does. When wait ends first
+// it makes the end come earlier.
 func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 	seen := c.hooks.running()
 	select {
@@ -247,8 +249,8 @@ func (c *Conn) awaitEnd(ctx, wait context.Context) error {
 	return context.Cause(wait)
 }
 
-// endEarlier ends the wait for pending publishes, and has the last connection closed at
-// the time by.
+// endEarlier ends the wait for pending publishes. The last connection is closed at the
+// time by at the latest.
 func (c *Conn) endEarlier(by time.Time) {
 	by = c.limitEnd(by)
 	c.mu.Lock()
@@ -282,7 +284,7 @@ func (c *Conn) flushThenEnd(ctx, wait context.Context, l *link, d codec.Disconne
 		}
 	}
 	if l.killed() {
-		return c.unfinishedAfter(l) // which may be why nothing is left to wait for
+		return c.unfinishedAfter(l) // the end of l may have resolved the publishes
 	}
 	if l.version != V5 {
 		d = codec.Disconnect{}
@@ -293,8 +295,8 @@ func (c *Conn) flushThenEnd(ctx, wait context.Context, l *link, d codec.Disconne
 	return err
 }
 
-// unfinishedAfter returns the error of what the end of l left unfinished, nil when that is
-// nothing.
+// unfinishedAfter returns the error for publishes that the end of l left unresolved, nil
+// when there are none.
 func (c *Conn) unfinishedAfter(l *link) error {
 	if c.out.unfinished() {
 		return linkLost(l.cause)
@@ -302,9 +304,9 @@ func (c *Conn) unfinishedAfter(l *link) error {
 	return nil
 }
 
-// endInOrder ends l, the last link, by the time by: it stops the delivery of
-// messages, sends the acknowledgements that are due for those handed over, and
-// sends DISCONNECT. It reports whether that is d.
+// endInOrder ends l, the last link, by the time by: it stops the delivery of messages,
+// sends the acknowledgements of those handed over, and sends DISCONNECT. It reports
+// whether d is the DISCONNECT that was sent.
 func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	half, cancel := context.WithDeadline(c.aborted, time.Now().Add(time.Until(by)/2))
 	defer cancel()
@@ -321,13 +323,13 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 	}
 	l.awaitReleases(half)
 	sent := l.disconnect(d, c.limitEnd(by))
-	<-l.dead // also when a DISCONNECT was there already
+	<-l.dead // also when the buffer had a DISCONNECT already
 	return sent
 }
 
-// stopHandOver makes every subscription keep what it has not handed over yet,
-// which the server or the inbox has, and waits for what is on its way into
-// channels, until ctx ends.
+// stopHandOver makes every subscription keep the messages that it has not handed over
+// yet, which the server or the inbox has too. It waits, until ctx ends, for the sends
+// into channels that have begun.
 func (c *Conn) stopHandOver(ctx context.Context) {
 	var moving []<-chan struct{}
 	for _, s := range c.routes.subscriptions() {
@@ -342,8 +344,8 @@ func (c *Conn) stopHandOver(ctx context.Context) {
 	}
 }
 
-// limitEnd notes by when a caller wants the last connection closed, and returns
-// what the least patient one wants.
+// limitEnd notes the time by which a caller wants the last connection closed, and returns
+// the earliest of these times.
 func (c *Conn) limitEnd(by time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -353,7 +355,7 @@ func (c *Conn) limitEnd(by time.Time) time.Time {
 	return c.endBy
 }
 
-// unusedBy returns by when a connection that no link runs is to be closed.
+// unusedBy returns the time by which a connection that has no link is to be closed.
 func (c *Conn) unusedBy() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -366,7 +368,7 @@ func (c *Conn) unusedBy() time.Time {
 
 // awaitDone waits for the end of the Conn, which is closing. A packet hook that does not
 // return holds up a goroutine of the link: when ctx has ended and one call has lasted for
-// killTime, counted from the look that is seen, awaitDone returns an error instead.
+// killTime, counted from the time of seen, awaitDone returns an error instead.
 func (c *Conn) awaitDone(ctx context.Context, seen runningCalls) error {
 	ended := ctx.Done()
 	for {
@@ -396,7 +398,7 @@ func (c *Conn) finish(err error) {
 	c.stopCtx()
 	c.cancel(err)
 	if c.out.journal != nil {
-		c.out.flushStore(c.cfg.closeTimeout) // what is not in it yet may still get there
+		c.out.flushStore(c.cfg.closeTimeout) // records that are gathered may still be written
 	}
 	c.out.shutdown(closedBy(err))
 	<-c.out.ended

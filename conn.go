@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// Conn is a client of one server, or one cluster of servers. It outlives the
-// links that it makes: publishes in flight, subscriptions and their channels
-// carry on over reconnects. All methods may be called from any goroutine.
+// Conn is a client of one server, or of one cluster of servers. It outlives the network
+// connections that it makes, its links: publishes in flight, subscriptions and their
+// channels go on over reconnects. All methods may be called from any goroutine.
 type Conn struct {
 	session
-	scope    context.Context          // the one given to Connect
+	scope    context.Context          // given to Connect
 	declared map[string]*Subscription // by the filters of WithSubscription
-	restored bool                     // the session store knew the session before
+	restored bool                     // the session store had the session already
 
 	abort    context.CancelFunc // ends aborted
 	ctx      context.Context    // ends when the Conn must not make or keep a link
 	cancel   context.CancelCauseFunc
-	closeNow chan struct{} // closed when pending publishes have been waited for long enough
-	retryNow chan struct{} // ends a wait for the next attempt
+	closeNow chan struct{} // closed when the wait for pending publishes has to end
+	retryNow chan struct{} // has a token when the next attempt is to be made at once
 
 	mu           sync.Mutex // guards the rest; nothing that blocks happens under it
 	state        State
 	link         *link
 	err          error // why it ended
 	closing      bool
-	endBy        time.Time          // by when the last connection is to be closed, as the least patient caller wants it
-	endFirstHalf context.CancelFunc // ends the wait for what precedes the DISCONNECT; nil before it
+	endBy        time.Time          // when the last connection is to be closed: the earliest time that a caller wants
+	endFirstHalf context.CancelFunc // ends the waits before the last DISCONNECT; nil before they begin
 	changed      chan struct{}      // closed and made anew at every change of state
 	stopCtx      func() bool
 }
@@ -70,10 +70,11 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 		return nil, err
 	}
 	first := make(chan error, 1)
-	// Under mu, which the end of ctx takes first; before the goroutines that stop the watch.
+	// Under mu, which the end of ctx takes first. Before the goroutines that call stopCtx begin.
 	c.mu.Lock()
 	c.stopCtx = context.AfterFunc(ctx, func() { c.scopeEnded(ctx) })
 	c.mu.Unlock()
+	// Owned by the Conn. The supervisor ends last and waits for resolve; Done waits for it.
 	go c.out.resolve()
 	go newSupervisor(c, first).supervise()
 	if cfg.firstConnect != FirstConnectBackground {
@@ -86,6 +87,7 @@ func Connect(ctx context.Context, url string, opts ...ConnectOption) (*Conn, err
 	return c, nil
 }
 
+// newConn makes the Conn of cfg and ties its parts. It starts no goroutine.
 func newConn(ctx context.Context, cfg *config) *Conn {
 	c := &Conn{
 		session: session{
@@ -123,7 +125,7 @@ func newConn(ctx context.Context, cfg *config) *Conn {
 }
 
 // wire ties the parts of the session together; openInbox adds the durable inbox. Each
-// part knows those below it, and calls up by what stands in brackets alone:
+// part knows those below it, and calls those above only by the fields in brackets:
 //
 //	Conn, supervisor
 //	  link: reader, writer, keepalive

@@ -10,22 +10,21 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// This file is the end of a connection as the server sees it. A server closes the
-// connection when it has read a DISCONNECT (section 3.14.4). If we close first
-// while it has something to send, it gets a reset and throws away what it has not
-// read: our last acknowledgements and messages, and the DISCONNECT itself, so that
-// it publishes the will. If we shut only the sending side, some TCP proxies do the
-// same in our name. So after the DISCONNECT the client reads on; the server has
-// half of the time to close, then the sending side is shut, and when the time is
-// over the socket is closed.
+// This file ends a connection so that the server has read everything. A server closes
+// the connection when it has read a DISCONNECT (section 3.14.4). If we close first while
+// the server is sending, its TCP gets a reset and discards the bytes that the server has
+// not read: our last acknowledgements and messages, and the DISCONNECT itself, so that the
+// server publishes the will. If we shut only the sending side, some TCP proxies close
+// both. So after the DISCONNECT the client reads on. The server has half of the time to
+// close; then the sending side is shut, and at the end of the time the socket is closed.
 
 const (
 	// disconnectTime is the most that the end of a connection in order takes, from when
 	// the DISCONNECT is due until the socket is closed.
 	disconnectTime = time.Second
-	// faultTime is the same for a DISCONNECT that says what the server did wrong.
+	// faultTime is the same for a DISCONNECT that reports a protocol error of the server.
 	faultTime = 500 * time.Millisecond
-	// faultMaximum is the most that is read, and thrown away, behind such a DISCONNECT.
+	// faultMaximum is how many bytes are read, and discarded, after such a DISCONNECT.
 	faultMaximum = 1 << 20
 )
 
@@ -33,9 +32,9 @@ const (
 // for the DISCONNECT, disconnectTime at most.
 const disconnectShare = 4
 
-// reserveDisconnect returns a context that ends when pending publishes have been waited
-// for long enough, so that the last part of ctx's time is left for the
-// DISCONNECT. late is its cause then.
+// reserveDisconnect returns the context of the wait for pending publishes. It ends before
+// ctx, with late as its cause, so that the last part of ctx's time is left for the
+// DISCONNECT.
 func reserveDisconnect(ctx context.Context, late error) (context.Context, context.CancelFunc) {
 	by, ok := ctx.Deadline()
 	if left := time.Until(by); ok && left > 0 {
@@ -44,9 +43,9 @@ func reserveDisconnect(ctx context.Context, late error) (context.Context, contex
 	return ctx, func() {}
 }
 
-// disconnectBy returns by when a connection that is sent its DISCONNECT now is closed: when
-// ctx ends, disconnectTime from now at the latest. A context that has ended has still
-// that time.
+// disconnectBy returns the time by which a connection is closed that sends its DISCONNECT
+// now: when ctx ends, and disconnectTime from now at the latest. When ctx has ended it is
+// disconnectTime from now.
 func disconnectBy(ctx context.Context) time.Time {
 	by := time.Now().Add(disconnectTime)
 	if end, ok := ctx.Deadline(); ok && ctx.Err() == nil && end.Before(by) {
@@ -55,8 +54,8 @@ func disconnectBy(ctx context.Context) time.Time {
 	return by
 }
 
-// disconnect ends the link in order: messages that arrive from now on are the server's to
-// keep, and a DISCONNECT is sent; see [sender.appendDisconnect].
+// disconnect ends the link in order: messages that arrive from now on are ignored, so that
+// the server keeps them, and a DISCONNECT is sent; see [sender.appendDisconnect].
 func (l *link) disconnect(d *codec.Disconnect, by time.Time) bool {
 	l.startIgnoring()
 	return l.appendDisconnect(d, by)
@@ -87,8 +86,8 @@ func (l *link) startIgnoring() {
 	})
 }
 
-// stopReader is startIgnoring that waits until the reader has handled what it has read,
-// at most until ctx ends.
+// stopReader is startIgnoring, and waits until the reader has handled the packets that it
+// has read, at most until ctx ends.
 func (l *link) stopReader(ctx context.Context) {
 	l.startIgnoring()
 	if !l.handling.Load() {
@@ -101,8 +100,8 @@ func (l *link) stopReader(ctx context.Context) {
 	}
 }
 
-// awaitReleases lets the server finish the QoS 2 exchanges of which it has PUBREC:
-// some begin them anew on the next connection.
+// awaitReleases waits until the server has finished the incoming QoS 2 exchanges for
+// which it has our PUBREC: some servers begin them anew on the next connection.
 func (l *link) awaitReleases(ctx context.Context) {
 	select {
 	case <-l.session.ledger.awaitPubrels():
@@ -111,7 +110,7 @@ func (l *link) awaitReleases(ctx context.Context) {
 	}
 }
 
-// afterDisconnect is the writer's end of a link whose DISCONNECT is written.
+// afterDisconnect ends the link once the writer has written its DISCONNECT.
 func (l *link) afterDisconnect(by time.Time) {
 	l.disconnectSent = true
 	close(l.disconnectDone)
@@ -119,16 +118,16 @@ func (l *link) afterDisconnect(by time.Time) {
 	l.kill(errLocalClose)
 }
 
-// endedBy returns what the link ends with when reading ended with err. Once the
-// DISCONNECT is written whole, EOF and reset are the end that was asked for. A
-// DISCONNECT of the server with an error is not: the server had ended the link, and
-// its session, before it could read ours.
+// endedBy returns the cause with which the link ends when reading ended with err. Once the
+// DISCONNECT is written whole, EOF and reset are the end that it asks for, errLocalClose.
+// A DISCONNECT of the server with an error is not: the server had ended the link, and the
+// session, before it could read ours.
 func (l *link) endedBy(err error) error {
 	if e, ok := errors.AsType[*ReasonError](err); ok && e.Code.IsError() || !l.disconnecting() {
 		return err
 	}
 	if !closed(l.disconnectDone) {
-		l.nc.SetWriteDeadline(time.Now().Add(killTime)) // to a server that has closed
+		l.nc.SetWriteDeadline(time.Now().Add(killTime)) // the server has closed and reads no more
 	}
 	select {
 	case <-l.disconnectDone:
@@ -152,7 +151,7 @@ func (l *link) awaitServer(by time.Time, ended <-chan struct{}) {
 	waitUntil(by, ended)
 }
 
-// faultPacket returns the DISCONNECT that tells an MQTT 5 server what it did wrong
+// faultPacket returns the DISCONNECT that reports a protocol error to an MQTT 5 server
 // (section 4.13.1), nil if the link ends for another reason.
 func (l *link) faultPacket() []byte {
 	p, ok := errors.AsType[*ProtocolError](l.cause)
@@ -166,8 +165,9 @@ func (l *link) faultPacket() []byte {
 	return b
 }
 
-// reportFault is the writer's end of a link that ends because of what the server did.
-// On 3.x, where no packet can say so, the sending side is shut at once.
+// reportFault reports a protocol error of the server to it, if that ended the link. The
+// writer calls it last. On 3.x, which has no packet for that, it shuts the sending side at
+// once.
 func (l *link) reportFault() {
 	if !blamesServer(l.cause) || !l.claimDisconnect() {
 		return
@@ -188,14 +188,14 @@ func (l *link) reportFault() {
 	waitUntil(by, l.readerEnd)
 }
 
-// blamesServer reports whether a link ends because of what the server sent.
+// blamesServer reports whether a link ends because of a protocol error of the server.
 func blamesServer(cause error) bool {
 	_, ok := errors.AsType[*ProtocolError](cause)
 	return ok
 }
 
-// discardRest is the reader's end of a link: behind the DISCONNECT that says what the
-// server did wrong it throws away what comes, so that the server can read ours.
+// discardRest reads and discards when a protocol error of the server ended the link, so
+// that the server can read our DISCONNECT. The reader calls it last.
 func (l *link) discardRest() {
 	if !blamesServer(l.cause) || !l.reads.enter() {
 		return
@@ -204,16 +204,16 @@ func (l *link) discardRest() {
 	l.reads.leave()
 }
 
-// endUnused ends a connection that no link runs, number no in the hooks: it sends
-// DISCONNECT with code, reads on until the server has closed, shuts the sending
-// side after half of the time until by, and closes the socket at by, or when ctx
-// ends before. Calls of the socket that never return are left behind.
+// endUnused ends a connection that has no link; the hook gets no as its number. It sends
+// DISCONNECT with code, reads on until the server has closed, shuts the sending side after
+// half of the time until by, and closes the socket at by, or when ctx ends before. A call
+// of the socket that does not return is left behind in its goroutine.
 func (s *session) endUnused(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
 	done := make(chan struct{})
 	var err error
-	go func() { // waited for here, but for one that is left behind
+	go func() { // waited for below, unless it is left behind
 		defer close(done)
 		err = s.writeDisconnect(ctx, nc, v, code, no, by)
 	}()
@@ -229,7 +229,7 @@ func (s *session) endUnused(ctx context.Context, nc net.Conn, v Version, code co
 	return context.Cause(ctx)
 }
 
-// writeDisconnect is endUnused in a goroutine of its own.
+// writeDisconnect does the work of endUnused, in a goroutine of its own.
 func (s *session) writeDisconnect(ctx context.Context, nc net.Conn, v Version, code codec.ReasonCode, no uint32, by time.Time) error {
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()

@@ -7,8 +7,8 @@ import (
 
 // This file ties the session store and the durable inbox to a Conn.
 
-// openStore opens the session store, if there is one, and takes in the session
-// as an earlier process left it.
+// openStore opens the session store, if there is one, and restores the session that an
+// earlier process left in it.
 func (c *Conn) openStore() error {
 	if c.cfg.store == nil {
 		return nil
@@ -41,8 +41,8 @@ func (c *Conn) openStore() error {
 	return nil
 }
 
-// storedInbound hands on to the ledger what came of a commit. A PUBLISH whose
-// record cannot be made is not answered, and the link ends [MQTT-4.8.0-2].
+// storedInbound gives the result of a commit to the ledger and the inbox. A PUBLISH whose
+// record could not be written is not acknowledged, and the link ends [MQTT-4.8.0-2].
 func (c *Conn) storedInbound(facts []inFact, err error) {
 	if entered := c.ledger.committed(facts, err); len(entered) > 0 {
 		c.inbox.deliver(entered)
@@ -55,7 +55,7 @@ func (c *Conn) storedInbound(facts []inFact, err error) {
 	}
 }
 
-// storeFailed reports a failed commit, and ends the Conn when it was one too many.
+// storeFailed reports a failed commit. A final one, after too many, ends the Conn.
 func (c *Conn) storeFailed(err error, final bool) {
 	err = &StoreError{Op: "write", Err: err}
 	c.emit(StoreFailed{Err: err, Final: final})
@@ -66,7 +66,7 @@ func (c *Conn) storeFailed(err error, final bool) {
 	}
 }
 
-// openInbox begins the inbox with what earlier processes left.
+// openInbox makes the inbox, with the messages that earlier processes left.
 func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	book := &inboxBook{items: map[generation]*inboxItem{}, epoch: epoch, write: c.out.recordInbox, remove: c.out.deleteInbox}
 	in := &inbox{
@@ -84,8 +84,8 @@ func (c *Conn) openInbox(epoch uint64, earlier []*inboxItem) {
 	}
 }
 
-// beginInbox lets the inbox hand out to the subscriptions that were declared, and
-// begins the grace of a restart.
+// beginInbox lets the inbox hand out messages to the declared subscriptions, and begins the
+// time in which others may return after a restart.
 func (c *Conn) beginInbox() {
 	if c.inbox == nil {
 		return

@@ -15,19 +15,19 @@ import (
 // [StoreFailed], [StoreDamaged] and [Closed]. Types may be added: a switch over them needs
 // a default. Fields may be added too: compare fields instead of whole events.
 type Event interface {
-	// Info returns what all events have.
+	// Info returns the fields that all events have.
 	Info() EventInfo
 	with(EventInfo) Event
 }
 
-// EventInfo is what all events have.
+// EventInfo has the fields of all events.
 type EventInfo struct {
-	// Time is when it happened.
+	// Time is when the event happened.
 	Time time.Time
 	// Link is the number of the link, 1 for the first; 0 when there was none.
 	Link uint32
-	// Missed is how many events were given up, because the channel was not read,
-	// since the event before this one was put there. They were the oldest in it.
+	// Missed is how many events this channel lost, since it was full, after the event
+	// before this one was put into it. They were the oldest in it.
 	Missed int
 }
 
@@ -47,18 +47,18 @@ type Connected struct {
 	EventInfo
 	// Server is the URL without user information.
 	Server string
-	// Address is the address of the server's host that accepted, as host:port;
-	// empty when the host was not looked up: it is an address itself, or a dialer
-	// or a proxy was given its name.
+	// Address is the address of the server's host that accepted the connection, as
+	// host:port. It is empty when the library did not look up the host: when the host
+	// is an address itself, or a dialer or a proxy got its name.
 	Address string
 	// Version is the protocol version that the server accepted.
 	Version Version
-	// SessionPresent says that the server resumed a session. MQTT 3.1 does not
-	// tell; there it is false.
+	// SessionPresent says that the server resumed a session. On MQTT 3.1 the server
+	// does not say so, and it is false.
 	SessionPresent bool
 	// ClientID is the client identifier in use.
 	ClientID string
-	// KeepAlive is the keep alive in force: the server's, if it gave one.
+	// KeepAlive is the keep alive of the link: the server's, if CONNACK has one.
 	KeepAlive time.Duration
 	// SessionExpiry is how long the server keeps the session after the link
 	// ends, math.MaxInt64 when it does not expire; MQTT 5 only.
@@ -73,18 +73,18 @@ type Connected struct {
 	// RetainAvailable, WildcardAvailable and SharedAvailable say what the server offers.
 	RetainAvailable, WildcardAvailable, SharedAvailable bool
 	// Connack is the packet as it came. Its Props, nil on 3.x and when there are no
-	// properties, have what no field above has: ResponseInfo, the answer to
-	// [WithRequestResponseInformation], the ReasonString, the ServerReference and User,
-	// the user properties of the server. An absent string is empty.
+	// properties, have further fields: ResponseInfo, the answer to
+	// [WithRequestResponseInformation], ReasonString, ServerReference, and User, the
+	// user properties of the server. An absent string is empty.
 	Connack codec.Connack
 }
 
 // Disconnected says that a link that was connected has ended.
 type Disconnected struct {
 	EventInfo
-	// Err is why: a *[ReasonError] or, of a WebSocket, a *[transport.CloseError]
-	// when the server said so, [ErrKeepAlive], a network error, a *[ProtocolError],
-	// or [ErrClosed] when this side ended it.
+	// Err is the reason: a *[ReasonError] or, of a WebSocket, a *[transport.CloseError]
+	// when the server gave one, [ErrKeepAlive], a network error, a *[ProtocolError], or
+	// [ErrClosed] when this side ended the link.
 	Err error
 	// Up is how long the link was up.
 	Up time.Duration
@@ -95,7 +95,7 @@ type Retrying struct {
 	EventInfo
 	Attempt int // the number of the next attempt, 1 for the first after a link
 	Delay   time.Duration
-	Err     error // what made it necessary
+	Err     error // of the attempt, or of the link
 }
 
 // Downgraded says that the connection offers less than was asked for.
@@ -103,43 +103,44 @@ type Downgraded struct {
 	EventInfo
 	What      string // "protocol version", "session expiry", "CONNECT properties", "message expiry"
 	From, To  string
-	Temporary bool // false: kept for this server
+	Temporary bool // false: it stays so for this server
 }
 
-// SessionResumed says that the server resumed a session of which nothing is
-// kept here, so that answers and messages of a former process may arrive.
+// SessionResumed says that the server resumed a session that this process does not
+// know: answers to an earlier process, and messages for it, may arrive.
 type SessionResumed struct{ EventInfo }
 
 // SubscriptionLost says that the server refused a subscription that it had granted
 // before, by SUBACK or by cutting the link each time, see [FilterSetAside].
 type SubscriptionLost struct {
 	EventInfo
-	Filter string // the one that is gone
-	Err    error  // what the server said
+	Filter string // the filter that has no subscription any more
+	Err    error  // the refusal
 }
 
-// SlowConsumer says that a subscription does not keep up with its messages, or
-// that it does so again.
+// SlowConsumer says that the application does not keep up with the messages of a
+// subscription, or that it keeps up again.
 type SlowConsumer struct {
 	EventInfo
-	Filter  string // the first one of the subscription
-	Pending int    // messages waiting here
-	Bytes   int
-	Dropped uint64 // by this subscription, so far
-	Started bool   // true: it begins to be slow; false: it keeps up again
-	Paused  bool   // the reader of the link waits for it
-	Evicted bool   // the subscription was ended for it
+	Filter  string // the first filter of the subscription
+	Pending int    // messages that wait in the library
+	Bytes   int    // of these messages
+	Dropped uint64 // messages that this subscription has dropped so far
+	Started bool   // true: the application begins to be slow; false: it keeps up again
+	Paused  bool   // the link is not read meanwhile
+	Evicted bool   // the subscription was ended for that reason
 }
 
-// AckOverdue says that a message has been with the application for long, and
-// holds up the acknowledgements behind it [MQTT-4.6.0-2].
+// AckOverdue says that the application has had a message for the time of
+// [WithAckOverdue] without acknowledging it, which holds up the acknowledgements
+// behind it [MQTT-4.6.0-2].
 type AckOverdue struct {
 	EventInfo
 	Topic    string // of the message
 	Filter   string // of the subscription that has it
 	PacketID uint16
 	Age      time.Duration
-	Owed     int // acknowledgements owed, this one included
+	Owed     int // acknowledgements that the server has not got yet, this one included
 }
 
 // MessageDropped says that a message was given up: by the policy of the
@@ -148,33 +149,34 @@ type AckOverdue struct {
 type MessageDropped struct {
 	EventInfo
 	Topic string // of the message, or the filter of the subscription
-	Key   string // the application's for a message from the session store
-	Size  int    // in bytes, where it is known
+	Key   string // of a message from the session store, see [Properties]
+	Size  int    // in bytes, 0 when it is not known
 	Err   error
 	Total uint64 // dropped so far, for this reason
 }
 
-// MessageUnmatched says that messages came for which there is no subscription.
-// They were acknowledged: at once, or after the grace of [WithBacklogGrace], when
-// events name the first 16 topics of what was held and Total counts them all.
+// MessageUnmatched says that messages arrived which match no subscription. They were
+// acknowledged: at once, or after the time of [WithBacklogGrace]. In the second case
+// there is one event for each of the first 16 topics, and Total counts the messages of
+// all topics.
 type MessageUnmatched struct {
 	EventInfo
 	Topic string // of the messages
-	Count int    // messages that this event is about
-	Total uint64 // unmatched so far, this event's included
+	Count int    // messages with this topic
+	Total uint64 // unmatched messages so far, these included
 }
 
-// PublishSetAside says that a message makes the server cut the link, it seems,
-// and is not sent again in this session: three links in a row, each of which had
-// been well for a second without any publish, ended within a second of being sent
-// this one alone. Its Future fails with [ErrSetAside]. A message of an earlier
-// process, whose Future the application may not have, is reported by a [MessageDropped] as well.
+// PublishSetAside says that a message seems to make the server cut the link, and is not
+// sent again in this session: three links in a row, each of which had been up for a
+// second without a publish, ended within a second after this message alone was sent.
+// Its Future fails with [ErrSetAside]. For a message of an earlier process, whose Future
+// the application may not have, there is a [MessageDropped] as well.
 type PublishSetAside struct {
 	EventInfo
 	Topic    string // of the message
-	Key      string // the application's, see [Properties]; empty when it gave none
-	PacketID uint16 // which stays taken
-	Err      error  // what the last of the links ended with
+	Key      string // of the message, see [Properties]; empty without one
+	PacketID uint16 // of the message; it is not used again
+	Err      error  // why the last of the links ended
 }
 
 // ReceiveMaximumExceeded says that a server sent more QoS 1 and 2 messages at once
@@ -184,71 +186,74 @@ type ReceiveMaximumExceeded struct {
 	EventInfo
 	// Server is the URL without user information.
 	Server string
-	// Announced is the Receive Maximum that the server went beyond.
+	// Announced is the Receive Maximum that the server exceeded.
 	Announced int
-	// Next is what later links to this server announce: 65,535, which no server can
-	// go beyond, or what [WithReceiveMaximum] gave.
+	// Next is the Receive Maximum that later links to this server announce: 65,535,
+	// which no server can exceed, or the one of [WithReceiveMaximum].
 	Next int
-	// Advice says what helps when Next is not enough; else it is empty.
+	// Advice says how to avoid this when Next does not; otherwise it is empty.
 	Advice string
 }
 
-// FilterSetAside says that a SUBSCRIBE or UNSUBSCRIBE of one filter makes the server
-// cut the link, it seems, and is not sent again: three links in a row, each of which
-// had been well for a second without anything of the application, ended within a
-// second of being sent this one alone. For a SUBSCRIBE the Subscribe call fails, or its
-// subscription ends, with a *[SubscribeError] that has a *[SetAsideError] for the
-// filter; under [WithPartialSuccess] the other filters stay. After an UNSUBSCRIBE the server
-// may go on sending: what comes for the filter is acknowledged and counted, see
+// FilterSetAside says that a SUBSCRIBE or UNSUBSCRIBE of one filter seems to make the
+// server cut the link, and is not sent again: three links in a row, each of which had
+// been up for a second without any packet of the application, ended within a second
+// after this packet alone was sent.
+//
+// After a SUBSCRIBE the call of Subscribe fails, or its subscription ends, with a
+// *[SubscribeError] that has a *[SetAsideError] for the filter; with
+// [WithPartialSuccess] the other filters stay. After an UNSUBSCRIBE the server may go on
+// sending: messages for the filter are acknowledged and counted, see
 // [MessageUnmatched].
 type FilterSetAside struct {
 	EventInfo
 	Packet PacketType // PacketSubscribe or PacketUnsubscribe
 	Filter string
-	Err    error // what the last of the links ended with
+	Err    error // why the last of the links ended
 }
 
-// FaultyMessage says that a message came that breaks the protocol, so that no subscription
-// can have it, and that it was acknowledged and dropped instead of ending the link once
-// more: three links that had been up for less than [WithStableAfter] have ended of it
-// already. Other messages for the same topic with the same fault are dropped as well.
+// FaultyMessage says that a message that breaks the protocol was acknowledged and
+// dropped. No subscription can have it, and three links that had been up for less than
+// [WithStableAfter] have ended because of it already. Other messages for the same topic
+// with the same fault are dropped as well.
 type FaultyMessage struct {
 	EventInfo
-	Topic    string // its bytes, quoted as Go does; at most the first 64
+	Topic    string // the first 64 bytes of the topic at most, quoted as a Go string
 	PacketID uint16 // 0 at QoS 0
 	QoS      QoS
-	Err      error  // a *[ProtocolError] that says what is wrong with it
-	Total    uint64 // dropped so far for such a reason
+	Err      error  // a *[ProtocolError] that says what is wrong with the message
+	Total    uint64 // faulty messages dropped so far
 }
 
-// StoreFailed says that the session store could not write. The Futures of the
-// messages concerned have failed; what it had to note about messages that it
-// holds already is tried again. Or it could not read a message that waits there,
-// ten times in a row: its Future has failed, and the message stays in the store.
+// StoreFailed says that the session store could not write or read. When it could not
+// write, the Futures of the messages that were not in it yet have failed; changes of
+// records that it has already are tried again. When it could not read a message that
+// waits there, ten times in a row, the Future of that message has failed, and the message
+// stays in the store.
 type StoreFailed struct {
 	EventInfo
 	Err error // a *StoreError
-	// Final says that it failed too often, so that the Conn ends.
+	// Final says that the store failed too often, so that the Conn ends.
 	Final bool
 }
 
 // StoreDamaged says that a record of the session store could not be used: it was
-// damaged, and put aside, or a later version of this package wrote it. A message that
-// is not sent since the rest of what it needs was damaged is reported by a
+// damaged, and the store keeps it apart, or a later version of this package wrote it.
+// When a message cannot be sent because another record of it was damaged, there is a
 // [MessageDropped] as well.
 type StoreDamaged struct {
 	EventInfo
 	Err error // a *store.DamageError
-	// Left says that the record is of a format or a kind that this version does
-	// not know. It stays in the store as it is, its packet identifier stays taken,
-	// and a version that knows it goes on with it.
+	// Left says that the record has a format or a kind that this version does not
+	// know. It stays in the store as it is, its packet identifier is not used, and a
+	// version that knows it goes on with it.
 	Left bool
 }
 
 // Closed says that the Conn has ended. It is the last event.
 type Closed struct {
 	EventInfo
-	Err error // what Conn.Err returns
+	Err error // that of [Conn.Err]
 }
 
 func (e Connecting) with(i EventInfo) Event       { e.EventInfo = i; return e }
@@ -274,29 +279,29 @@ func (e ReceiveMaximumExceeded) with(i EventInfo) Event { e.EventInfo = i; retur
 // eventBuffer is how many events a listener may leave unread.
 const eventBuffer = 64
 
-// events hands events to listeners. It never blocks: a full channel loses its
-// oldest event, and the next one says how many were lost.
+// events sends events to listeners. It never blocks: a full channel loses its oldest
+// event, and the next event has the number of those lost.
 type events struct {
 	mu     sync.Mutex
 	main   listener
 	others map[*listener]struct{}
 	closed bool
 	link   uint32
-	state  Event // the last one that tells the state, for a new listener
+	state  Event // the last event that changed the state, for a new listener
 }
 
 // listener is one channel of events.
 type listener struct {
 	ch     chan Event
 	missed int
-	stop   func() bool // of the watch on its context; nil for the main one
+	stop   func() bool // ends the watch on the context of Watch; nil for the main listener
 }
 
 func newEvents() *events {
 	return &events{main: listener{ch: make(chan Event, eventBuffer)}, others: map[*listener]struct{}{}}
 }
 
-// emit hands ev to every listener. Closed is the last event.
+// emit sends ev to every listener. Closed is the last event.
 func (e *events) emit(ev Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -337,7 +342,7 @@ func (e *events) linkNo() uint32 {
 	return e.link
 }
 
-// send puts ev in the channel, in the place of older ones if it must.
+// send puts ev into the channel. When the channel is full it takes the oldest events out.
 func (l *listener) send(ev Event) {
 	for {
 		info := ev.Info()

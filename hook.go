@@ -7,16 +7,16 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// packetHooks shows the packet hook of the application what a link sends and receives.
-// The hook runs on the goroutines of the link, which the Conn waits for: the marks tell
-// whether a call has not returned.
+// packetHooks calls the packet hook of the application with the packets that a link sends
+// and receives. The hook runs on the goroutines of the link, which the Conn waits for: the
+// marks show whether a call has not returned.
 type packetHooks struct {
 	hook           func(PacketInfo) // nil without one
-	payload        bool             // it is shown payloads
+	payload        bool             // PacketInfo has the payload of a PUBLISH
 	reader, writer callMark
 }
 
-// received shows the hook a packet before it is handled.
+// received calls the hook with a packet that the reader is about to handle.
 func (h *packetHooks) received(v Version, link uint32, f *codec.Frame) {
 	info := PacketInfo{Type: f.Type, Size: f.Size, Link: link}
 	info.identify(f.Type, f.Flags, f.Body)
@@ -26,7 +26,7 @@ func (h *packetHooks) received(v Version, link uint32, f *codec.Frame) {
 	h.reader.call(h.hook, info)
 }
 
-// sent shows the hook the packets of b, which is written next.
+// sent calls the hook with the packets of b, which the writer is about to write.
 func (h *packetHooks) sent(v Version, link uint32, b *sendBuffer) {
 	for at, refs := 0, b.refs; at < len(b.buf); {
 		t, flags, rest, n, err := codec.ParseHeader(b.buf[at:])
@@ -52,7 +52,7 @@ func (h *packetHooks) sent(v Version, link uint32, b *sendBuffer) {
 	}
 }
 
-// payloadOf returns the payload of a PUBLISH, nil of anything else.
+// payloadOf returns the payload of a PUBLISH, nil for any other packet.
 func payloadOf(v Version, t codec.Type, flags byte, body []byte) []byte {
 	var p codec.PublishView
 	if t != codec.PUBLISH || p.DecodeLayout(v, flags, body) != nil {
@@ -61,8 +61,8 @@ func payloadOf(v Version, t codec.Type, flags byte, body []byte) []byte {
 	return p.Payload
 }
 
-// callMark shows whether the packet hook, which runs on a goroutine that the Conn waits
-// for, is running. It costs three atomic operations a call.
+// callMark shows whether the packet hook is running on one goroutine. It costs three
+// atomic operations a call.
 type callMark struct {
 	calls   atomic.Uint64
 	running atomic.Bool
@@ -83,6 +83,7 @@ type runningCalls struct {
 	at             time.Time
 }
 
+// runningCall returns the number of the call that is running, 0 when none is.
 func (m *callMark) runningCall() uint64 {
 	n := m.calls.Load()
 	if !m.running.Load() {
@@ -91,11 +92,12 @@ func (m *callMark) runningCall() uint64 {
 	return n
 }
 
+// running returns the calls that are running now.
 func (h *packetHooks) running() runningCalls {
 	return runningCalls{h.reader.runningCall(), h.writer.runningCall(), time.Now()}
 }
 
-// stuck reports whether a call that ran at an earlier look runs still.
+// stuck reports whether a call of l is still running at the later moment of now.
 func (l runningCalls) stuck(now runningCalls) bool {
 	return l.reader != 0 && l.reader == now.reader || l.writer != 0 && l.writer == now.writer
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// session is what the links of a Conn work on, one after the other, and what outlives
-// them. It knows neither the Conn nor the link.
+// session has the state that outlives a link: the links of a Conn work on it one after
+// the other. It knows neither the Conn nor the link.
 type session struct {
 	*reporter
 	cfg    *config
@@ -21,16 +21,16 @@ type session struct {
 	routes *routes
 	inbox  *inbox // nil without one
 	seed   maphash.Seed
-	up     *upstream // what the subscriptions know of it
+	up     *upstream // the part that the subscriptions know
 	timers timers    // stopped when the Conn begins to close
 	stats  connStats
-	topics atomic.Pointer[topicTable] // of the last link, while none is up
+	topics atomic.Pointer[topicTable] // of the last link, while there is none
 	hooks  packetHooks
 
-	draining     atomic.Bool       // what arrives is the server's to keep
-	faultsToDrop map[faultKey]bool // faulty messages to pass over; the reader's while a link is up, else the supervisor's
+	draining     atomic.Bool       // messages that arrive are ignored, so that the server keeps them
+	faultsToDrop map[faultKey]bool // faulty messages to acknowledge and drop; owned by the reader while a link is up, else by the supervisor
 
-	unpauseReader chan struct{}   // closed when nothing may hold the reader back any more
+	unpauseReader chan struct{}   // closed when the reader must not wait for a subscription any more
 	aborted       context.Context // ended by Abort: no DISCONNECT
 	done          chan struct{}   // closed when the Conn has ended
 }
@@ -38,7 +38,7 @@ type session struct {
 // later runs f after d, unless the Conn begins to close before.
 func (s *session) later(d time.Duration, f func()) { s.timers.after(d, f) }
 
-// hasEnded reports whether the Conn has.
+// hasEnded reports whether the Conn has ended.
 func (s *session) hasEnded() bool {
 	select {
 	case <-s.done:
@@ -48,7 +48,7 @@ func (s *session) hasEnded() bool {
 	}
 }
 
-// hookHandshake shows the packet hook a packet that begins or ends a link.
+// hookHandshake calls the packet hook with a packet that begins or ends a link.
 func (s *session) hookHandshake(sent bool, t codec.Type, size int, link uint32) {
 	if hook := s.hooks.hook; hook != nil {
 		s.inform(packetHook, func() { hook(PacketInfo{Sent: sent, Type: t, Size: size, Link: link}) })
@@ -64,19 +64,20 @@ func (s *session) topicsOf(resumed bool) *topicTable {
 	return &topicTable{seed: s.seed}
 }
 
-// unmatched counts a message without a subscription.
+// unmatched counts and reports a message without a subscription.
 func (s *session) unmatched(topic string) {
 	n := s.stats.unmatched.Add(1)
 	s.emit(MessageUnmatched{Topic: topic, Count: 1, Total: n})
 }
 
-// tooLarge counts a message above our limit on 3.x.
+// tooLarge counts and reports a message above our limit on 3.x.
 func (s *session) tooLarge(topic string, size int) {
 	n := s.stats.oversize.Add(1)
 	s.emit(MessageDropped{Topic: topic, Size: size, Total: n, Err: &PacketTooLargeError{Size: size, Max: s.cfg.inboundLimit}})
 }
 
-// tellSubscribed carries out what the answers to SUBSCRIBEs came to.
+// tellSubscribed reports the results of SUBSCRIBEs: settled are the subscriptions whose
+// filters all have one, lost are filters that were granted before.
 func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 	for _, l := range lost {
 		s.events.emit(SubscriptionLost{Filter: l.filter, Err: l.err})
@@ -93,31 +94,31 @@ func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 	}
 }
 
-// evict ends a subscription that does not take its messages.
+// evict ends a subscription whose application does not take its messages.
 func (s *session) evict(sub *Subscription) {
 	s.emit(SlowConsumer{Filter: sub.name(), Pending: sub.Stats().Pending, Dropped: sub.dropped.Load(), Evicted: true})
 	s.lose(sub, ErrSlowConsumer)
 }
 
-// drop ends sub with err because the application wants it no more, and removes it
-// from the server.
+// drop ends sub with err because the application does not want it any more, and
+// unsubscribes its filters.
 func (s *session) drop(sub *Subscription, err error) {
 	s.routes.remove(sub)
 	s.retire(sub, err, leaveAcked)
 }
 
-// lose ends sub with err for another reason, and removes it from the server. What is
-// in the inbox for it stays there.
+// lose ends sub with err for another reason, and unsubscribes its filters. Its messages in
+// the inbox stay there.
 func (s *session) lose(sub *Subscription, err error) {
 	s.routes.remove(sub)
 	s.retire(sub, err, leaveInbox)
 }
 
-// retire ends sub, which is out of the routes, and lets its Subscribe return. What
-// the application was given and does not acknowledge within a grace is
-// acknowledged for it, since it would hold up everything behind it; but not at the
-// end of the Conn, nor with an inbox, where it holds up nothing. It reports whether sub
-// had not ended before.
+// retire ends sub, which is out of the routes, and lets its Subscribe return. Messages that
+// the application has and does not acknowledge within the time of ackGrace are then
+// acknowledged for it, since they hold up every acknowledgement behind them; but not at
+// the end of the Conn, nor with an inbox, where they hold up none. retire reports whether
+// this call ended sub.
 func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	if !sub.end(err, leave) {
 		return false
@@ -138,14 +139,14 @@ func (s *session) retire(sub *Subscription, err error, leave leaving) bool {
 	return true
 }
 
-// unsubscribe ends sub at once and removes it from the server.
+// unsubscribe ends sub at once, unsubscribes its filters and waits for the answer.
 func (s *session) unsubscribe(ctx context.Context, sub *Subscription) error {
 	p := s.routes.remove(sub)
 	s.retire(sub, ErrUnsubscribed, leaveAcked)
 	return p.wait(ctx)
 }
 
-// drain ends sub without losing what the server has for it, see [Subscription.Drain].
+// drain ends sub after the messages that the server has for it, see [Subscription.Drain].
 func (s *session) drain(ctx context.Context, sub *Subscription) error {
 	if ended, _ := sub.ending(); ended {
 		return nil
@@ -161,7 +162,7 @@ func (s *session) drain(ctx context.Context, sub *Subscription) error {
 	}
 	s.routes.endDrain(sub)
 	if err != nil && sub.isChannel() {
-		sub.withdraw() // so that what a pump delivers counts
+		sub.withdraw() // so that messages in a pump count as not handed over
 	}
 	before := sub.dropped.Load()
 	if !s.retire(sub, ErrUnsubscribed, leaveAcked) && err == nil && !sub.drainDone.Load() {
@@ -173,11 +174,11 @@ func (s *session) drain(ctx context.Context, sub *Subscription) error {
 	return err
 }
 
-// drainRounds unsubscribes and waits until everything is handed over, in rounds: one
-// that brought nothing, and before which everything was acknowledged, is the last. At
-// QoS 2 a second such follows, since the server may send the next message only when
-// PUBCOMP answers the PUBREL that came with the first. It returns the server's refusal
-// to unsubscribe, and the cause of ctx when that ended first.
+// drainRounds unsubscribes and waits until all messages are handed over, in rounds. The
+// last round is one in which no message arrived, after all before were acknowledged. At
+// QoS 2 a second such round follows, since the server may send the next message only when
+// PUBCOMP answers the PUBREL that came in the first. drainRounds returns the server's
+// refusal to unsubscribe, and the cause of ctx when that ended first.
 func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, err error) {
 	last := 1
 	if slices.ContainsFunc(sub.filters, func(f Filter) bool { return f.QoS == 2 }) {
@@ -201,11 +202,11 @@ func (s *session) drainRounds(ctx context.Context, sub *Subscription) (refused, 
 	return refused, nil
 }
 
-// ackedTooLate reports whether the acknowledgement of m, which the application
-// has just given, cannot be sent any more because the Conn is ending.
+// ackedTooLate reports whether the application acknowledged a message so late that the
+// Conn, which is ending, cannot send the acknowledgement any more.
 func (s *session) ackedTooLate(gen generation, id uint16) bool {
 	if s.inbox != nil {
-		return false // the inbox has it, whatever becomes of the link
+		return false // the inbox notes it, with or without a link
 	}
 	s.out.mu.Lock()
 	l, ending := s.out.link, s.out.closed != nil
@@ -217,10 +218,11 @@ func (s *session) ackedTooLate(gen generation, id uint16) bool {
 	return l == nil || l.killed() || said && s.ledger.unpaid(gen, id)
 }
 
-// endBacklog gives up what no Subscribe claimed in the grace that link began.
+// endBacklog gives up the messages that no Subscribe has claimed in the time of
+// [WithBacklogGrace] that began with link.
 func (s *session) endBacklog(link uint32) {
 	if s.draining.Load() {
-		return // the server sends it again
+		return // the server sends them again
 	}
 	sub, over := s.routes.takeBacklog(link)
 	if sub != nil {
@@ -253,6 +255,6 @@ func (s *session) unclaimed(msgs []Message) {
 	s.up.finished(msgs...)
 }
 
-// maxReportedTopics is how many topics events name when a backlog is given up, so that
-// they leave room for other events.
+// maxReportedTopics is how many topics events name when a backlog is given up. The channel
+// keeps room for other events.
 const maxReportedTopics = 16

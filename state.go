@@ -7,20 +7,20 @@ import (
 
 // This file is what the application sees of a Conn: its state, figures and events.
 
-// State is where a Conn stands.
+// State is the state of a Conn, see [Conn.State].
 type State uint8
 
 // The states of a Conn.
 const (
-	// StateConnecting: an attempt is being made, or the first is about to begin.
+	// StateConnecting: an attempt to connect is being made, or the first is about to begin.
 	StateConnecting State = iota
 	// StateConnected: the server has accepted the connection.
 	StateConnected
 	// StateWaiting: waiting before the next attempt.
 	StateWaiting
-	// StateClosing: Disconnect or Close was called, or the context ended.
+	// StateClosing: the Conn is ending, by a call or because the context of Connect ended.
 	StateClosing
-	// StateClosed: ended; Err says why.
+	// StateClosed: the Conn has ended; [Conn.Err] says why.
 	StateClosed
 )
 
@@ -29,7 +29,8 @@ func (s State) String() string {
 	return valueName("state", uint8(s), "connecting", "connected", "waiting", "closing", "closed")
 }
 
-// State returns where the Conn stands; it may have changed when the caller looks.
+// State returns the state of the Conn; it may have changed when the caller reads the
+// result.
 func (c *Conn) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,9 +40,9 @@ func (c *Conn) State() State {
 // Done returns a channel that is closed when the Conn has ended.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err returns nil while the Conn lives, then why it ended: [ErrClosed] after
-// Close or Disconnect, an error that wraps the cause of Connect's context, or
-// what made the Conn give up.
+// Err returns nil until the Conn has ended, and then the reason: [ErrClosed] after Close,
+// Disconnect, Drain or Abort, an [ErrClosed] that wraps the cause when Connect's context
+// ended, or the error after which the Conn did not connect again.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,9 +63,9 @@ func (c *Conn) Version() Version {
 	return c.link.version
 }
 
-// WaitConnected waits until the Conn is connected, and returns nil then, the
-// context's cause when ctx ends first, and the Conn's error when it has ended.
-// The link may be gone again when it returns.
+// WaitConnected waits until the Conn is connected. It returns the context's cause when
+// ctx ends first, [ErrClosed] when the Conn is ending, and the error of [Conn.Err] when it
+// has ended. The link may have ended again when WaitConnected returns nil.
 func (c *Conn) WaitConnected(ctx context.Context) error {
 	for {
 		c.mu.Lock()
@@ -86,7 +87,7 @@ func (c *Conn) WaitConnected(ctx context.Context) error {
 	}
 }
 
-// Stats returns figures of the Conn.
+// Stats returns figures of the Conn, all links together.
 func (c *Conn) Stats() Stats {
 	_, owed, _ := c.ledger.oldest()
 	s := Stats{
@@ -98,16 +99,16 @@ func (c *Conn) Stats() Stats {
 	return s
 }
 
-// Events returns the channel of events, the same on every call. Nothing waits
-// for its reader: the oldest event gives way, and the next one says how many
-// were missed. It is closed after [Closed].
+// Events returns the channel of events, the same on every call. It has room for 64
+// events; when it is full the oldest one is dropped, and [EventInfo] of the next one has
+// the number of those missed. It is closed after [Closed].
 func (c *Conn) Events() <-chan Event { return c.events.main.ch }
 
-// Watch returns a channel of events of its own, which begins with the last one
-// that changed the state. It is closed when ctx or the Conn ends.
+// Watch returns a new channel of events, as [Conn.Events] does. Its first event is the
+// last one that changed the state. It is closed when ctx or the Conn ends.
 func (c *Conn) Watch(ctx context.Context) <-chan Event { return c.events.watch(ctx) }
 
-// setState notes a change of state, unless the Conn is further already.
+// setState sets the state. A Conn that is closing keeps its state until it is closed.
 func (c *Conn) setState(s State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +120,7 @@ func (c *Conn) setState(s State) {
 	c.changed = make(chan struct{})
 }
 
-// held returns how many messages wait for a Subscribe, or in the inbox.
+// held returns how many messages wait for a Subscribe, or in the inbox for a subscription.
 func (c *Conn) held() int {
 	n := c.routes.held()
 	if c.inbox != nil {
@@ -135,6 +136,7 @@ func (c *Conn) current() *link {
 	return c.link
 }
 
+// isClosing reports whether the Conn is ending, or has ended.
 func (c *Conn) isClosing() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// Codec turns payloads into values of T and back. No method will be added to it.
+// Codec turns payloads into values of T and back. It gains no methods in later versions.
 type Codec[T any] interface {
-	// Decode makes a value of the message. It may keep the payload. It runs in a
-	// goroutine of the subscription, or in the loop over All, where
-	// [Subscription.Handle] says what becomes of a message when it ends that. The end
-	// of the Conn waits 250 ms for it, so that it may itself end the Conn.
+	// Decode makes a value of the message, whose payload it may keep. It runs in a
+	// goroutine of the subscription, or in that of the loop over All. It may end the
+	// Conn, which waits 250 ms for it. [Subscription.Handle] says what becomes of a
+	// message when Decode ends its goroutine.
 	Decode(Message) (T, error)
 	// Encode makes the payload of a value.
 	Encode(T) ([]byte, error)
@@ -32,7 +32,7 @@ func (c CodecFunc[T]) Decode(m Message) (T, error) { return c.DecodeFunc(m) }
 // Encode calls EncodeFunc.
 func (c CodecFunc[T]) Encode(v T) ([]byte, error) { return c.EncodeFunc(v) }
 
-// JSON is the codec of encoding/json.
+// JSON returns the codec that uses encoding/json.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
 
 type jsonCodec[T any] struct{}
@@ -44,7 +44,8 @@ func (jsonCodec[T]) Decode(m Message) (v T, err error) {
 
 func (jsonCodec[T]) Encode(v T) ([]byte, error) { return json.Marshal(v) }
 
-// UTF8 is the codec of text; a payload that is not UTF-8 is an error.
+// UTF8 returns the codec of text. Decoding a payload that is not UTF-8 is an error;
+// Encode does not check.
 func UTF8() Codec[string] { return textCodec{} }
 
 type textCodec struct{}
@@ -58,9 +59,9 @@ func (textCodec) Decode(m Message) (string, error) {
 
 func (textCodec) Encode(s string) ([]byte, error) { return []byte(s), nil }
 
-// Typed is a message and the value that its payload stands for.
+// Typed is a message with the value of its payload.
 type Typed[T any] struct {
-	Value T       // what the codec made of the payload
+	Value T       // the decoded payload
 	Err   error   // why the payload could not be decoded; Value is then its zero value
 	Msg   Message // the message as it came
 }
@@ -68,8 +69,8 @@ type Typed[T any] struct {
 // Ack acknowledges the message, see [Message.Ack].
 func (t Typed[T]) Ack() error { return t.Msg.Ack() }
 
-// TypedSubscription is a [Subscription] whose payloads are decoded, by a
-// goroutine of the subscription and not by the reader of the link.
+// TypedSubscription is a [Subscription] with decoded payloads. A goroutine of the
+// subscription decodes them, so that a slow codec does not hold up the link.
 type TypedSubscription[T any] struct {
 	*Subscription
 	codec Codec[T]
@@ -77,12 +78,12 @@ type TypedSubscription[T any] struct {
 	ch    chan Typed[T]
 }
 
-// SubscribeAs is [Conn.Subscribe] with payloads decoded by codec. A payload that
-// cannot be decoded is delivered with its error, and acknowledged like any other.
+// SubscribeAs is [Conn.Subscribe] with payloads decoded by codec. A message whose payload
+// cannot be decoded is delivered with the error, and acknowledged like any other.
 func SubscribeAs[T any](ctx context.Context, c *Conn, filter string, codec Codec[T], opts ...SubscribeOption) (*TypedSubscription[T], error) {
 	o := newSubOptions(opts)
 	deliver := o.start == formChannel
-	o.start = formNone // the channel meant is that of values
+	o.start = formNone // the option means the channel of values
 	s, err := c.subscribe(ctx, []Filter{{Pattern: filter, QoS: o.qos}}, o)
 	if err != nil {
 		return nil, err
@@ -94,14 +95,14 @@ func SubscribeAs[T any](ctx context.Context, c *Conn, filter string, codec Codec
 	return t, nil
 }
 
-// AsTyped reads s through codec. No other consumer may have begun with s.
+// AsTyped returns s with payloads decoded by codec. When s has a consumer already, the
+// channel of the result is closed and Handle returns [ErrConsumerBound].
 func AsTyped[T any](s *Subscription, codec Codec[T]) *TypedSubscription[T] {
 	return &TypedSubscription[T]{Subscription: s, codec: codec}
 }
 
-// C returns the channel of values, the same on every call. It is closed when
-// the subscription ends, and empty and closed when the subscription is consumed
-// in another form.
+// C returns the channel of values, the same on every call. It is closed when the
+// subscription ends, and at once when the subscription has a consumer of another form.
 func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 	t.once.Do(func() {
 		t.ch = make(chan Typed[T], t.opts.buffer)
@@ -116,18 +117,19 @@ func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 	return t.ch
 }
 
-// typedSink decodes what it is sent for the channel of values.
+// typedSink sends decoded messages into the channel of values.
 type typedSink[T any] struct{ to *TypedSubscription[T] }
 
 func (s typedSink[T]) send(m Message, interrupt <-chan struct{}) bool { return s.to.send(m, interrupt) }
 
 func (s typedSink[T]) close() { close(s.to.ch) }
 
-// send decodes m and puts it in the channel.
+// send decodes m and sends it into the channel. It reports false when interrupt was closed
+// before.
 func (t *TypedSubscription[T]) send(m Message, interrupt <-chan struct{}) bool {
 	value := t.decodeMarked(m)
 	select {
-	case <-interrupt: // while it was decoded
+	case <-interrupt: // while m was decoded
 		return false
 	default:
 	}
@@ -139,7 +141,7 @@ func (t *TypedSubscription[T]) send(m Message, interrupt <-chan struct{}) bool {
 	}
 }
 
-// decodeMarked is decode, and tells of it while it lasts.
+// decodeMarked is decode, and sets decoding meanwhile.
 func (t *TypedSubscription[T]) decodeMarked(m Message) Typed[T] {
 	t.decoding.Store(true)
 	defer t.decoding.Store(false)
@@ -171,8 +173,8 @@ func (t *TypedSubscription[T]) Handle(f func(Typed[T])) error {
 	return t.Subscription.Handle(func(m Message) { f(t.decode(m)) })
 }
 
-// PublishAs encodes v and publishes it; m gives topic, QoS and the rest. A value
-// that cannot be encoded is a Future that has failed.
+// PublishAs is [Conn.Publish] of m with v, encoded by codec, as its payload. When v cannot
+// be encoded the Future has failed with the error of codec.
 func PublishAs[T any](ctx context.Context, c *Conn, m Message, codec Codec[T], v T) *Future {
 	p, err := codec.Encode(v)
 	if err != nil {
