@@ -48,7 +48,7 @@ func (r *reader) pass(t *topicEntry, p *codec.PublishView) error {
 
 // message is the message of p, without an owner.
 func (r *reader) message(t *topicEntry, p *codec.PublishView) Message {
-	r.owes = true
+	r.acksDue = true
 	m := Message{Topic: t.topic, Payload: r.own(p.Payload), QoS: QoS(p.QoS), id: p.PacketID}
 	if p.Dup {
 		m.ref = flagDup

@@ -6,11 +6,11 @@ import (
 	"github.com/millrace/mqtt/internal/match"
 )
 
-// backlog holds what a resumed session brings and no subscription takes yet: the
-// server sends it straight after CONNACK, the application subscribes a moment
-// later. Its messages stand unacknowledged in a placeholder, as those of a detached
-// filter do (detach.go), but one without a place in the trie: it takes QoS 1 and 2
-// that match nothing. Guarded by routes.mu.
+// backlog holds what a resumed session brings and no subscription takes yet: the server
+// sends it straight after CONNACK, the application subscribes a moment later. Its messages
+// stand unacknowledged in a placeholder, as those of a detached filter do (detach.go). This
+// placeholder has no place in the trie: it takes QoS 1 and 2 that match no filter. Guarded
+// by routes.mu.
 type backlog struct {
 	sub   *Subscription // nil when nothing is held
 	link  uint32        // whose CONNACK began the grace; 0 without a link
@@ -22,8 +22,8 @@ type backlog struct {
 }
 
 // beginBacklogLocked begins the grace of a link, and reports whether there is one.
-// What an earlier link left is kept for it too: the server sends it again, or has lost
-// the session and this is the last copy.
+// What an earlier link left is held too: the server sends it again, or has lost the session
+// and this is the last copy.
 func (t *routes) beginBacklogLocked(link uint32, resumed bool) bool {
 	b := &t.backlog
 	if t.backlogGrace <= 0 || b.sub == nil && !resumed {
@@ -56,27 +56,27 @@ func (b *backlog) unwantLocked(filters []string) {
 	}
 }
 
-// spare returns who takes a message that matches no filter: the catch-all, or
-// the backlog; nil when it is acknowledged at once.
-func (t *routes) spare(topic string, qos QoS) *Subscription {
+// takerOfUnmatched returns the subscription that takes a message which matches no filter: the
+// catch-all, or the backlog's placeholder; nil when the message is acknowledged at once.
+func (t *routes) takerOfUnmatched(topic string, qos QoS) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.catch != nil || qos == 0 {
-		return t.catch
+	if t.catchAll != nil || qos == 0 {
+		return t.catchAll
 	}
-	return t.backlog.ofLocked(topic)
+	return t.backlog.placeholderLocked(topic)
 }
 
-// ofLocked returns the placeholder if it takes a message on topic.
-func (b *backlog) ofLocked(topic string) *Subscription {
-	if b.sub == nil || !b.wants(topic) {
+// placeholderLocked returns the placeholder if it takes a message on topic.
+func (b *backlog) placeholderLocked(topic string) *Subscription {
+	if b.sub == nil || !b.wantsLocked(topic) {
 		return nil
 	}
 	return b.sub
 }
 
-// wants reports whether a message on topic is held when nobody takes it.
-func (b *backlog) wants(topic string) bool {
+// wantsLocked reports whether a message on topic is held when no subscription takes it.
+func (b *backlog) wantsLocked(topic string) bool {
 	if !b.takes {
 		return false
 	}
@@ -93,7 +93,7 @@ func (b *backlog) wants(topic string) bool {
 func (t *routes) keepsUnclaimed(topic string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.backlog.wants(topic)
+	return t.backlog.wantsLocked(topic)
 }
 
 // takeHeldLocked gives s what is held for its filters, by placeholders of the same
@@ -122,8 +122,8 @@ func (t *routes) takeHeldLocked(s *Subscription) {
 }
 
 // takeBacklog takes the placeholder away when the grace that link began is over, and
-// reports whether it is: not when another link began one since, or none is up, so
-// that the next begins it.
+// reports whether it is. It is not when another link began a grace since, or when no link is
+// up, so that the next one begins it.
 func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -135,8 +135,8 @@ func (t *routes) takeBacklog(link uint32) (s *Subscription, over bool) {
 	return s, true
 }
 
-// held returns how many messages wait for a Subscribe.
-func (t *routes) held() (n int) {
+// heldMessages returns how many messages wait for a Subscribe.
+func (t *routes) heldMessages() (n int) {
 	for _, s := range t.subscriptions() {
 		if s.placeholder {
 			n += s.Stats().Pending
@@ -145,11 +145,11 @@ func (t *routes) held() (n int) {
 	return n
 }
 
-// hold puts a placeholder where s was, and returns it; nil when there is nothing to
-// hold. A filter that another subscription has needs none. What is pending for such a
-// filter came to the other subscription too, or came before that joined, which then
-// must not get it behind newer messages.
-func (t *routes) hold(s *Subscription) *Subscription {
+// replaceByPlaceholder puts a placeholder where s was, and returns it; nil when no filter
+// needs one. A filter that another subscription has needs none: what is pending for it came
+// to the other subscription too, or came before that one joined, which then must not get it
+// behind newer messages.
+func (t *routes) replaceByPlaceholder(s *Subscription) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !s.routed {

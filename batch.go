@@ -12,10 +12,10 @@ import (
 // of its own. A batch ends with what one read of the socket brought, at the latest: no
 // message waits here for the next read.
 type batch struct {
-	sub    *Subscription
-	msgs   []Message
-	hashes []uint64 // of topic and payload, at QoS 1 and 2
-	owes   bool     // some message is of QoS 1 or 2
+	sub      *Subscription
+	msgs     []Message
+	hashes   []uint64 // of topic and payload, at QoS 1 and 2
+	needsAck bool     // some message is of QoS 1 or 2
 }
 
 // batchTo adds a message to the batch of s, or begins it.
@@ -37,7 +37,7 @@ func (r *reader) add(t *topicEntry, p *codec.PublishView) *Message {
 	var hash uint64
 	if p.QoS > 0 {
 		hash = maphash.Bytes(r.topics.seed, p.Payload) ^ t.hash
-		r.current.owes = true
+		r.current.needsAck = true
 	}
 	r.current.hashes = append(r.current.hashes, hash)
 	m := r.current.next()
@@ -88,11 +88,11 @@ func (r *reader) enter(subs []*owner) ([]Message, error) {
 	s := r.l.session
 	msgs := r.current.msgs
 	var err error
-	if r.current.owes {
+	if r.current.needsAck {
 		var again int
 		var over bool
 		msgs, again, over = s.ledger.arriveAll(msgs, r.current.hashes, r.now, subs)
-		r.owes = true
+		r.acksDue = true
 		s.stats.duplicates.Add(uint64(again))
 		if over {
 			err = overReceiveMaximum()
@@ -115,7 +115,7 @@ func (r *reader) deliver(s *Subscription, msgs []Message) (err error) {
 			r.l.session.unclaimed(some)
 		case result == notDelivered, result == deliveredToChannel && !at.opts.manual:
 			if r.l.session.ledger.doneAll(some) {
-				r.owes = true // a pause of the reader settled what was due by then
+				r.acksDue = true // a pause of the reader settled what was due by then
 			}
 		case result == deliveredOverLimit && err == nil:
 			err = r.backPressure(at, false)

@@ -38,8 +38,8 @@ func (t *routes) askDrain(ctx context.Context, s *Subscription) (refused, err er
 func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.catch == s {
-		t.catch, s.left = nil, t.joins
+	if t.catchAll == s {
+		t.catchAll, s.left = nil, t.joins
 		t.changedLocked()
 	}
 	if !s.routed {
@@ -72,10 +72,10 @@ func (t *routes) unanswered(s *Subscription) (changed <-chan struct{}, refused e
 	for _, f := range s.filters {
 		r := t.filters[f.Pattern]
 		if _, open := t.removed[f.Pattern]; open && r != nil && r.has(s) {
-			if t.shrunk == nil {
-				t.shrunk = make(chan struct{})
+			if t.removedShrunk == nil {
+				t.removedShrunk = make(chan struct{})
 			}
-			return t.shrunk, nil
+			return t.removedShrunk, nil
 		}
 	}
 	return nil, s.refused
@@ -88,14 +88,14 @@ func (t *routes) refuseDrainLocked(filter string, err error) {
 			m.sub.refused = err
 		}
 	}
-	t.noteAnsweredLocked()
+	t.wakeDrainsLocked()
 }
 
-// noteAnsweredLocked wakes those that wait for answers to UNSUBSCRIBEs.
-func (t *routes) noteAnsweredLocked() {
-	if t.shrunk != nil {
-		close(t.shrunk)
-		t.shrunk = nil
+// wakeDrainsLocked wakes the Drains that wait for answers to UNSUBSCRIBEs.
+func (t *routes) wakeDrainsLocked() {
+	if t.removedShrunk != nil {
+		close(t.removedShrunk)
+		t.removedShrunk = nil
 	}
 }
 
@@ -153,7 +153,7 @@ func (t *routes) takeOverLocked(filter string) {
 	}
 	if _, open := t.removed[filter]; open {
 		delete(t.removed, filter) // its UNSUBSCRIBE stands before the SUBSCRIBE to come
-		t.noteAnsweredLocked()
+		t.wakeDrainsLocked()
 	}
 }
 

@@ -14,7 +14,7 @@ func (r *reader) choose(t *topicEntry, p *codec.PublishView) {
 	r.recipients, r.flags = r.recipients[:0], r.flags[:0]
 	switch {
 	case len(t.targets) == 0:
-		r.spare(t, p)
+		r.chooseForUnmatched(t, p)
 	case p.SubIDs > 0 && r.byIdentifier(t, p):
 	default:
 		r.byFilter(t, p)
@@ -90,7 +90,7 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 			r.pick(tg, p)
 		}
 	}
-	if found && p.SubIDs > 1 && r.l.session.routes.stranger(p) {
+	if found && p.SubIDs > 1 && r.l.session.routes.hasForeignID(p) {
 		for i := range t.targets {
 			if tg := &t.targets[i]; tg.canonical && !slices.Contains(r.recipients, tg.sub) {
 				r.pick(tg, p)
@@ -135,8 +135,8 @@ func (r *reader) pick(tg *target, p *codec.PublishView) {
 
 // spare chooses the catch-all subscription or the backlog, for what matches no
 // filter.
-func (r *reader) spare(t *topicEntry, p *codec.PublishView) {
-	s := r.l.session.routes.spare(t.topic, QoS(p.QoS))
+func (r *reader) chooseForUnmatched(t *topicEntry, p *codec.PublishView) {
+	s := r.l.session.routes.takerOfUnmatched(t.topic, QoS(p.QoS))
 	if s == nil {
 		return
 	}

@@ -17,7 +17,7 @@ type reader struct {
 	slab       []byte // payloads are cut from it
 	acks       []ackFact
 	now        time.Time // of the last read
-	owes       bool      // some acknowledgement may be due when what was read is handled
+	acksDue    bool      // some acknowledgement may be due when what was read is handled
 	current    batch
 	recipients []*Subscription // that get the current message
 	owners     []*owner        // the same, for the ledger
@@ -170,7 +170,7 @@ func (r *reader) oversize(f *codec.Frame) error {
 			m.ref = flagDup
 		}
 		s.ledger.arrive(&m, 0, r.now, nil)
-		r.owes = true
+		r.acksDue = true
 	}
 	s.tooLarge(topic, f.Size)
 	return nil
@@ -231,7 +231,7 @@ func (r *reader) passOver(m *Message, hash uint64, fault *ProtocolError) error {
 	}
 	if m.QoS > 0 {
 		a, _ := s.ledger.arrive(m, hash, r.now, nil)
-		r.owes = true
+		r.acksDue = true
 		if a != arrivedNew {
 			return r.count(a)
 		}
@@ -336,8 +336,8 @@ func (r *reader) handOnAcks() {
 		clear(r.acks)
 		r.acks = r.acks[:0]
 	}
-	if r.owes {
-		r.owes = false
+	if r.acksDue {
+		r.acksDue = false
 		r.l.session.ledger.payAcks()
 	}
 }

@@ -16,8 +16,7 @@ import (
 // which UNSUBSCRIBE packets.
 //
 // Packets are appended while mu is held, so that the order on the wire is the
-// order in which the wishes changed: what the server ends with is what stands
-// here. Lock order: routes, subscription, ledger, outbound, events.
+// order of the calls: what the server ends with is what stands here. Lock order: routes, subscription, ledger, outbound, events.
 type routes struct {
 	// Immutable once the Conn is wired.
 	out      *outbound // takes SUBSCRIBE and UNSUBSCRIBE
@@ -33,19 +32,19 @@ type routes struct {
 	firstID      uint32        // subscription identifiers of this Conn are above it; immutable
 	keepsSession bool          // the server keeps the session over links
 
-	mu         sync.Mutex
-	trie       match.Trie[*route]
-	filters    map[string]*route
-	removed    map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; when that was wished
-	shrunk     chan struct{}     // closed when removed may have shrunk, for Subscription.Drain; nil when none waits
-	leftBehind map[string]bool   // filters whose UNSUBSCRIBE was given up: the server may have them; nil while none was
-	lastID     uint32            // subscription identifier given last
-	tickets    uint64
-	joins      uint64        // subscriptions that joined so far
-	routed     uint64        // filters that came so far
-	catch      *Subscription // takes what matches nothing
-	backlog    backlog
-	limits     *agreed // of the current link; nil while offline
+	mu            sync.Mutex
+	trie          match.Trie[*route]
+	filters       map[string]*route
+	removed       map[string]uint64 // to be unsubscribed: not yet sent, or not yet answered; with the ticket of the request
+	removedShrunk chan struct{}     // closed when removed may have shrunk, for Subscription.Drain; nil when none waits
+	leftBehind    map[string]bool   // filters whose UNSUBSCRIBE was given up: the server may have them; nil while none was
+	lastID        uint32            // subscription identifier given last
+	tickets       uint64
+	joins         uint64        // how many subscriptions joined so far
+	routed        uint64        // how many filters were routed so far
+	catchAll      *Subscription // takes what matches no filter
+	backlog       backlog
+	limits        *agreed // of the current link; nil while offline
 
 	// misremoved counts the links that ended for a wrong answer to the UNSUBSCRIBE
 	// of a filter; nil while there were none.
@@ -153,7 +152,7 @@ func (t *routes) add(s *Subscription) error {
 		due = append(due, t.joinLocked(s, f))
 	}
 	t.changedLocked()
-	t.askLocked(due)
+	t.sendSubscribesLocked(due)
 	return nil
 }
 
@@ -208,7 +207,7 @@ func (t *routes) carriesLocked(filter string, noLocal, asPub, retainSet bool) er
 	return nil
 }
 
-// numberLocked notes that s comes now: after those that have left by now.
+// numberLocked gives s its number among those that joined.
 func (t *routes) numberLocked(s *Subscription) {
 	t.joins++
 	s.joined = t.joins
@@ -272,11 +271,11 @@ func (t *routes) leaveLocked(s *Subscription, r *route) (last bool) {
 		r.qos = r.highest()
 		return false
 	}
-	t.drop(r)
+	t.dropLocked(r)
 	return true
 }
 
-func (t *routes) drop(r *route) {
+func (t *routes) dropLocked(r *route) {
 	delete(t.filters, r.filter)
 	t.trie.Remove(r.filter, r)
 }
@@ -367,9 +366,9 @@ func (t *target) before(o *target, first bool) bool {
 	return first
 }
 
-// stranger reports whether one of several identifiers is none that this Conn gave:
-// an earlier process did.
-func (t *routes) stranger(p *codec.PublishView) bool {
+// hasForeignID reports whether one of several identifiers was given by an earlier process,
+// not by this Conn.
+func (t *routes) hasForeignID(p *codec.PublishView) bool {
 	if t.firstID == 0 {
 		return false
 	}
@@ -397,8 +396,8 @@ func (t *routes) subscriptions() []*Subscription {
 			}
 		}
 	}
-	if t.catch != nil {
-		all = append(all, t.catch)
+	if t.catchAll != nil {
+		all = append(all, t.catchAll)
 	}
 	if t.backlog.sub != nil {
 		all = append(all, t.backlog.sub)
@@ -409,15 +408,15 @@ func (t *routes) subscriptions() []*Subscription {
 func (t *routes) openCatchAll(o subOptions) *Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.catch == nil {
-		t.catch = newCatchAll(t.upstream, o)
-		t.numberLocked(t.catch)
+	if t.catchAll == nil {
+		t.catchAll = newCatchAll(t.upstream, o)
+		t.numberLocked(t.catchAll)
 		if b := t.backlog.sub; b != nil {
-			t.catch.takeOver(handover{b, everything})
+			t.catchAll.takeOver(handover{b, everything})
 		}
 		t.changedLocked()
 	}
-	return t.catch
+	return t.catchAll
 }
 
 func newCatchAll(up *upstream, o subOptions) *Subscription {
@@ -427,13 +426,14 @@ func newCatchAll(up *upstream, o subOptions) *Subscription {
 	return s
 }
 
-// taker is a subscription that is there for what waits, and its filter that says so.
+// taker is a subscription that may take what waits in the inbox, and the filter by which
+// it may.
 type taker struct {
 	sub    *Subscription
 	filter string
 }
 
-// takers returns who is here for what waits.
+// takers returns the subscriptions that may take what waits for k.
 func (t *routes) takers(k waitKey) (takers []taker) {
 	if k.anyMatch {
 		return t.takersByTopic(k.name)
@@ -441,7 +441,7 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if k.name == "" {
-		return appendSynced(nil, t.catch, "")
+		return appendSynced(nil, t.catchAll, "")
 	}
 	if r := t.filters[k.name]; r != nil {
 		for _, m := range r.members {
@@ -462,7 +462,7 @@ func (t *routes) takersByTopic(topic string) (takers []taker) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(takers) == 0 {
-		takers = appendSynced(takers, t.catch, "")
+		takers = appendSynced(takers, t.catchAll, "")
 	}
 	return takers
 }

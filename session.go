@@ -86,7 +86,7 @@ func (s *session) tellSubscribed(settled []*Subscription, lost []lostRoute) {
 		}
 	}
 	for _, sub := range settled {
-		if err := s.routes.verdict(sub); err != nil {
+		if err := s.routes.subscribeError(sub); err != nil {
 			s.lose(sub, err)
 			continue
 		}

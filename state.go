@@ -122,7 +122,7 @@ func (c *Conn) setState(s State) {
 
 // held returns how many messages wait for a Subscribe, or in the inbox for a subscription.
 func (c *Conn) held() int {
-	n := c.routes.held()
+	n := c.routes.heldMessages()
 	if c.inbox != nil {
 		n += int(c.inbox.storedOnly.Load())
 	}

@@ -13,8 +13,8 @@ import (
 // This file decides which SUBSCRIBE packets are due, now and on a new link, and takes what
 // the server answers to them.
 
-// asking is a route in a SUBSCRIBE that awaits its answer.
-type asking struct {
+// pendingRoute is a route in a SUBSCRIBE that awaits its answer.
+type pendingRoute struct {
 	r      *route
 	ticket uint64
 }
@@ -27,11 +27,11 @@ type lostRoute struct {
 	end    bool // the subscription ends with it
 }
 
-// askLocked sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
+// sendSubscribesLocked sends SUBSCRIBEs for rs if there is a link: up to 8 filters a packet and,
 // on MQTT 5, filters that overlap in packets of their own, since an identifier names a
 // whole packet. A filter asked for again keeps its identifier: messages that carry it
 // may wait at the server.
-func (t *routes) askLocked(rs []*route) {
+func (t *routes) sendSubscribesLocked(rs []*route) {
 	for _, r := range rs {
 		r.state = routeWanted
 	}
@@ -51,7 +51,7 @@ func (t *routes) packetsLocked(rs []*route, alone bool) [][]*route {
 	size := 0
 	for _, r := range rs {
 		n := filterSize(r.filter)
-		if len(cur) > 0 && (alone || len(cur) >= t.maxSubscribe || !t.fits(size+n) || t.overlapping(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
+		if len(cur) > 0 && (alone || len(cur) >= t.maxSubscribe || !t.fitsLocked(size+n) || t.overlappingLocked(cur, r) || r.subID != cur[0].subID || r.misanswers+cur[0].misanswers > 0) {
 			all = append(all, cur)
 			cur, size = nil, 0
 		}
@@ -67,9 +67,9 @@ func (t *routes) packetsLocked(rs []*route, alone bool) [][]*route {
 // filterSize is what a filter takes in a SUBSCRIBE.
 func filterSize(filter string) int { return 2 + len(filter) + 1 }
 
-// fits reports whether the server takes a packet with filters of that size; the
+// fitsLocked reports whether the server takes a packet with filters of that size; the
 // subscription identifier may grow by a few bytes until it is sent.
-func (t *routes) fits(filters int) bool {
+func (t *routes) fitsLocked(filters int) bool {
 	return t.packetSizeLocked(filters)+3 <= t.limits.maximumPacket
 }
 
@@ -86,7 +86,7 @@ func (t *routes) packetSizeLocked(filters int) int {
 	return 1 + codec.VarintSize(n) + n
 }
 
-func (t *routes) overlapping(packet []*route, r *route) bool {
+func (t *routes) overlappingLocked(packet []*route, r *route) bool {
 	if t.limits.version != V5 || t.limits.noSubID {
 		return false
 	}
@@ -97,7 +97,7 @@ func (t *routes) overlapping(packet []*route, r *route) bool {
 func (t *routes) subscribeLocked(packet []*route) *control {
 	v := t.limits.version
 	p := codec.Subscribe{}
-	asked := make([]asking, 0, len(packet))
+	asked := make([]pendingRoute, 0, len(packet))
 	var id uint32
 	if v == V5 && !t.limits.noSubID {
 		if id = packet[0].subID; id == 0 {
@@ -110,7 +110,7 @@ func (t *routes) subscribeLocked(packet []*route) *control {
 		t.tickets++
 		r.ticket, r.state, r.subID = t.tickets, routeAsked, id
 		p.Subscriptions = append(p.Subscriptions, r.wire(v))
-		asked = append(asked, asking{r, r.ticket})
+		asked = append(asked, pendingRoute{r, r.ticket})
 	}
 	t.changedLocked()
 	c := &control{
@@ -151,7 +151,7 @@ func (r *route) wire(v Version) codec.Subscription {
 }
 
 // answered takes a SUBACK from a link of version v.
-func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a *answer) error {
+func (t *routes) answered(v Version, asked []pendingRoute, codes []codec.ReasonCode, a *answer) error {
 	if len(codes) != len(asked) {
 		err := &ProtocolError{Code: codec.ProtocolError, Detail: "SUBACK has another number of reason codes than SUBSCRIBE had filters [MQTT-3.8.4-6]", Err: ErrWrongAck}
 		t.misansweredFilters(asked, err)
@@ -171,7 +171,7 @@ func (t *routes) answered(v Version, asked []asking, codes []codec.ReasonCode, a
 		} else {
 			r.state, r.held, r.granted, r.misanswers = routeGranted, true, QoS(codes[i]), 0
 		}
-		s, l := t.concludeLocked(r, codes[i], err)
+		s, l := t.applyResultLocked(r, codes[i], err)
 		settled, lost = append(settled, s...), append(lost, l...)
 	}
 	t.changedLocked()
@@ -189,10 +189,10 @@ func refusal(packet codec.Type, v Version, code codec.ReasonCode, a *answer) err
 	return e
 }
 
-// concludeLocked notes the result of r, and takes r away from those whom a refusal
-// concerns. It returns the subscriptions whose last result it was, and what earlier
-// ones lost.
-func (t *routes) concludeLocked(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
+// applyResultLocked sets the result of r, and takes r away from the subscriptions that a
+// refusal concerns. It returns the subscriptions whose last result it was, and what
+// subscriptions lost whose Subscribe had returned before.
+func (t *routes) applyResultLocked(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
 	concerned := slices.Clone(r.members)
 	if err != nil && r.newcomers {
 		// The older members' subscription stands.
@@ -200,7 +200,7 @@ func (t *routes) concludeLocked(r *route, code codec.ReasonCode, err error) (set
 		r.state = routeGranted
 	}
 	for _, m := range concerned {
-		if t.noteLocked(m.sub, r.filter, code, err) {
+		if t.setResultLocked(m.sub, r.filter, code, err) {
 			settled = append(settled, m.sub)
 		}
 		if err == nil {
@@ -214,9 +214,9 @@ func (t *routes) concludeLocked(r *route, code codec.ReasonCode, err error) (set
 	return settled, lost
 }
 
-// noteLocked records the result of filter for s, and reports whether it was the last
+// setResultLocked records the result of filter for s, and reports whether it was the last
 // that s waited for.
-func (t *routes) noteLocked(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
+func (t *routes) setResultLocked(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
 	for i := range s.results {
 		res := &s.results[i]
 		if res.Filter != filter {
@@ -235,9 +235,10 @@ func (t *routes) noteLocked(s *Subscription, filter string, code codec.ReasonCod
 	return false
 }
 
-// misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are
-// asked for in packets of their own next; those that had their share are given up.
-func (t *routes) misansweredFilters(asked []asking, cause error) {
+// misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are asked
+// for in packets of their own next; those for which misanswerLimit links in a row ended are
+// given up.
+func (t *routes) misansweredFilters(asked []pendingRoute, cause error) {
 	var settled []*Subscription
 	var lost []lostRoute
 	t.mu.Lock()
@@ -250,7 +251,7 @@ func (t *routes) misansweredFilters(asked []asking, cause error) {
 			continue
 		}
 		r.misanswers = 0
-		s, l := t.concludeLocked(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
+		s, l := t.applyResultLocked(r, codec.UnspecifiedError, misanswered(": "+trimPrefix(cause)))
 		settled, lost = append(settled, s...), append(lost, l...)
 	}
 	t.changedLocked()
@@ -267,21 +268,21 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 	if r == nil || r.ctl == nil || t.out.sentAt(r.ctl).IsZero() {
 		return nil, nil // unsubscribed since, or to be asked for anew
 	}
-	settled, lost = t.concludeLocked(r, codec.UnspecifiedError, err)
+	settled, lost = t.applyResultLocked(r, codec.UnspecifiedError, err)
 	t.changedLocked()
 	return settled, lost
 }
 
 // upLocked decides what is due on a new link and appends it, in packets of one filter
 // when the link probes; send appends a packet under outbound's lock. What the server
-// of this link cannot take is returned: it is out of the routes.
+// of this link cannot take is out of the routes then, and returned.
 func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
 	t.limits = a
 	t.beginWaitsLocked(time.Now())
 	if !a.sessionPresent {
 		clear(t.removed)
 		clear(t.leftBehind)
-		t.noteAnsweredLocked()
+		t.wakeDrainsLocked()
 	}
 	var gone []string
 	for f := range t.removed {
@@ -291,14 +292,14 @@ func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (s
 	for _, packet := range t.unsubscribePacketsLocked(gone, probe) {
 		send(t.unsubscribePacketLocked(packet, new(pendingUnsubscribe)))
 	}
-	due := t.due(a.sessionPresent, always || a.version == V31)
+	due := t.dueLocked(a.sessionPresent, always || a.version == V31)
 	due = slices.DeleteFunc(due, func(r *route) bool {
 		err := t.carriesLocked(r.filter, r.noLocal, r.asPub, r.retSet)
 		if err == nil {
 			return false
 		}
 		r.newcomers = false
-		s, l := t.concludeLocked(r, codec.UnspecifiedError, err)
+		s, l := t.applyResultLocked(r, codec.UnspecifiedError, err)
 		settled, lost = append(settled, s...), append(lost, l...)
 		t.changedLocked()
 		return true
@@ -309,8 +310,8 @@ func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (s
 	return settled, lost
 }
 
-// beginWaitsLocked notes that the link came up for the subscriptions that wait for
-// their first answers.
+// beginWaitsLocked starts the clock of the subscriptions that wait for their first
+// answers: a link is up.
 func (t *routes) beginWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
@@ -321,9 +322,9 @@ func (t *routes) beginWaitsLocked(now time.Time) {
 	}
 }
 
-// due returns the routes to subscribe, in the order in which their filters were
+// dueLocked returns the routes to subscribe, in the order in which their filters were
 // subscribed first: those that the server does not hold, or all.
-func (t *routes) due(resumed, all bool) []*route {
+func (t *routes) dueLocked(resumed, all bool) []*route {
 	var due []*route
 	for _, r := range t.filters {
 		r.held = r.held && resumed
@@ -331,12 +332,13 @@ func (t *routes) due(resumed, all bool) []*route {
 			continue
 		}
 		if !resumed || r.state == routeGranted {
-			// What retained copies come now are for everyone, and nobody's first.
+			// The retained copies that come now are for all members, and none has
+			// them for the first time.
 			r.replay = r.replay || r.state == routeGranted || r.newcomers
 			r.newcomers = false
 		}
 		if !resumed {
-			r.subID = 0 // nothing waits that carries it
+			r.subID = 0 // no message that carries it waits at the server
 		}
 		r.state = routeWanted
 		due = append(due, r)
@@ -350,7 +352,7 @@ func (t *routes) down() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits, t.backlog.link = nil, 0
-	t.noteAnsweredLocked()
+	t.wakeDrainsLocked()
 	for _, r := range t.filters {
 		if r.state == routeAsked {
 			r.state = routeWanted
@@ -360,7 +362,7 @@ func (t *routes) down() {
 	t.changedLocked()
 }
 
-// endWaitsLocked adds up how long they have waited with a link.
+// endWaitsLocked stops that clock, and adds up what it showed.
 func (t *routes) endWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
@@ -399,9 +401,9 @@ func (t *routes) unansweredForLocked(r *route, now time.Time) time.Duration {
 	return now.Sub(sent)
 }
 
-// patience returns how much longer Subscribe may wait for s while a link is up, after
-// what it has waited on this one and those before.
-func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
+// subscribeTimeLeft returns how much longer Subscribe may wait for s while a link is up: the
+// limit less what it has waited on this link and on those before.
+func (t *routes) subscribeTimeLeft(s *Subscription, limit time.Duration) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	left := limit - s.waited
@@ -411,9 +413,9 @@ func (t *routes) patience(s *Subscription, limit time.Duration) time.Duration {
 	return left
 }
 
-// verdict returns why s as a whole failed, nil when it did not. A filter that
+// subscribeError returns why s as a whole failed, nil when it did not. A filter that
 // the application took from it meanwhile is missing, not refused.
-func (t *routes) verdict(s *Subscription) error {
+func (t *routes) subscribeError(s *Subscription) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	refused, missing := 0, 0

@@ -58,7 +58,7 @@ func (c *Conn) CatchAll(opts ...SubscribeOption) *Subscription {
 	}
 	s := c.routes.openCatchAll(o)
 	if c.isClosing() {
-		// finish may have missed it.
+		// finish may have gone through the subscriptions before s was one of them.
 		c.retire(s, ErrClosed, leaveServer)
 		return s
 	}
@@ -115,14 +115,14 @@ func (c *Conn) subscribe(ctx context.Context, filters []Filter, o subOptions) (*
 	if c.isClosing() {
 		return nil, ErrClosed
 	}
-	c.endScopes(filters)
+	c.endOutlived(filters)
 	s := newSubscription(c.up, slices.Clone(filters), o)
 	s.ctx = ctx
 	if err := c.routes.add(s); err != nil {
 		return nil, err
 	}
 	if c.isClosing() {
-		// finish may have missed it.
+		// finish may have gone through the subscriptions before s was one of them.
 		c.retire(s, ErrClosed, leaveServer)
 		return nil, ErrClosed
 	}
@@ -149,7 +149,7 @@ func (c *Conn) awaitSubscribed(ctx context.Context, s *Subscription) error {
 			return context.Cause(ctx)
 		case <-timer.C:
 		}
-		left := c.routes.patience(s, c.cfg.subscribeWait)
+		left := c.routes.subscribeTimeLeft(s, c.cfg.subscribeWait)
 		if left <= 0 {
 			err := &timeoutError{fmt.Sprintf("subscribe to %q: no SUBACK within %v", s.name(), c.cfg.subscribeWait)}
 			c.lose(s, err)
@@ -195,7 +195,7 @@ func (c *Conn) detach(s *Subscription, err error) {
 		return
 	}
 	s.withdraw()
-	h := c.routes.hold(s)
+	h := c.routes.replaceByPlaceholder(s)
 	c.retire(s, err, leaveInbox)
 	if h == nil {
 		return
@@ -211,9 +211,9 @@ func (c *Conn) detach(s *Subscription, err error) {
 	})
 }
 
-// endScopes ends the subscriptions of filters whose context has ended, which may
+// endOutlived ends the subscriptions of filters whose context has ended, which may
 // not have been noticed yet, so that a new one takes over from them.
-func (c *Conn) endScopes(filters []Filter) {
+func (c *Conn) endOutlived(filters []Filter) {
 	for _, s := range c.routes.outlived(filters) {
 		c.subscriptionScopeEnded(s.ctx, s)
 	}

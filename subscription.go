@@ -73,7 +73,7 @@ type Subscription struct {
 type leaving uint8
 
 const (
-	leaveAcked  leaving = iota // it is acknowledged and counted: nobody will have it
+	leaveAcked  leaving = iota // it is acknowledged and counted as dropped
 	leaveServer                // the server sends it again, the inbox keeps it: the Conn ends
 	leaveInbox                 // the inbox keeps it for the next subscription; without one it is acknowledged
 )
@@ -455,7 +455,7 @@ func (s *Subscription) ending() (ended bool, leave leaving) {
 
 // drained waits until nothing is pending any more, here or in the durable inbox,
 // under WithManualAck until everything is acknowledged, and reports whether it got there before ctx ended.
-// A subscription that nobody reads has nothing to wait for.
+// A subscription that nothing reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
 	s.mu.Lock()
 	unread := s.form == formNone

@@ -12,7 +12,7 @@ import (
 // This file takes filters out of the routes, and sends the UNSUBSCRIBE packets that are due
 // for them.
 
-// pendingUnsubscribe is one UNSUBSCRIBE on its way, or several.
+// pendingUnsubscribe is one UNSUBSCRIBE that awaits its answer, or several.
 type pendingUnsubscribe struct {
 	done chan struct{} // nil when no caller waits
 
@@ -81,13 +81,13 @@ func (t *routes) tooLargeLocked(filter string) error {
 	return nil
 }
 
-// remove takes s out of its routes; filters that nobody has any more are
+// remove takes s out of its routes; filters that no subscription has any more are
 // unsubscribed. It returns what to wait for, nil for nothing.
 func (t *routes) remove(s *Subscription) *pendingUnsubscribe {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.catch == s {
-		t.catch, s.left = nil, t.joins
+	if t.catchAll == s {
+		t.catchAll, s.left = nil, t.joins
 	}
 	if !s.routed {
 		return nil
@@ -115,7 +115,7 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 		}
 		for _, m := range slices.Clone(r.members) {
 			t.leaveLocked(m.sub, r)
-			last := m.sub.awaitsLocked(f) && t.noteLocked(m.sub, f, codec.UnspecifiedError, ErrUnsubscribed)
+			last := m.sub.awaitsLocked(f) && t.setResultLocked(m.sub, f, codec.UnspecifiedError, ErrUnsubscribed)
 			switch {
 			case !t.hasRouteLocked(m.sub):
 				m.sub.routed = false
@@ -151,7 +151,7 @@ func (t *routes) unsubscribeLocked(filters []string) *pendingUnsubscribe {
 	}
 	packets := t.unsubscribePacketsLocked(filters, t.out.probesLink())
 	if len(packets) == 0 {
-		return nil // another server may take them
+		return nil // too large for this server; another may take them
 	}
 	p := &pendingUnsubscribe{done: make(chan struct{}), left: len(packets)}
 	for _, packet := range packets {
@@ -162,15 +162,14 @@ func (t *routes) unsubscribeLocked(filters []string) *pendingUnsubscribe {
 	return p
 }
 
-// unsubscribePacketsLocked divides filters as packets does, and leaves out what the
-// server cannot take: subscribed at one that takes larger packets, it waits in
-// removed.
+// unsubscribePacketsLocked divides filters as packetsLocked does, and leaves out those too
+// large for this server: subscribed at one that takes larger packets, they wait in removed.
 func (t *routes) unsubscribePacketsLocked(filters []string, alone bool) (all [][]string) {
 	filters = slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return t.tooLargeLocked(f) != nil })
 	from, size := 0, 0
 	for i, f := range filters {
 		n := filterSize(f)
-		if i > from && (alone || i-from >= t.maxSubscribe || !t.fits(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
+		if i > from && (alone || i-from >= t.maxSubscribe || !t.fitsLocked(size+n) || t.misremoved[f]+t.misremoved[filters[from]] > 0) {
 			all = append(all, filters[from:i])
 			from, size = i, 0
 		}
@@ -216,8 +215,9 @@ func (t *routes) unsubscribePacketLocked(filters []string, p *pendingUnsubscribe
 	return c
 }
 
-// unsubscribedLocked takes an UNSUBACK from a link of version v. It is no answer to
-// what was wished later: filters may have been subscribed in between.
+// unsubscribedLocked takes an UNSUBACK from a link of version v. It does not answer an
+// UNSUBSCRIBE of the same filter that was asked for later: the filter may have been
+// subscribed in between.
 func (t *routes) unsubscribedLocked(v Version, filters []string, wished []uint64, codes []codec.ReasonCode, a *answer, p *pendingUnsubscribe) error {
 	if v == V5 && len(codes) != len(filters) {
 		err := &ProtocolError{Code: codec.ProtocolError, Detail: "UNSUBACK has another number of reason codes than UNSUBSCRIBE had filters [MQTT-3.11.3-1]", Err: ErrWrongAck}
@@ -241,7 +241,7 @@ func (t *routes) unsubscribedLocked(v Version, filters []string, wished []uint64
 		}
 	}
 	p.answered(results, refused)
-	t.noteAnsweredLocked()
+	t.wakeDrainsLocked()
 	return nil
 }
 
@@ -269,8 +269,8 @@ func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause err
 	}
 }
 
-// countRemovalsLocked counts the link that ends, and returns the filters that are
-// given up.
+// countRemovalsLocked counts, for each of the filters, the link that ends, and returns the
+// filters that are given up.
 func (t *routes) countRemovalsLocked(filters []string, wished []uint64) (gaveUp []string) {
 	for i, f := range filters {
 		if t.removed[f] != wished[i] {

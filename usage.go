@@ -118,7 +118,7 @@ func (s *Subscription) isSynced() bool {
 }
 
 // puttingBack reports whether a pump has yet to put back what it was delivering when s
-// ended. It waits for nobody but the codec of a typed one.
+// ended. The pump waits for nothing but the codec of a typed one.
 func (s *Subscription) puttingBack() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
