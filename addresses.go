@@ -11,16 +11,16 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// addressOrder remembers how the addresses of one server behaved. The next attempt
-// begins behind the one that failed, so that each has the large share of the time
-// once. A server whose addresses all refuse the version refuses it.
+// addressOrder remembers the results of the addresses of one server. The next attempt
+// begins behind the address that failed, so that each address has the large share of the
+// time once. When all its addresses refuse the version, the server refuses it.
 type addressOrder struct {
-	failed  []string // those that had a share and failed, the longest ago first
-	refused []string // those that answered last, since the last link, that they do not speak the version
+	failed  []string // addresses that had a share of the time and failed, the longest ago first
+	refused []string // addresses whose last answer, since the last link, refused the version
 }
 
-// arrange returns found with those that failed at the end. Addresses that are not
-// found any more are forgotten.
+// arrange returns found with the addresses that failed at the end. It forgets addresses
+// that are not in found.
 func (o *addressOrder) arrange(found []string) []string {
 	gone := func(a string) bool { return !slices.Contains(found, a) }
 	o.failed = slices.DeleteFunc(o.failed, gone)
@@ -40,8 +40,8 @@ type outcome struct {
 	err     error
 }
 
-// learn takes the outcomes of one attempt, in the order in which the addresses were
-// tried. When none answered only the first has had the large share.
+// learn takes the outcomes of one attempt, in the order in which the addresses were tried.
+// When none answered, only the first address has had the large share of the time.
 func (o *addressOrder) learn(tried []outcome) {
 	for i, t := range tried {
 		o.refused = without(o.refused, t.address)
@@ -50,7 +50,7 @@ func (o *addressOrder) learn(tried []outcome) {
 			o.refused = append(o.refused, t.address)
 		}
 		if t.err == nil {
-			o.refused = nil // what others said before this link may be out of date
+			o.refused = nil // refusals from before this link may be out of date
 		}
 		behind := refuses || !fine && (i == 0 || answered(tried[len(tried)-1].err))
 		if fine || behind {
@@ -62,6 +62,7 @@ func (o *addressOrder) learn(tried []outcome) {
 	}
 }
 
+// without removes one from all.
 func without(all []string, one string) []string {
 	return slices.DeleteFunc(all, func(a string) bool { return a == one })
 }
@@ -71,17 +72,17 @@ func (o *addressOrder) refuses(addresses []string) bool {
 	return len(o.refused) > 0 && len(o.refused) >= len(addresses)
 }
 
-// addressTry is the part of an attempt that belongs to one address: its share of the
-// time, and which one it is, once one has accepted the socket. Every further
-// connection of the part goes to the same address.
+// addressTry is the part of an attempt that has one address: its share of the time, and
+// the address, once one has accepted the socket. Every further connection of the part goes
+// to that address.
 type addressTry struct {
 	left   []string // the addresses that may be tried
-	used   string   // the one that accepted, empty before
+	used   string   // the address that accepted, empty before
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
-// share bounds the part; it begins with the first call.
+// share returns the context of the part. Its share of the time begins with the first call.
 func (r *addressTry) share(ctx context.Context) context.Context {
 	if r.ctx == nil {
 		r.ctx, r.cancel = transport.Share(ctx, len(r.left))
@@ -89,14 +90,14 @@ func (r *addressTry) share(ctx context.Context) context.Context {
 	return r.ctx
 }
 
-// end releases the share.
+// end releases the context of share.
 func (r *addressTry) end() {
 	if r.cancel != nil {
 		r.cancel()
 	}
 }
 
-// dial makes the network connection.
+// dial makes the network connection, to the address that accepted before if one did.
 func (r *addressTry) dial(ctx context.Context, d *transport.Dialer, u *transport.URL) (net.Conn, error) {
 	to := r.left
 	if r.used != "" {
@@ -124,9 +125,9 @@ func (r *addressTry) pause(d time.Duration) bool {
 	}
 }
 
-// answered reports whether the server answered, be it by a link, so that another of
-// its addresses is not worth trying: with a CONNACK, but one that says that it is
-// unavailable or busy, or below MQTT with what transport.Answered says.
+// answered reports whether the server answered, by a link or a refusal, so that another of
+// its addresses would answer the same: with a CONNACK, except one for a server that is
+// unavailable or busy, or below MQTT as transport.Answered reports.
 func answered(err error) bool {
 	if e, ok := errors.AsType[*ReasonError](err); ok {
 		if e.Version != V5 {
@@ -165,7 +166,7 @@ func (s *supervisor) tryAddresses(ctx context.Context, u *transport.URL, creds C
 	return l, err
 }
 
-// order returns the memory of the addresses of u.
+// order returns the order of the addresses of u.
 func (s *supervisor) order(u *transport.URL) *addressOrder {
 	key := u.String()
 	if s.orders[key] == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// This file makes a link: it goes from the servers of the configuration to their
-// addresses and protocol versions. handshake.go makes one connection.
+// This file makes a link: it tries the servers of the configuration, their addresses and
+// the protocol versions. handshake.go makes one connection.
 
 // tryDomain tries u. When u is a domain whose SRV records name the servers, it tries
 // each of these servers in the order of the records.
@@ -47,8 +47,8 @@ func (s *supervisor) attemptContext() (context.Context, context.CancelFunc) {
 		&timeoutError{"no connection within " + c.cfg.connectTimeout.String()})
 }
 
-// tryServer tries one server, at one of its addresses after the other, within one
-// connect timeout.
+// tryServer tries one server, at one of its addresses after the other, within one connect
+// timeout.
 func (s *supervisor) tryServer(u *transport.URL) (*link, error) {
 	c := s.c
 	s.tried++
@@ -106,7 +106,7 @@ func (s *supervisor) tryHost(ctx context.Context, u *transport.URL, creds Creden
 	return s.tryAddresses(ctx, u, creds, addresses)
 }
 
-// credentials returns those of the next attempt.
+// credentials returns the credentials of the next attempt.
 func (s *supervisor) credentials(ctx context.Context) (Credentials, error) {
 	c := s.c
 	if c.cfg.credentials == nil {
@@ -131,7 +131,7 @@ func (s *supervisor) addresses(ctx context.Context, u *transport.URL) ([]string,
 	return ask(ctx, hostLookup, func() ([]string, error) { return s.c.cfg.dialer.Addresses(ctx, u) })
 }
 
-// versionsOf returns the versions to try at u: the one that worked there, if any did.
+// versionsOf returns the versions to try at u: only the one that worked there, if any did.
 func (s *supervisor) versionsOf(u *transport.URL) []Version {
 	if v, known := s.versions[u.String()]; known {
 		return []Version{v}
@@ -139,8 +139,8 @@ func (s *supervisor) versionsOf(u *transport.URL) []Version {
 	return s.c.cfg.versions
 }
 
-// tryVersions makes a link to u where to says, in one version after the other as far
-// as the server refuses versions.
+// tryVersions makes a link to u at an address of to. It tries the next version when the
+// server refuses one.
 func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Credentials, to *addressTry) (*link, error) {
 	c := s.c
 	key := u.String()
@@ -152,7 +152,7 @@ func (s *supervisor) tryVersions(ctx context.Context, u *transport.URL, creds Cr
 		a := &attempt{c: c, server: u, version: v, creds: creds, clean: s.clean(v), no: s.links + 1, to: to, speaks5: s.speaks5[key],
 			receiveMax: s.receiveMaximum(key)}
 		l, err := s.dial(ctx, a, i > 0)
-		if a.speaks5 != s.speaks5[key] { // an entry costs memory
+		if a.speaks5 != s.speaks5[key] { // so that false needs no entry
 			s.speaks5[key] = a.speaks5
 		}
 		if err == nil {
@@ -179,28 +179,28 @@ func (s *supervisor) refusedVersion(err error) bool {
 	return ok && s.c.cfg.downgradeOnClose && !cut.speaks5
 }
 
-// clean is the Clean Start or Clean Session flag of the next CONNECT.
+// clean returns the Clean Start or Clean Session flag of the next CONNECT.
 func (s *supervisor) clean(v Version) bool {
 	cfg := s.c.cfg
 	if v != V5 {
-		// It never changes there, or a clean Conn would leave a session behind
-		// that lives for ever.
+		// The same on every link: one link without it would leave a session at the
+		// server that does not end.
 		return cfg.session == 0
 	}
-	// Clean once, at the first connect; afterwards the session, which outlives
-	// the link only by its expiry, is ours.
+	// Set at the first connect only: afterwards the session at the server is this Conn's,
+	// and does not outlive a link by more than its expiry.
 	return !s.sessionMayExist && (cfg.session == 0 || cfg.fresh)
 }
 
-// paceTime is how long an attempt waits before it makes again a connection that came
-// too soon behind its last one: services limit CONNECTs to one a second.
+// paceTime is how long an attempt waits before it repeats a connection that came too soon
+// after its last one: some services take one CONNECT of a client a second.
 const paceTime = time.Second
 
-// dial makes a link, and before the first one of a fresh session on 3.x has the
-// server discard what it kept. second says that the attempt has sent a CONNECT before.
+// dial makes a link. Before the first one of a fresh session on 3.x it makes the server
+// discard the earlier session. second says that the attempt has sent a CONNECT before.
 func (s *supervisor) dial(ctx context.Context, a *attempt, second bool) (l *link, err error) {
 	cfg := s.c.cfg
-	taken := false // the server has just taken a CONNECT of the same client
+	taken := false // the server has just accepted a CONNECT of the same client
 	if a.version != V5 && cfg.fresh && cfg.session > 0 && !s.sessionMayExist && !s.discarded {
 		if err := a.retryTooSoon(second, false, func() error { return a.discard(ctx) }); err != nil {
 			return nil, err
@@ -227,9 +227,9 @@ func (a *attempt) retryTooSoon(second, taken bool, connect func() error) error {
 	return connect()
 }
 
-// tooSoon reports whether err may be what a server says to a client whose CONNECTs
-// come too fast. taken says that it has just taken one, so that it has nothing
-// against the client itself.
+// tooSoon reports whether err may mean that the CONNECTs of the client come too fast.
+// taken says that the server has just accepted one, so that an error about the client
+// itself may mean so too.
 func tooSoon(err error, taken bool) bool {
 	switch {
 	case errors.Is(err, ErrUnsupportedVersion), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -245,11 +245,11 @@ func tooSoon(err error, taken bool) bool {
 	return code || frame || !transport.Answered(err)
 }
 
-// maxReceive is the largest Receive Maximum, which leaving the property out means too
-// (section 3.1.2.11.3): as many as there are packet identifiers, so that none is beyond.
+// maxReceive is the largest Receive Maximum, and the one of a CONNECT without the property
+// (section 3.1.2.11.3). There are no more packet identifiers, so no server can exceed it.
 const maxReceive = 65535
 
-// receiveMaximum is what the next CONNECT to a server announces.
+// receiveMaximum returns the Receive Maximum that the next CONNECT to server announces.
 func (s *supervisor) receiveMaximum(server string) int {
 	if s.overran[server] && !s.c.cfg.receiveMaxSet {
 		return maxReceive

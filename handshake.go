@@ -17,14 +17,14 @@ type attempt struct {
 	server  *transport.URL
 	version Version
 	creds   Credentials
-	clean   bool        // what CONNECT asks for
-	no      uint32      // of the link, if it comes to one
-	to      *addressTry // where it goes
+	clean   bool        // Clean Start, or Clean Session, of the CONNECT
+	no      uint32      // of the link that the attempt would make
+	to      *addressTry // the addresses to dial
 
-	receiveMax int // what CONNECT announces on 5.0
+	receiveMax int // announced by CONNECT on 5.0
 
 	withoutWill bool // leave the will out
-	speaks5     bool // the server has sent a packet of MQTT 5.0, by now
+	speaks5     bool // the server has sent a packet of MQTT 5.0, in this attempt or before
 }
 
 // fail wraps err with the step at which the attempt failed.
@@ -40,8 +40,8 @@ func (a *attempt) fail(step string, err error) error {
 	return e
 }
 
-// address returns which address of the server's host accepted the socket, empty when
-// none did or the host was not looked up.
+// address returns the address of the server's host that accepted the socket. It is empty
+// when none did, or the host was not looked up.
 func (a *attempt) address() string {
 	if a.to.used == a.server.Address() {
 		return ""
@@ -49,8 +49,8 @@ func (a *attempt) address() string {
 	return a.to.used
 }
 
-// failDial wraps what a dial failed with, which joins errors when several addresses
-// failed.
+// failDial wraps the error of a dial, which joins those of its addresses when there are
+// several.
 func (a *attempt) failDial(err error) error {
 	all, several := err.(interface{ Unwrap() []error })
 	if !several {
@@ -63,11 +63,11 @@ func (a *attempt) failDial(err error) error {
 	return errors.Join(errs...)
 }
 
-// attemptGrace is how long an attempt whose context has ended may still take: a
-// DISCONNECT for a server that may have accepted it, and the calls of the socket.
+// attemptGrace is how long an attempt may still take when its context has ended: for a
+// DISCONNECT to a server that may have accepted it, and for the calls of the socket.
 const attemptGrace = faultTime + killTime
 
-// attemptResult is what an attempt came to, and what it has learned.
+// attemptResult is the result of an attempt, and the state that the attempt has changed.
 type attemptResult struct {
 	attempt attempt
 	to      addressTry
@@ -75,14 +75,14 @@ type attemptResult struct {
 	err     error
 }
 
-// dial runs the attempt within ctx in a goroutine of its own, so that a call of
-// the socket, or of a dialer of the user's, that outlives ctx is left behind. It
+// dial runs the attempt within ctx in a goroutine of its own. A call of the socket, or of
+// the application's dialer, that outlives ctx is left behind in that goroutine. dial
 // returns a link that is not running yet.
 func (a *attempt) dial(ctx context.Context) (*link, error) {
-	m := &attemptResult{attempt: *a, to: *a.to} // what is left behind works on a copy
+	m := &attemptResult{attempt: *a, to: *a.to} // a goroutine left behind works on a copy
 	m.attempt.to = &m.to
 	done := make(chan struct{})
-	go func() { // ends with the attempt; waited for here, but for one that is left behind
+	go func() { // ends with the attempt; waited for below, unless it is left behind
 		defer close(done)
 		m.err = a.fail("dial", &CallbackError{Function: dialerFunc, Exited: true}) // unless it returns
 		m.link, m.err = m.attempt.connectOnce(ctx)
@@ -96,7 +96,7 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 		return a.copyResult(m)
 	}
 	a.c.stats.leftBehind.Add(1)
-	go func() { // ends when the call that was left behind returns
+	go func() { // ends when the call that was left behind returns; not waited for
 		if <-done; m.link != nil {
 			m.link.nc.Close()
 		}
@@ -104,7 +104,7 @@ func (a *attempt) dial(ctx context.Context) (*link, error) {
 	return nil, a.fail("dial", context.Cause(ctx))
 }
 
-// copyResult copies into a what the attempt of m has learned, and returns what it came to.
+// copyResult copies the changed state of m to a, and returns the result.
 func (a *attempt) copyResult(m *attemptResult) (*link, error) {
 	to := a.to
 	*to = m.to
@@ -147,9 +147,9 @@ func (a *attempt) connectOnce(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// handshake sends CONNECT, which is packet, and reads CONNACK. The end of ctx
-// closes the socket; when it is the end of the Conn, behind a DISCONNECT, since
-// the server may have accepted the will already.
+// handshake sends packet, the CONNECT, and reads CONNACK. When ctx ends the socket is
+// closed. When it ends because the Conn does, a DISCONNECT is sent before, since the
+// server may have accepted the will already.
 func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	_, err := nc.Write(packet)
@@ -163,7 +163,7 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 		return nil, a.fail("CONNECT", context.Cause(ctx))
 	}
 	if c, ok := nc.(controlFlusher); ok {
-		// There is no writer yet, and a ping may come before the CONNACK.
+		// There is no writer yet, and a WebSocket ping may arrive before the CONNACK.
 		c.SetControlNotify(func() { _ = c.FlushControl() })
 		defer c.SetControlNotify(nil)
 	}
@@ -195,8 +195,8 @@ func (a *attempt) interrupt(nc net.Conn) {
 	}
 }
 
-// refusal looks for the reason of a server that ended the connection before it took
-// the CONNECT, which failed with err: it may lie in what was not read yet.
+// refusal returns the reason for which the server ended the connection before CONNECT was
+// written, which failed with err: the reason may be among the bytes not read yet.
 func (a *attempt) refusal(nc net.Conn, err error) (step string, reason error) {
 	if nc.SetReadDeadline(time.Now().Add(killTime)) != nil {
 		return "CONNECT", err // a read could wait for as long as the attempt lasts
@@ -210,8 +210,8 @@ func (a *attempt) refusal(nc net.Conn, err error) (step string, reason error) {
 	return "CONNECT", err
 }
 
-// discard makes a 3.x server forget an earlier session of the client identifier:
-// one connection with Clean Session 1, left at once.
+// discard makes a 3.x server forget an earlier session of the client identifier: it makes
+// a connection with Clean Session 1, and disconnects.
 func (a *attempt) discard(ctx context.Context) error {
 	once := *a
 	once.clean, once.withoutWill = true, true
@@ -225,7 +225,7 @@ func (a *attempt) discard(ctx context.Context) error {
 	return nil
 }
 
-// orCause prefers the end of the context to the error of the socket that it closed.
+// orCause returns the cause of ctx when it has ended and so closed the socket, else err.
 func orCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -238,7 +238,7 @@ func (a *attempt) connect() ([]byte, error) {
 	cfg := a.c.cfg
 	p := &codec.Connect{
 		Version: a.version, ClientID: a.c.ClientID(), CleanStart: a.clean,
-		// Rounded up: CONNECT must not announce less than what we keep to.
+		// Rounded up, so that CONNECT does not announce less than the link keeps to.
 		KeepAlive: uint16(wholeSeconds(cfg.keepAliveFor(a.server))),
 	}
 	if err := a.identify(p); err != nil {
@@ -283,6 +283,7 @@ func (a *attempt) identify(p *codec.Connect) error {
 	return nil
 }
 
+// addWill adds the will, if there is one.
 func (a *attempt) addWill(p *codec.Connect) error {
 	w := a.c.cfg.will
 	if w == nil || a.withoutWill {
@@ -306,8 +307,8 @@ func (a *attempt) addWill(p *codec.Connect) error {
 	return nil
 }
 
-// properties are exactly those that were asked for: a value at its "no limit"
-// leaves its property out.
+// properties returns the properties of the CONNECT: those that an option has set. A limit
+// at its largest value leaves its property out.
 func (a *attempt) properties() *codec.Properties {
 	cfg := a.c.cfg
 	p := *cfg.connectProps
@@ -316,8 +317,9 @@ func (a *attempt) properties() *codec.Properties {
 		p.Present = p.Present.With(codec.PropSessionExpiryInterval)
 	}
 	if a.receiveMax < maxReceive || cfg.receiveMax < maxReceive {
-		// After an overrun 65,535 is written and not left out, which means the same:
-		// Mosquitto keeps to 20 for a client that leaves it out, and drops from its queue.
+		// After an overrun 65,535 is written, although the property could be left out
+		// then: Mosquitto keeps to 20 for a client that leaves it out, and drops from its
+		// queue.
 		p.ReceiveMaximum = uint16(a.receiveMax)
 		p.Present = p.Present.With(codec.PropReceiveMaximum)
 	}
@@ -328,7 +330,7 @@ func (a *attempt) properties() *codec.Properties {
 	return &p
 }
 
-// connack reads until the CONNACK is there. What stands behind it stays in f.
+// connack reads until the CONNACK is complete. Bytes after it stay in f.
 func (a *attempt) connack(nc net.Conn, f *codec.Framer) (*codec.Connack, error) {
 	for {
 		frame, ok, err := f.Next()
@@ -395,14 +397,14 @@ func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *lin
 	return l
 }
 
-// agree works out what client and server may send.
+// agree returns what client and server may send, by CONNECT and CONNACK.
 func (a *attempt) agree(ack *codec.Connack) agreed {
 	g := agreed{
 		version: a.version, ourReceiveMaximum: a.receiveMax, receiveMaximum: 65535, maximumPacket: maxPacket, maximumQoS: 2,
 		keepAlive: a.c.cfg.keepAliveFor(a.server), sessionExpiry: a.c.cfg.session, sessionPresent: ack.SessionPresent,
 	}
 	if a.version == V31 {
-		// 3.1 has no such flag: a kept session is taken as resumed.
+		// 3.1 has no such flag: a session that is kept counts as resumed.
 		g.sessionPresent = !a.clean
 	}
 	p := ack.Props
@@ -413,7 +415,7 @@ func (a *attempt) agree(ack *codec.Connack) agreed {
 		g.receiveMaximum = int(p.ReceiveMaximum)
 	}
 	if p.Has(codec.PropMaximumPacketSize) {
-		g.maximumPacket = int(min(p.MaximumPacketSize, maxPacket)) // more is no limit, and beyond 32 bits of int
+		g.maximumPacket = int(min(p.MaximumPacketSize, maxPacket)) // no packet is larger, and int may have 32 bits
 	}
 	if p.Has(codec.PropMaximumQoS) {
 		g.maximumQoS = QoS(p.MaximumQoS)

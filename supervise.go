@@ -11,26 +11,26 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// supervisor is what the Conn's supervising goroutine owns: which server comes
-// next, how often attempts failed, and what links died of.
+// supervisor has the state of the Conn's supervising goroutine: which server comes next,
+// how often attempts failed, and why links ended.
 type supervisor struct {
 	c               *Conn
 	next            int                // index of the server to try next
 	versions        map[string]Version // that worked, by server
 	speaks5         map[string]bool    // servers that have sent a packet of MQTT 5.0
-	overran         map[string]bool    // servers that went beyond our Receive Maximum
+	overran         map[string]bool    // servers that exceeded our Receive Maximum
 	orders          map[string]*addressOrder
 	tried           int              // servers tried in the last round
 	refused         int              // those of them that refuse every version
 	failures        int              // attempts since the last stable link
-	youngDeaths     int              // links in a row that died young, or of a packet that is accused
-	faults          map[faultKey]int // young links that died of a message that can be passed over
-	lastFault       string           // protocol error of the last link, which died young
-	sameFaults      int              // how many links in a row died of it
+	youngDeaths     int              // links in a row that ended young (within probeTime), or because of a packet, it seems
+	faults          map[faultKey]int // young links that ended because of a message that can be dropped
+	lastFault       string           // protocol error of the last link, which ended young
+	sameFaults      int              // how many links in a row ended because of it
 	lastUp          time.Duration    // how long the last link was up
-	first           chan<- error     // gets once how the first connect went; nil afterwards
+	first           chan<- error     // gets the result of the first connect; nil afterwards
 	links           uint32           // number of the last link
-	sessionMayExist bool             // a session may exist at the server: never start clean again on 5.0
+	sessionMayExist bool             // at the server: no Clean Start on 5.0 any more
 	discarded       bool             // an earlier session was discarded at a 3.x server
 	ended           bool
 }
@@ -41,8 +41,8 @@ func newSupervisor(c *Conn, first chan<- error) *supervisor {
 	}
 }
 
-// supervise is the Conn's supervising goroutine: it makes one link after the
-// other until the Conn closes or gives up, and is the last but one to end.
+// supervise is the Conn's supervising goroutine: it makes one link after the other until
+// the Conn closes or an error ends it.
 func (s *supervisor) supervise() {
 	defer s.exited()
 	s.end(s.loop())
@@ -63,7 +63,7 @@ func (s *supervisor) reportFirst(err error) {
 	}
 }
 
-// loop returns why the Conn ends.
+// loop makes links until the Conn has to end, and returns the reason.
 func (s *supervisor) loop() error {
 	for {
 		l, err := s.round()
@@ -96,7 +96,7 @@ func (s *supervisor) stops(err error) bool {
 		return true
 	}
 	if s.c.ctx.Err() != nil {
-		return false // the policy closed the Conn: it ends for that
+		return false // the policy closed the Conn, which is the reason of its end then
 	}
 	if s.first != nil && cfg.firstConnect == FirstConnectFail {
 		return true
@@ -107,8 +107,8 @@ func (s *supervisor) stops(err error) bool {
 	if errors.Is(err, ErrTakenOver) {
 		return !cfg.reconnectAfterTakeover
 	}
-	// A round joins the errors of its servers: one that refuses the version is no
-	// reason to give up those that are only away.
+	// The error of a round joins those of its servers. When one refuses the version,
+	// another may only be unreachable for now.
 	return s.refused > 0 && s.refused == s.tried && s.links > 0
 }
 
@@ -121,7 +121,7 @@ func (s *supervisor) wait(cause error) error {
 	if errors.Is(cause, errLocalClose) { // Reconnect was asked for, which is no failure
 		s.lastUp = 0
 		select {
-		case <-c.retryNow: // of the same Reconnect
+		case <-c.retryNow: // the token of the same Reconnect
 		default:
 		}
 		return nil
@@ -151,7 +151,7 @@ const (
 	// sleepCheck is how often a wait for the next attempt checks whether the machine
 	// slept: a timer stands still while it sleeps.
 	sleepCheck = 2 * time.Second
-	// longSleep is how long the machine must have slept for a backoff to be void.
+	// longSleep is the sleep of the machine that ends a backoff.
 	longSleep = 10 * time.Second
 )
 
@@ -171,7 +171,7 @@ func (s *supervisor) waitDelay(delay time.Duration) (slept time.Duration, err er
 		case <-c.ctx.Done():
 			return 0, context.Cause(c.ctx)
 		}
-		passed := c.cfg.clock.uptime() - up // read first, so that it is never too much
+		passed := c.cfg.clock.uptime() - up // read first, so that slept is never too long
 		awake := time.Since(began)
 		slept = max(0, passed-awake)
 		left := delay - awake - slept
@@ -182,7 +182,7 @@ func (s *supervisor) waitDelay(delay time.Duration) (slept time.Duration, err er
 	}
 }
 
-// askPolicy asks the error policy about err. Without an answer the library decides.
+// askPolicy calls the error policy with err. When it does not return the default counts.
 func (s *supervisor) askPolicy(err error) Decision {
 	policy := s.c.cfg.onError
 	if policy == nil {
@@ -193,14 +193,14 @@ func (s *supervisor) askPolicy(err error) Decision {
 	return d
 }
 
-// backoffAnswer is what a backoff policy says.
+// backoffAnswer is the result of a backoff policy.
 type backoffAnswer struct {
 	delay time.Duration
 	goOn  bool
 }
 
-// askBackoff asks the backoff policy, unless the Conn has to end. Without an answer the
-// default policy counts.
+// askBackoff calls the backoff policy, unless the Conn has to end. When the policy does
+// not return the default policy counts.
 func (s *supervisor) askBackoff(a backoff.Attempt) (time.Duration, bool) {
 	c := s.c
 	if c.ctx.Err() != nil {
@@ -217,15 +217,15 @@ func (s *supervisor) askBackoff(a backoff.Attempt) (time.Duration, bool) {
 	return r.delay, r.goOn
 }
 
-// logExit logs that a function whose answer was not needed ended its goroutine.
+// logExit logs that a policy ended its goroutine, when err says so.
 func (s *supervisor) logExit(err error) {
 	if e, ok := errors.AsType[*CallbackError](err); ok && e.Exited {
 		s.c.record(slog.LevelWarn, "a function ended its goroutine", "client", s.c.ClientID(), "function", e.Function)
 	}
 }
 
-// round tries every server once, beginning with the one after the last that
-// failed, and returns the first link.
+// round tries every server once, beginning with the one after the last that failed, and
+// returns the first link. Its error joins those of the servers.
 func (s *supervisor) round() (*link, error) {
 	s.tried, s.refused = 0, 0
 	var errs []error
@@ -248,7 +248,7 @@ func (s *supervisor) round() (*link, error) {
 	return nil, errors.Join(errs...)
 }
 
-// run makes l the link of the Conn and waits for its end.
+// run makes l the link of the Conn, runs it until it ends and returns the reason.
 func (s *supervisor) run(l *link) error {
 	c := s.c
 	s.links++
@@ -269,12 +269,13 @@ func (s *supervisor) run(l *link) error {
 		return context.Cause(c.ctx)
 	}
 	if probe {
-		// Not by later, which Close stops: what is pending has to go out before it.
+		// Not by later, which Close stops: pending publishes have to be sent before Close
+		// ends the link.
 		silence := time.AfterFunc(probeTime, func() { c.out.endSilence(&l.sender) })
 		defer silence.Stop()
 	}
 	select {
-	case <-c.retryNow: // asked for while this link was being made
+	case <-c.retryNow: // the token of a Reconnect while this link was being made
 	default:
 	}
 	s.reportFirst(nil)
@@ -288,8 +289,9 @@ func (s *supervisor) run(l *link) error {
 	return err
 }
 
-// linkUp settles the session with what the CONNACK says and makes l current. It
-// returns false when the Conn is closing.
+// linkUp makes l the current link and the session agree with its CONNACK. foreign says
+// that the server resumed a session that this process does not know. linkUp returns false
+// when the Conn is closing.
 func (s *supervisor) linkUp(l *link, foreign bool) bool {
 	c := s.c
 	c.mu.Lock()
@@ -306,7 +308,7 @@ func (s *supervisor) linkUp(l *link, foreign bool) bool {
 	c.ledger.up(l.no, l.version, l.agreed.sessionPresent, announcedMaximum(l))
 	var random uint16
 	if foreign {
-		// Answers to a former process may still come: begin elsewhere.
+		// Answers to an earlier process may still arrive: begin with other identifiers.
 		random = uint16(1 + rand.IntN(65535))
 	}
 	t := c.routes
@@ -353,6 +355,7 @@ func (s *supervisor) reportDowngrades(l *link) {
 	}
 }
 
+// connectedEvent returns the event for l.
 func connectedEvent(l *link, id string) Connected {
 	g := &l.agreed
 	return Connected{
@@ -363,25 +366,25 @@ func connectedEvent(l *link, id string) Connected {
 	}
 }
 
-// linkDown takes l back after its goroutines have ended.
+// linkDown makes the Conn have no link after the goroutines of l have ended.
 func (s *supervisor) linkDown(l *link, cause error) {
 	c := s.c
 	c.mu.Lock()
 	c.link = nil
 	c.mu.Unlock()
-	told := cause
+	reported := cause
 	if errors.Is(cause, errLocalClose) {
-		told = ErrClosed
+		reported = ErrClosed
 	}
-	c.out.down(&l.sender, told)
+	c.out.down(&l.sender, reported)
 	c.routes.down()
 	c.setState(StateWaiting)
-	c.emit(Disconnected{Err: told, Up: time.Since(l.began)})
-	c.info("disconnected", "error", told)
+	c.emit(Disconnected{Err: reported, Up: time.Since(l.began)})
+	c.info("disconnected", "error", reported)
 }
 
-// exited ends the Conn of a supervisor whose goroutine ended, as a method of a net.Conn
-// could do that is called outside of an attempt.
+// exited ends the Conn when the supervisor's goroutine ended by runtime.Goexit, as a method
+// of the application's net.Conn that is called outside of an attempt could do.
 func (s *supervisor) exited() {
 	if s.ended {
 		return
