@@ -7,9 +7,10 @@ import (
 	"slices"
 )
 
-// askDrain sends UNSUBSCRIBE for what s alone has, and waits until the server has
-// answered, on whichever link, or has no session any more, or another subscription took
-// the filters over. It returns a refusal, and the cause of ctx when that ended first.
+// askDrain sends UNSUBSCRIBE for the filters that s alone has. It waits until the server
+// has answered, on this link or a later one, or has no session any more, or another
+// subscription took the filters over. It returns a refusal of the server, and the cause of
+// ctx when that ended first.
 func (t *routes) askDrain(ctx context.Context, s *Subscription) (refused, err error) {
 	p := t.beginDrain(s)
 	var answered <-chan struct{}
@@ -33,8 +34,8 @@ func (t *routes) askDrain(ctx context.Context, s *Subscription) (refused, err er
 	}
 }
 
-// beginDrain sends UNSUBSCRIBE for the filters that s alone has, and takes it out of the
-// others. It keeps its place in the routes of those that it asks for.
+// beginDrain sends UNSUBSCRIBE for the filters that s alone has, and takes s out of the
+// routes of its other filters. s stays in the routes of those that it unsubscribes.
 func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,7 +51,7 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	for _, f := range s.filters {
 		switch r := t.filters[f.Pattern]; {
 		case r == nil || !r.has(s):
-		case r.wanted(): // by others
+		case r.wanted(): // by another subscription
 			t.leaveLocked(s, r)
 		default:
 			alone = append(alone, f.Pattern)
@@ -60,9 +61,9 @@ func (t *routes) beginDrain(s *Subscription) *pendingUnsubscribe {
 	return t.unsubscribeLocked(alone)
 }
 
-// unanswered returns nil when no UNSUBSCRIBE of s is open, and why one was given up, else
-// a channel that is closed when that may have changed. Without a link the server of a
-// clean session has none.
+// unanswered returns a channel that is closed when an open UNSUBSCRIBE of s may have got
+// its answer. When none is open, as without a link in a clean session, the channel is nil
+// and refused is the error with which one was given up, if one was.
 func (t *routes) unanswered(s *Subscription) (changed <-chan struct{}, refused error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,7 +100,8 @@ func (t *routes) wakeDrainsLocked() {
 	}
 }
 
-// refusal returns why the server refused, nil when it did not or has not answered.
+// refusal returns the error with which the server refused p, nil when it did not, or has
+// not answered.
 func (p *pendingUnsubscribe) refusal() error {
 	if p == nil {
 		return nil
@@ -123,7 +125,7 @@ func (t *routes) stillRouted(s *Subscription) bool {
 	return t.hasRouteLocked(s)
 }
 
-// endDrain takes s out of its routes. What it asked the server stands.
+// endDrain takes s out of its routes. An UNSUBSCRIBE that was sent is not taken back.
 func (t *routes) endDrain(s *Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,8 +141,8 @@ func (t *routes) endDrain(s *Subscription) {
 	t.changedLocked()
 }
 
-// takeOverLocked takes filter from the subscriptions that are being drained, for one
-// that joins: it gets what comes from now on.
+// takeOverLocked takes filter from the subscriptions that are being drained. The one that
+// joins gets the messages that arrive from now on.
 func (t *routes) takeOverLocked(filter string) {
 	r := t.filters[filter]
 	if r == nil {
@@ -152,7 +154,7 @@ func (t *routes) takeOverLocked(filter string) {
 		}
 	}
 	if _, open := t.removed[filter]; open {
-		delete(t.removed, filter) // its UNSUBSCRIBE stands before the SUBSCRIBE to come
+		delete(t.removed, filter) // the UNSUBSCRIBE is sent before the SUBSCRIBE that follows
 		t.wakeDrainsLocked()
 	}
 }
@@ -164,7 +166,7 @@ func (t *routes) isDraining(s *Subscription) bool {
 	return s.draining
 }
 
-// allDraining reports whether r is there only for what the server still sends.
+// allDraining reports whether every subscription of r is being drained.
 func (r *route) allDraining() bool {
 	return len(r.members) > 0 && !slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.draining })
 }

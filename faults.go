@@ -11,13 +11,14 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// This file has the errors that have no exported type: what ends a link or a Conn, and
-// what stands inside the exported errors of errors.go.
+// This file has the errors without an exported type: the causes for which a link or a Conn
+// ends, and the errors that those of errors.go wrap.
 
 // errLocalClose is the cause of a link that this side ended in order.
 var errLocalClose = errors.New("mqtt: closed by this side")
 
-// closedBy makes the end of the Conn the error of what it leaves unfinished.
+// closedBy returns the error of publishes that the end of the Conn, with err, leaves
+// unresolved.
 func closedBy(err error) error {
 	if err == ErrClosed {
 		return err
@@ -46,11 +47,11 @@ func (e *scopeError) Unwrap() error { return e.cause }
 // Is makes it an ErrClosed too.
 func (e *scopeError) Is(target error) bool { return target == ErrClosed }
 
-// errDisconnectLate is the error of a Disconnect whose context left no more time
-// for pending publishes.
+// errDisconnectLate is the error of a Disconnect whose context gave too little time for
+// pending publishes.
 var errDisconnectLate = &timeoutError{"disconnect: not everything was finished in the time of the context, the end of which is kept for the DISCONNECT"}
 
-// timeoutError is a net.Error that says what took too long.
+// timeoutError is a net.Error with a text that names the operation and the time.
 type timeoutError struct{ what string }
 
 func (e *timeoutError) Error() string { return "mqtt: " + e.what }
@@ -63,7 +64,7 @@ func (e *timeoutError) Temporary() bool { return true }
 
 func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// linkLost wraps the reason why a link ended.
+// linkLost returns the ErrLinkLost for a link that ended with cause.
 func linkLost(cause error) error {
 	return &lostError{cause}
 }
@@ -77,11 +78,11 @@ func (e *lostError) Unwrap() error { return e.cause }
 
 func (e *lostError) Is(target error) bool { return target == ErrLinkLost }
 
-// noAnswerError is a connection closed instead of a CONNACK.
+// noAnswerError says that the server closed the connection instead of sending CONNACK.
 type noAnswerError struct {
 	version Version
 	frame   *transport.CloseError // of a WebSocket, nil without one
-	speaks5 bool                  // so that it did not mean the version
+	speaks5 bool                  // the server speaks 5.0: it did not close because of the version
 }
 
 func (e *noAnswerError) Error() string {
@@ -95,7 +96,7 @@ func (e *noAnswerError) Error() string {
 	return text
 }
 
-// Unwrap returns the close frame, which is an io.EOF too, or io.EOF.
+// Unwrap returns the close frame, which is an io.EOF too, or io.EOF without one.
 func (e *noAnswerError) Unwrap() error {
 	if e.frame != nil {
 		return e.frame
@@ -103,8 +104,8 @@ func (e *noAnswerError) Unwrap() error {
 	return io.EOF
 }
 
-// slowPacketError is the end of a link that the server may have cut because no
-// packet had ended for one and a half keep alives (section 3.1.2.10).
+// slowPacketError is the cause of a link that the server may have cut because no packet
+// had ended for one and a half keep alives (section 3.1.2.10).
 type slowPacketError struct {
 	err       error
 	keepAlive time.Duration
@@ -116,11 +117,13 @@ func (e *slowPacketError) Error() string {
 
 func (e *slowPacketError) Unwrap() error { return e.err }
 
+// noRoom returns the noRoomError of packet t.
 func noRoom(t codec.Type, size, limit int) error {
 	return &noRoomError{t, PacketTooLargeError{Size: size, Max: limit}}
 }
 
-// noRoomError ends a link whose server takes no packet of the size that is owed.
+// noRoomError is the cause of a link whose server has a Maximum Packet Size below that of a
+// packet that must be sent.
 type noRoomError struct {
 	packet codec.Type
 	size   PacketTooLargeError
@@ -133,7 +136,7 @@ func (e *noRoomError) Error() string {
 // Unwrap makes it a *[PacketTooLargeError].
 func (e *noRoomError) Unwrap() error { return &e.size }
 
-// protocolFault makes the codec's error the cause of the link's end.
+// protocolFault returns the cause with which the link ends after an error of the codec.
 func protocolFault(err error) error {
 	if e, ok := errors.AsType[*codec.Error](err); ok {
 		return &ProtocolError{Code: e.Code, Detail: e.Error(), Err: err}
@@ -141,31 +144,34 @@ func protocolFault(err error) error {
 	return err
 }
 
+// overReceiveMaximum returns the cause of a link whose server exceeded our Receive Maximum.
 func overReceiveMaximum() error {
-	return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages under way than our Receive Maximum [MQTT-3.3.4-9]"}
+	return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages in flight than our Receive Maximum [MQTT-3.3.4-9]"}
 }
 
-// wrongAck is why a link ends.
+// wrongAck returns the cause of a link whose server sent an acknowledgement t that does not
+// fit its exchange.
 func wrongAck(t codec.Type) error {
 	return &ProtocolError{Code: codec.ProtocolError, Detail: t.String() + " for an exchange of another kind", Err: ErrWrongAck}
 }
 
-// errTakenAtQoS1 is how a QoS 2 publish fails that a 3.x server answered by PUBACK.
+// errTakenAtQoS1 is the error of a QoS 2 publish that a 3.x server answered by PUBACK.
 var errTakenAtQoS1 = fmt.Errorf("%w: PUBACK for QoS 2: the server took the message and has no QoS 2, as RabbitMQ; publish at QoS 1 there", ErrWrongAck)
 
-// errUnexpectedDisconnect is behind the ProtocolError for a DISCONNECT of the server that the
-// standard does not have: on 3.x, where mochi sends one when it is shut down, or with a
-// Session Expiry Interval. It announces a close, and says nothing about a message.
+// errUnexpectedDisconnect is in the ProtocolError for a DISCONNECT that a server may not
+// send: one on 3.x, where mochi sends it when it is shut down, or one with a Session Expiry
+// Interval. It announces a close, so no message of ours is the reason.
 var errUnexpectedDisconnect = errors.New("mqtt: not a DISCONNECT that a server may send")
 
-// faultKey tells one faulty message from another: what is wrong with it, and a hash of
-// its topic. Servers may give the same message another packet identifier.
+// faultKey identifies a faulty message by the fault and a hash of its topic, since servers
+// may send the same message with another packet identifier.
 type faultKey struct {
 	text  string
 	topic uint64
 }
 
-// messageFault is behind the ProtocolError of a message that can be passed over.
+// messageFault is in the ProtocolError of a faulty message that can be dropped instead of
+// ending the link.
 type messageFault struct {
 	key faultKey
 	err error // the codec's; nil when the link found the fault
@@ -183,7 +189,7 @@ func (e *messageFault) Unwrap() error { return e.err }
 // nilOption is the error of an option that is nil.
 func nilOption() error { return invalid("option", "nil", "must not be nil; leave it out instead") }
 
-// problemOf is what the codec says is wrong with a string.
+// problemOf returns the text of the codec about a string that is not valid.
 func problemOf(err error) string {
 	if e, ok := errors.AsType[*codec.Error](err); ok {
 		return e.Detail
@@ -191,11 +197,11 @@ func problemOf(err error) string {
 	return err.Error()
 }
 
-// errStoreHangs is why a Conn ended without closing its session's store.
+// errStoreHangs is the error of a Conn that ended without closing the session in the store.
 var errStoreHangs = errors.New("a commit does not return")
 
-// exceededMaximum reports whether a link ended because the server sent more than
-// our Receive Maximum allows [MQTT-3.3.4-9].
+// exceededMaximum reports whether a link ended because the server exceeded our Receive
+// Maximum [MQTT-3.3.4-9].
 func exceededMaximum(err error) bool {
 	p, ok := errors.AsType[*ProtocolError](err)
 	return ok && p.Code == codec.ReceiveMaximumExceeded

@@ -10,18 +10,19 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// learn notes what the death of l says about the packets that it carried.
+// learn decides whether a packet on l was the reason for its end err.
 //
-// That a link dies with packets unanswered says little: networks cut links, and
-// an innocent message that is the only one is in flight each time. So after two
-// links that died young the next probes (see probe.go): it carries nothing of the
-// application for probeTime, then one packet at a time. When it dies before the first
-// packet, or long after one, the network did it; when it dies at once on a packet, three
-// times in a row, the packet did. An innocent packet is unanswered for a round trip only.
+// That a link ended while packets were unanswered proves little: networks cut links, and
+// when the application has only one message it is in flight each time. So after two links
+// that ended young, within probeTime, the next one probes (see probe.go): it carries no
+// packet of the application for probeTime, then one packet at a time. When it ends before
+// the first packet, or long after one, the network was the reason. When three such links
+// in a row end within probeTime after the same packet, the packet was. Other packets are
+// unanswered for a round trip only.
 //
-// So a packet that the server cuts at costs six links at most: the one that carried
-// it first, two that die young and three that probe. Each further one costs three,
-// since the links behind it go on probing.
+// So a packet at which the server cuts costs six links at most: the one that carried it
+// first, two that end young and three that probe. Each further such packet costs three,
+// since the next links go on probing.
 func (s *supervisor) learn(l *link, err error) {
 	s.learnInbound(err)
 	answer := mayBeAnswer(err)
@@ -37,7 +38,7 @@ func (s *supervisor) learn(l *link, err error) {
 	}
 }
 
-// setAside carries out that the packet of v is not sent any more, and reports it.
+// setAside reports that the packet of v is not sent any more. No link is up.
 func (s *supervisor) setAside(v *probeVerdict, err error) {
 	c := s.c
 	if v.packet != codec.PUBLISH {
@@ -48,8 +49,8 @@ func (s *supervisor) setAside(v *probeVerdict, err error) {
 	c.record(slog.LevelWarn, "publish set aside", "client", c.ClientID(), "topic", v.topic, "key", v.key, "error", err)
 }
 
-// mayBeAnswer reports whether the server may have ended a link for what it was
-// sent, as far as err tells.
+// mayBeAnswer reports whether the server may have ended a link because of a packet of ours:
+// whether err has no other reason.
 func mayBeAnswer(err error) bool {
 	if isDisconnect(err) {
 		return !ownReason(err)
@@ -71,23 +72,24 @@ func isDisconnect(err error) bool {
 	return errors.Is(err, errUnexpectedDisconnect)
 }
 
-// ownReason reports whether err is a DISCONNECT for a reason of the server's own.
+// ownReason reports whether err is a DISCONNECT with one of ownReasons.
 func ownReason(err error) bool {
 	e, ok := errors.AsType[*ReasonError](err)
 	return ok && slices.Contains(ownReasons, e.Code)
 }
 
-// ownReasons are those of a server that ends a link for reasons of its own.
+// ownReasons are the reason codes of a server that ends a link for a reason that no packet
+// of the client can be.
 var ownReasons = []codec.ReasonCode{
 	codec.ServerUnavailable, codec.ServerBusy, codec.ServerShuttingDown, codec.KeepAliveTimeout, codec.SessionTakenOver,
 	codec.AdministrativeAction, codec.UseAnotherServer, codec.ServerMoved, codec.ConnectionRateExceeded, codec.MaximumConnectTime,
 }
 
-// learnInbound counts links that died young of what the server sent. The same
-// protocol error three times in a row ends the Conn, except one in a message that can
-// be passed over (see reader.faultyPublish) and one in a DISCONNECT, which ends the link
-// whatever is wrong with it. A server that goes beyond our Receive Maximum, again and
-// again, delivers all the same as long as each link brings some exchange further.
+// learnInbound counts links that ended because of a packet of the server, and were up for
+// less than WithStableAfter. The same protocol error three times in a row ends the Conn,
+// with three exceptions: an error in a message that can be dropped (see
+// reader.faultyPublish); one in a DISCONNECT, which ends the link anyway; and a server that
+// exceeds our Receive Maximum, as long as each link completes a step of an exchange.
 func (s *supervisor) learnInbound(err error) {
 	p, ours := errors.AsType[*ProtocolError](err)
 	fault, bad := errors.AsType[*messageFault](err)
@@ -107,9 +109,9 @@ func (s *supervisor) learnInbound(err error) {
 	}
 }
 
-// noteOverrun notes that l ended because its server went beyond our Receive Maximum.
-// The same would happen on the next link, and in a clean session the server begins
-// anew each time, so that it may never come to an end.
+// noteOverrun notes that l ended because its server exceeded our Receive Maximum, so that
+// the next link announces more. With the same value the same would happen again, and in a
+// clean session, where the server begins anew on each link, without end.
 func (s *supervisor) noteOverrun(l *link, err error) {
 	if !exceededMaximum(err) || s.overran[l.server] {
 		return
@@ -127,8 +129,8 @@ func (s *supervisor) noteOverrun(l *link, err error) {
 		"announced", ev.Announced, "next", ev.Next, "advice", ev.Advice)
 }
 
-// learnFault counts a young link that died of a message, and lets the next links pass
-// over it when it was the last that it may kill. No link is up.
+// learnFault counts a link that was up for less than WithStableAfter and ended because of a
+// faulty message. After deathLimit of them the next links drop the message. No link is up.
 func (s *supervisor) learnFault(key faultKey) {
 	if s.faults == nil || len(s.faults) >= maxFaults {
 		s.faults = map[faultKey]int{key: s.faults[key]}
@@ -143,10 +145,10 @@ func (s *supervisor) learnFault(key faultKey) {
 	s.c.faultsToDrop[key] = true
 }
 
-// maxFaults bounds how many faults are remembered.
+// maxFaults is how many faults are remembered.
 const maxFaults = 64
 
-// setFilterAside carries out that a SUBSCRIBE or UNSUBSCRIBE is not sent any more, and
+// setFilterAside gives up a SUBSCRIBE or UNSUBSCRIBE, which is not sent any more, and
 // reports it. No link is up.
 func (s *supervisor) setFilterAside(p probedPacket, cause error) {
 	c := s.c

@@ -11,55 +11,55 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// This file has what a link asks of a net.Conn.
+// This file has the calls of a net.Conn that a link makes.
 
-// socket is the network connection of a link, and what is known of its progress.
+// socket is the network connection of a link, with the times of its progress.
 type socket struct {
 	// Immutable once the link runs.
 	nc      net.Conn
 	began   time.Time
-	foreign bool             // it is of a dialer of the application: its calls may never return
+	foreign bool             // its net.Conn is one of the application, whose calls may never return
 	queue   *sendqueue.Queue // of the socket at the bottom, nil where it is not known
-	piece   int              // the most that one Write is given
+	piece   int              // the most bytes for one Write
 
 	reads, writes              socketCalls
 	closeOnce                  sync.Once
 	closeCalled, closeReturned chan struct{} // closed when Close is called, and when it has returned
 
 	// Times are nanoseconds since began.
-	received atomic.Int64  // when the last byte came
-	sent     atomic.Int64  // when the last write went through
+	received atomic.Int64  // when the last byte was read
+	sent     atomic.Int64  // when the last write returned
 	handed   atomic.Int64  // when the last PINGREQ was handed to the writer
-	pinged   atomic.Int64  // when it went through
-	pingEnd  atomic.Uint64 // the position in queue behind it
+	pinged   atomic.Int64  // when the last PINGREQ was written
+	pingEnd  atomic.Uint64 // the position in queue after that PINGREQ
 }
 
-// since is the time now, as nanoseconds since began.
+// since returns the time now, as nanoseconds since began.
 func (s *socket) since() int64 { return int64(time.Since(s.began)) }
 
-// at is a time that is kept as nanoseconds since began.
+// at returns the time that a has as nanoseconds since began.
 func (s *socket) at(a *atomic.Int64) time.Time { return s.began.Add(time.Duration(a.Load())) }
 
-// watchSocket finds the socket at the bottom, below TLS and WebSocket, if there is one that
-// says what the peer's TCP has taken.
+// watchSocket sets queue and piece by the socket at the bottom, below TLS and WebSocket,
+// which may say how much the peer's TCP has taken.
 func (s *socket) watchSocket() {
 	s.queue, s.piece = sendqueue.Of(s.nc), writePiece
 	if b, ok := s.nc.(batchWriter); ok {
-		b.SetWriteProgress(s.progress) // which comes for pieces small enough
+		b.SetWriteProgress(s.progress) // called for each part of a batch
 	} else if _, local := s.lowest().(*net.UnixConn); s.queue == nil && !local {
 		s.piece = smallPiece
 	}
 }
 
-// closeSocket begins to close the socket, once. Close may block, so it has a
-// goroutine of its own, which run waits for.
+// closeSocket begins to close the socket, once. Close may block, so it has a goroutine of
+// its own, which link.run waits for.
 func (s *socket) closeSocket() {
 	s.closeOnce.Do(func() {
 		close(s.closeCalled)
 		go func() {
 			defer close(s.closeReturned)
 			if under, below := bottom(s.nc); below {
-				// TLS writes a last record, for which it takes up to 5 s.
+				// TLS writes a last record, and may take 5 s for that.
 				defer time.AfterFunc(killTime, func() { under.Close() }).Stop()
 			}
 			s.nc.Close()
@@ -85,40 +85,39 @@ func (s *socket) lowest() net.Conn {
 	return nc
 }
 
-// progress notes that a write went through. It is the writer's.
+// progress notes that a write returned. The writer calls it.
 func (s *socket) progress() { s.sent.Store(s.since()) }
 
-// pingWritten notes that a PINGREQ, and nothing behind it, was written, and where
-// the bytes of the socket are then. It is the writer's.
+// pingWritten notes that a PINGREQ, and no byte after it, was written, and its end in the
+// socket's queue. The writer calls it.
 func (s *socket) pingWritten() {
 	if s.queue != nil {
-		end, _ := s.queue.End() // 0 when it is not known: as if it were taken
+		end, _ := s.queue.End() // 0 when it is not known: then the PINGREQ counts as taken
 		s.pingEnd.Store(end)
 	}
 	s.pinged.Store(max(s.since(), 1))
 }
 
-// writePiece is the most that one Write is given: a write that went through
-// is progress to keepalive, besides what the peer's TCP takes.
+// writePiece is the most bytes for one Write. To keepalive, a Write that returns is
+// progress, besides bytes that the peer's TCP takes.
 const writePiece = bufferMark + bufferMark/8
 
-// smallPiece is the most that one Write is given where the system does not say
-// what the peer has taken: there only a Write that returns shows that the line moves.
-// A unix socket has no line that could be slow.
+// smallPiece is the most bytes for one Write where the system does not say how much the
+// peer has taken: there only a Write that returns shows progress. Unix sockets, which are
+// never slow, do without.
 const smallPiece = 32 << 10
 
-// socketCalls is whether one of a link's goroutines is in a call of the socket. A
-// call that never returns, as of a net.Conn that has no deadlines and whose Close
-// wakes nothing, must not hold up the end of the link: it is left behind, and its
-// goroutine touches nothing of the link any more when it returns. So that it reads
-// nothing that is used again, only a copy is written to a socket that is not the
-// system's.
+// socketCalls notes whether one of a link's goroutines is in a call of the socket. A call
+// may never return, when a net.Conn has no deadlines and its Close does not end the call.
+// It must not hold up the end of the link: it is left behind, and when it returns its
+// goroutine does not touch the link any more. Only a copy of the buffer is written to a
+// socket that is not the system's, so that a call left behind reads no buffer in use.
 type socketCalls struct{ state atomic.Int32 }
 
 const (
 	callNone  int32 = iota // the goroutine is not in a call
-	callIn                 // it is
-	callEnded              // the link has ended without it
+	callIn                 // the goroutine is in a call
+	callEnded              // the link has ended without the goroutine
 )
 
 // enter begins a call, unless the link has ended without this goroutine.
@@ -127,16 +126,16 @@ func (s *socketCalls) enter() bool { return s.state.CompareAndSwap(callNone, cal
 // leave ends a call, and reports whether the goroutine may go on.
 func (s *socketCalls) leave() bool { return s.state.CompareAndSwap(callIn, callNone) }
 
-// in reports whether a call that was entered still counts.
+// in reports whether the goroutine is in a call that was not left behind.
 func (s *socketCalls) in() bool { return s.state.Load() == callIn }
 
-// abandon forbids further calls, and reports whether one was left behind.
+// abandon forbids further calls, and reports whether it leaves one behind.
 func (s *socketCalls) abandon() bool { return s.state.Swap(callEnded) == callIn }
 
-// bottom returns the socket below TLS and WebSocket, and whether there is one
-// below nc.
+// bottom returns the socket below TLS and WebSocket, nc itself when it has no layers, and
+// whether it is below nc.
 func bottom(nc net.Conn) (under net.Conn, below bool) {
-	const layers = 8 // more than there are; one that is its own bottom ends here
+	const layers = 8 // more than there are, so that a net.Conn that returns itself ends the loop
 	for range layers {
 		over, ok := nc.(interface{ NetConn() net.Conn })
 		if !ok {
@@ -172,15 +171,14 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// controlFlusher is what a WebSocket connection needs from our writer: its
-// control frames are written by it alone.
+// controlFlusher is a WebSocket connection. Only the writer writes its control frames.
 type controlFlusher interface {
 	SetControlNotify(func())
 	FlushControl() error
 }
 
-// batchWriter is a connection that sends several pieces as one message, and calls
-// a function after each part of it that went through.
+// batchWriter is a connection that sends several pieces as one message, and calls a
+// function after each part that was written.
 type batchWriter interface {
 	SetWriteProgress(func())
 	WriteBatch([][]byte) error
@@ -194,16 +192,16 @@ func endMessages(nc net.Conn) {
 	}
 }
 
-// shutSending tells the server that nothing more comes: by FIN, over TLS by
-// close_notify. A connection that cannot do so stays as it is.
+// shutSending ends the stream to the server: by FIN, over TLS by close_notify. A connection
+// that cannot do so stays as it is.
 func shutSending(nc net.Conn) {
 	if c, ok := nc.(interface{ CloseWrite() error }); ok {
 		_ = c.CloseWrite()
 	}
 }
 
-// closeFrame returns the close frame that the peer of a WebSocket sent, nil when
-// none came or nc is another connection.
+// closeFrame returns the close frame that the peer of a WebSocket sent, nil when it sent
+// none or nc is not a WebSocket.
 func closeFrame(nc net.Conn) *transport.CloseError {
 	if ws, ok := nc.(interface{ CloseReceived() *transport.CloseError }); ok {
 		return ws.CloseReceived()
@@ -211,7 +209,7 @@ func closeFrame(nc net.Conn) *transport.CloseError {
 	return nil
 }
 
-// streamEnd is the cause of a link whose peer ended the stream.
+// streamEnd returns the cause of a link whose peer ended the stream.
 func streamEnd(nc net.Conn) error {
 	if frame := closeFrame(nc); frame != nil {
 		return frame
@@ -219,7 +217,8 @@ func streamEnd(nc net.Conn) error {
 	return io.ErrUnexpectedEOF
 }
 
-// waitUntil waits for ended until the time by, and reports whether it came.
+// waitUntil waits until ended is closed, at most until the time by, and reports whether it
+// is.
 func waitUntil(by time.Time, ended <-chan struct{}) bool {
 	t := time.NewTimer(time.Until(by))
 	defer t.Stop()

@@ -140,7 +140,7 @@ func (s *supervisor) wait(cause error) error {
 	c.info("retrying", "attempt", s.failures, "delay", delay, "error", cause)
 	slept, err := s.waitDelay(delay)
 	if slept >= longSleep {
-		// The network may need a moment to come back too.
+		// The network may need a moment to come back too: begin with the short delays.
 		s.failures = 0
 		c.info("the machine slept", "for", slept)
 	}
