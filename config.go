@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/mqtt/transport"
 )
 
-// config is what the options of Connect come to. It is not changed afterwards.
+// config is the result of the options of Connect. It does not change afterwards.
 type config struct {
 	servers  []*transport.URL
 	versions []Version
@@ -54,56 +54,57 @@ type config struct {
 	fresh                  bool
 	inbox                  bool
 	firstConnect           FirstConnect
-	reconnectAfterTakeover bool // go on after a takeover
+	reconnectAfterTakeover bool
 	downgradeOnClose       bool
 	receiveMaxSet          bool // by WithReceiveMaximum
-	resubscribeAlways      bool // resubscribe even when the session was resumed
-	endOnFaulty            bool // a message that breaks the protocol again and again ends the Conn
-	hookPayload            bool // show it payloads
+	resubscribeAlways      bool // also when the session was resumed
+	endOnFaulty            bool // by WithEndOnFaultyMessage
+	hookPayload            bool // the packet hook gets payloads
 }
 
+// declaration is one WithSubscription.
 type declaration struct {
 	filters []Filter
 	opts    subOptions
 }
 
-// defaults are the options that were not given. docs/options.md has them with the reasons.
+// defaults returns the values of options that are not set. docs/options.md lists them.
 func defaults() config {
 	return config{
 		versions:       []Version{V5, V311},
 		pingTimeout:    10 * time.Second,      // a slow mobile round trip and a retransmission or two
 		connectTimeout: 10 * time.Second,      // one server: resolve, dial, TLS and CONNACK together
-		closeTimeout:   5 * time.Second,       // half of what orchestrators leave after SIGTERM
+		closeTimeout:   5 * time.Second,       // half of the time that orchestrators leave after SIGTERM
 		subscribeWait:  10 * time.Second,      // brokers answer in milliseconds
-		stableAfter:    10 * time.Second,      // a link that lived this long was stable
-		ackOverdue:     10 * time.Second,      // an application that takes longer should hear of it
-		stuckAfter:     30 * time.Second,      // a consumer that takes nothing for so long holds up the link
+		stableAfter:    10 * time.Second,      // enough for a server that cuts links right after CONNACK to show it
+		ackOverdue:     10 * time.Second,      // longer may mean that the application forgot the message
+		stuckAfter:     30 * time.Second,      // so long a consumer that makes no progress may hold up the link
 		ackGrace:       10 * time.Second,      // long enough to finish with a message, short enough not to stop the others
 		backlogGrace:   10 * time.Second,      // the time that an application takes to subscribe again
 		backoff:        backoff.Exponential{}, // 1 s doubling to 120 s, full jitter
 		queue: queueConfig{
 			messages: 65536, bytes: 64 << 20, // bounded, and enough for a broker's restart
 			inflight5: 1024, // never above the server's Receive Maximum
-			inflight3: 20,   // nothing is announced there; Mosquitto takes no more, and drops or cuts beyond
+			inflight3: 20,   // the server announces no limit there; Mosquitto drops or cuts beyond 20
 		},
 		storeMemory:  16 << 20, // a second's worth of sending, to read ahead of the disk
-		receiveMax:   1024,     // our side of the same
+		receiveMax:   1024,     // the same number for the other direction
 		inboundLimit: 64 << 20, // larger than any sane message, smaller than memory
-		maxSubscribe: 8,        // what AWS takes
+		maxSubscribe: 8,        // the limit of AWS IoT
 		logger:       slog.New(slog.DiscardHandler),
 		clock:        systemClock,
 	}
 }
 
 const (
-	// defaultKeepAlive is what paho users have; NATs forget idle flows after minutes.
+	// defaultKeepAlive is that of the Paho clients; NATs forget idle flows after minutes.
 	defaultKeepAlive = 60 * time.Second
 	// defaultWebSocketKeepAlive is below the 60 s after which nginx and many load
 	// balancers cut an idle WebSocket.
 	defaultWebSocketKeepAlive = 45 * time.Second
 )
 
-// keepAliveFor returns the keep alive that is asked of the server at u, 0 for none.
+// keepAliveFor returns the keep alive that CONNECT to u announces, 0 for none.
 func (c *config) keepAliveFor(u *transport.URL) time.Duration {
 	switch {
 	case c.keepAlive != 0:
@@ -115,7 +116,7 @@ func (c *config) keepAliveFor(u *transport.URL) time.Duration {
 	}
 }
 
-// newConfig applies the options and reports every problem at once.
+// newConfig applies the options. Its error joins all problems.
 func newConfig(server string, opts []ConnectOption) (*config, error) {
 	c := defaults()
 	c.connectProps = &codec.Properties{}
@@ -137,7 +138,7 @@ func newConfig(server string, opts []ConnectOption) (*config, error) {
 	return &c, nil
 }
 
-// validate adds what is wrong with the options together.
+// validate adds the problems of options that single options cannot see.
 func (c *config) validate() {
 	bad := func(what, problem string) { c.errs = append(c.errs, invalid(what, "", problem)) }
 	if len(c.versions) == 0 {
@@ -190,6 +191,7 @@ func (c *config) validate() {
 	}
 }
 
+// checkWill adds the problems of the will.
 func (c *config) checkWill() {
 	if c.will == nil {
 		return
@@ -205,7 +207,7 @@ func (c *config) checkWill() {
 	}
 }
 
-// checkCredentials checks what does not depend on the version.
+// checkCredentials adds the problems of cr that it has in every protocol version.
 func (c *config) checkCredentials(cr *Credentials) {
 	if cr.Username != nil {
 		if err := codec.CheckUTF8(*cr.Username); err != nil {
@@ -217,5 +219,5 @@ func (c *config) checkCredentials(cr *Credentials) {
 	}
 }
 
-// problem joins what is wrong with the configuration after all.
+// problem joins the problems that were found after newConfig, by newConn.
 func (c *config) problem() error { return errors.Join(c.errs...) }

@@ -10,39 +10,38 @@ import (
 )
 
 // link is one network connection from CONNACK to its end. Three goroutines run
-// it under one errgroup that the Conn's supervisor waits for: the reader, the
-// writer and the keepalive. The first that ends ends the others by killing the
-// link.
+// it under one errgroup that the Conn's supervisor waits for: the reader, the writer and
+// the keepalive. The first one that ends kills the link, which ends the others.
 type link struct {
 	// Immutable.
 	session *session
 	server  string
-	address string // of the server's host, empty when that was not looked up
+	address string // of the server's host, empty when the host was not looked up
 	connack codec.Connack
-	framer  *codec.Framer // the reader's, with what came behind the CONNACK
+	framer  *codec.Framer // the reader's, with the bytes after the CONNACK
 
 	sender
 	socket
 
-	ponged  int64        // the value of pinged that was answered last; the reader's
+	ponged  int64        // the value of pinged for the last PINGRESP; the reader's
 	paused  atomic.Bool  // the reader waits for a consumer
-	resumed atomic.Int64 // when it last ceased to
+	resumed atomic.Int64 // when that wait ended last
 
-	ignoring       atomic.Bool   // messages that arrive are the server's to keep: the DISCONNECT is in the buffer, or comes next
-	handling       atomic.Bool   // the reader is at work on what it has read
-	handled        chan struct{} // closed by the reader when it has handled what it had read before ignoring was set
+	ignoring       atomic.Bool   // messages that arrive are ignored, so that the server keeps them: the DISCONNECT is in the buffer, or comes next
+	handling       atomic.Bool   // the reader handles packets that it has read
+	handled        chan struct{} // closed by the reader when it has handled the packets that it read before ignoring was set
 	ignoreBegun    chan struct{} // closed with ignoring
 	ignoreOnce     sync.Once
 	endRequested   chan struct{} // closed when the keepalive goroutine is to end the link in order, for Reconnect
 	requestOnce    sync.Once
 	disconnectSent bool          // the DISCONNECT was written whole; set before disconnectDone is closed
-	disconnectDone chan struct{} // closed by the writer: it has written the DISCONNECT, or cannot
+	disconnectDone chan struct{} // closed by the writer when it has written the DISCONNECT, or cannot
 
 	end   sync.Once
 	cause error // why the link ended; set before dead is closed
 
 	readerEnd, writerEnd, keepEnd chan struct{} // closed by reader, writer and keepalive as their last act
-	killTimer                     *time.Timer   // closes the socket when a write goes on after kill; set before dead is closed
+	killTimer                     *time.Timer   // closes the socket when a write does not end after kill; set before dead is closed
 
 	control controlFlusher // of a WebSocket, nil otherwise
 }
@@ -73,7 +72,7 @@ func (l *link) run() error {
 	})
 	g.Go(func() error {
 		defer close(l.writerEnd)
-		defer l.closeSocket() // for a writer that did not get there
+		defer l.closeSocket() // if the writer ended before it closed the socket
 		defer l.exited()
 		l.writer()
 		return nil
@@ -85,7 +84,7 @@ func (l *link) run() error {
 	})
 	<-l.dead
 	ended := make(chan struct{})
-	go func() { // ends with the three, and is left behind with one that is
+	go func() { // ends with the three goroutines, and is left behind with one that is
 		g.Wait()
 		close(ended)
 	}()
@@ -97,8 +96,8 @@ func (l *link) run() error {
 func (l *link) kill(cause error) {
 	l.end.Do(func() {
 		l.cause = cause
-		// A write that has begun gets a moment, so that what closes the link can
-		// follow it. Nothing follows to a peer that is gone, or when our time is over.
+		// A write that has begun gets killTime to end, so that the DISCONNECT with the
+		// reason can follow it. None follows to a dead peer, or at the end of the time.
 		grace := killTime
 		if cause == ErrKeepAlive || cause == errLocalClose {
 			grace = 0
@@ -111,9 +110,9 @@ func (l *link) kill(cause error) {
 	})
 }
 
-// awaitGoroutines waits until the link's goroutines have ended, which ended tells,
-// and its socket is closed. Of a foreign socket, what does not return killTime
-// after the socket was to be closed is left behind.
+// awaitGoroutines waits until ended is closed, when the link's goroutines have ended, and
+// the socket is closed. Calls of a foreign socket that have not returned killTime after
+// that was to be closed are left behind.
 func (l *link) awaitGoroutines(ended <-chan struct{}) {
 	<-l.closeCalled
 	if !l.foreign {
@@ -146,8 +145,8 @@ func (l *link) awaitGoroutines(ended <-chan struct{}) {
 	l.session.stats.leftBehind.Add(uint64(left))
 }
 
-// exited ends the link when a packet hook, or a method of a net.Conn, ended one of its
-// goroutines. A goroutine that returns has killed the link before.
+// exited ends the link when a packet hook, or a method of the application's net.Conn, ended
+// one of its goroutines. A goroutine that returns has killed the link before.
 func (l *link) exited() {
 	name := packetHook
 	if l.session.hooks.hook == nil {

@@ -6,27 +6,27 @@ import (
 	"github.com/millrace/mqtt/internal/pulse"
 )
 
-// This file tells how far what was written has come: what the peer's TCP has taken, and
-// whether an answer that is missing can be there at all.
+// This file notes how many of the written bytes the peer's TCP has taken, so that a missing
+// answer counts as late only when the peer has had the time to send it.
 
-// lateness decides whether an answer is late: a packet that is on its way to the
-// peer cannot be answered yet. Half of the time that the answer may take after the
-// packet was put into the buffer, it notes how far the link is; when the packet was
-// still on its way then, the time starts when the peer's TCP has taken it, as long
-// as the line moves. It belongs to the keepalive goroutine.
+// lateness decides whether an answer is late. The peer cannot answer a packet that is still
+// on its way. So half of the limit after the packet was put into the buffer, lateness notes
+// the end of the buffer; when the peer has not taken the bytes before that end by then, the
+// limit counts from when it has, or while it takes none from when it last took some. It
+// belongs to the keepalive goroutine.
 type lateness struct {
 	out    *sender
 	socket *socket
 
-	noted   time.Time // whatever was in the buffer then is meant; zero: nothing yet
-	swaps   uint64    // which of the writer's swaps comes behind it
-	end     uint64    // where it ends in the socket's queue, once known
-	arrived time.Time // when the peer was seen to have it, zero if it had it from the start
+	noted   time.Time // when the end of the buffer was noted; zero before
+	swaps   uint64    // the first swap of the writer after that end is written
+	end     uint64    // the position of that end in the socket's queue, once known
+	arrived time.Time // when the peer was seen to have taken it; zero if it had at noted
 
-	moved time.Time // when the line was last seen to move before that
-	taken uint64    // what the peer had taken then
+	moved time.Time // when the peer was last seen to take bytes before that end
+	taken uint64    // the position in the socket's queue that it had taken then
 	ended bool      // end is known
-	done  bool      // the peer has it
+	done  bool      // the peer has taken all bytes before that end
 }
 
 // late reports whether the answer to a packet that was put into the buffer at
@@ -49,18 +49,18 @@ func (d *lateness) late(since, now time.Time, limit time.Duration) bool {
 	return now.Sub(from) > limit
 }
 
-// note begins with what is in the buffer now.
+// note notes the end of the buffer at the time now.
 func (d *lateness) note(now time.Time) {
 	_, swaps := d.out.swapsTo()
 	*d = lateness{out: d.out, socket: d.socket, noted: now, swaps: swaps}
 	d.update(now)
-	d.arrived, d.moved = time.Time{}, now // the line has yet to show whether it moves
+	d.arrived, d.moved = time.Time{}, now // until the peer takes bytes
 	if d.done {
 		d.moved = time.Time{}
 	}
 }
 
-// update notes how far the packet is, and whether the bytes before it move.
+// update notes how far the noted end is, and whether the peer takes the bytes before it.
 func (d *lateness) update(now time.Time) {
 	swap, _ := d.out.swapsTo()
 	var taken uint64
@@ -71,7 +71,7 @@ func (d *lateness) update(now time.Time) {
 	if taken > d.taken {
 		d.taken, d.moved = taken, now
 	}
-	if swap < d.swaps { // not all of it is written
+	if swap < d.swaps { // the bytes before the end are not all written
 		if sent := d.socket.at(&d.socket.sent); sent.After(d.moved) {
 			d.moved = sent
 		}
@@ -90,13 +90,13 @@ func (d *lateness) update(now time.Time) {
 // goroutine. It asks the operating system only while a PINGREQ is not taken yet.
 type pingProgress struct {
 	socket *socket
-	bytes  uint64    // that the peer's TCP has taken
-	at     time.Time // when it was first seen to have taken them
+	bytes  uint64    // the position in the queue up to which the peer's TCP has taken
+	at     time.Time // when it was first seen to have taken so many
 	ping   time.Time // when it was seen to have taken the last PINGREQ
 }
 
-// add adds to f what the peer has taken; handed is when the last PINGREQ was handed
-// to the writer.
+// add sets in f when the peer took bytes, and the last PINGREQ. handed is when that was
+// handed to the writer.
 func (t *pingProgress) add(f *pulse.Facts, handed time.Time) {
 	if t.socket.queue == nil {
 		f.Taken, f.PingTaken = f.Sent, f.PingSent

@@ -10,19 +10,19 @@ import (
 	"github.com/millrace/mqtt/internal/pulse"
 )
 
-// This file is the keepalive goroutine of a link: it pings, finds a peer that is gone, and
-// notices answers and acknowledgements that are overdue.
+// This file has the keepalive goroutine of a link: it pings, and it finds a dead peer,
+// missing answers, and messages that the application does not acknowledge.
 
-// watchdog looks after what is late on a link.
+// watchdog finds answers and acknowledgements that are late on a link.
 type watchdog struct {
 	l            *link
-	lastReported generation // generation of the message that AckOverdue named last
+	lastReported generation // generation of the message in the last AckOverdue
 	lateness     lateness
 	interval     time.Duration
 }
 
-// keepalive is the goroutine that pings, finds a dead peer, and keeps an eye on
-// acknowledgements that are overdue. It ends with the link.
+// keepalive runs until the link ends. Package pulse decides when it pings and when the peer
+// is dead; the watchdog finds what else is late.
 func (l *link) keepalive() {
 	p := pulse.New(l.agreed.keepAlive, l.session.cfg.pingTimeout)
 	progress := pingProgress{socket: &l.socket}
@@ -37,7 +37,7 @@ func (l *link) keepalive() {
 		switch action {
 		case pulse.Dead:
 			if l.disconnecting() {
-				<-l.dead // closeTimer's
+				<-l.dead // closeTimer ends the link
 				return
 			}
 			l.kill(ErrKeepAlive)
@@ -59,6 +59,7 @@ func (l *link) keepalive() {
 	}
 }
 
+// facts returns what a Pulse has to know of the link.
 func (l *link) facts(now time.Time) pulse.Facts {
 	f := pulse.Facts{Now: now, Wall: time.Time{}.Add(l.session.cfg.clock.uptime()), Received: l.at(&l.received), Sent: l.at(&l.sent), Paused: l.paused.Load()}
 	if l.pinged.Load() != 0 {
@@ -84,8 +85,8 @@ func (l *link) ping() {
 // pingSize is the size of a PINGREQ.
 const pingSize = 2
 
-// pong notes how long the answer to a ping took. The PINGRESP may overtake the
-// writer's note of when the PINGREQ left; such a sample is skipped.
+// pong notes how long the answer to a ping took. The PINGRESP may arrive before the writer
+// has noted when the PINGREQ was written; then the time is not known, and none is noted.
 func (l *link) pong() {
 	if sent := l.pinged.Load(); sent != l.ponged {
 		l.ponged = sent
@@ -93,6 +94,7 @@ func (l *link) pong() {
 	}
 }
 
+// newWatch makes the watchdog. Its interval is short enough for each of the limits.
 func (l *link) newWatch() *watchdog {
 	cfg := l.session.cfg
 	w := &watchdog{l: l, lateness: lateness{out: &l.sender, socket: &l.socket}, interval: max(cfg.ackOverdue/2, time.Millisecond)}
@@ -103,7 +105,7 @@ func (l *link) newWatch() *watchdog {
 	return w
 }
 
-// check looks for what is late, and returns after what time to check again.
+// check finds what is late at the time now, and returns the time until the next check.
 func (w *watchdog) check(now time.Time) time.Duration {
 	s := w.l.session
 	if w.l.disconnecting() {
@@ -124,15 +126,15 @@ func (w *watchdog) check(now time.Time) time.Duration {
 	return w.interval
 }
 
-// pausedWithin reports whether the reader was paused at some time within d before now: the
-// answers that are missed may lie in the socket.
+// pausedWithin reports whether the reader was paused at some time within d before now, so
+// that answers which are missing may lie unread in the socket.
 func (l *link) pausedWithin(now time.Time, d time.Duration) bool {
 	return l.paused.Load() || now.Sub(l.began.Add(time.Duration(l.resumed.Load()))) < d
 }
 
-// explain adds to the cause of the link's end what the user can do about it: a ping
-// was waiting for so long that with what stood before it the server may have heard
-// no packet for one and a half keep alives.
+// explain returns cause, or an error that adds the remedy when the server may have cut the
+// link because it got no packet for one and a half keep alives: when a ping has waited for
+// half a keep alive or more behind other bytes.
 func (l *link) explain(cause error) error {
 	handed, keepAlive := l.handed.Load(), l.agreed.keepAlive
 	waits := handed > l.received.Load() && time.Duration(l.since()-handed) >= keepAlive/2

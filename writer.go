@@ -12,14 +12,14 @@ const (
 	failedWriteGrace = 500 * time.Millisecond
 )
 
-// writer is the only goroutine that writes to the socket. It swaps buffers with
-// the publishers and writes until there is nothing left, then waits for work.
-// It ends with the link, and has the socket closed as its last act.
+// writer is the only goroutine that writes to the socket. It takes the buffer that the
+// publishers fill, leaves them an empty one, and writes, until the buffer stays empty; then
+// it waits for work. It ends with the link, and closes the socket last.
 func (l *link) writer() {
 	o := l.session.out
 	spare := &sendBuffer{}
 	var w socketWriter
-	intact := true // a packet may follow what was written
+	intact := true // the last packet was written whole: another may follow
 	for intact && !l.killed() {
 		b := o.swap(&l.sender, spare)
 		if b == nil {
@@ -36,7 +36,8 @@ func (l *link) writer() {
 	<-l.dead
 	l.killTimer.Stop()
 	if intact && exceededMaximum(l.cause) {
-		// The acknowledgements that are due are how the server gets on next time.
+		// Send the acknowledgements that are due: after them the server has fewer messages
+		// to send again.
 		if b := o.swap(&l.sender, spare); b != nil {
 			t := time.AfterFunc(killTime, l.closeSocket)
 			intact = l.send(&w, b)
@@ -62,7 +63,7 @@ func (l *link) awaitWork() {
 			l.writeFailed(err)
 		}
 	}
-	// Publishers that were woken together append together.
+	// Publishers that were woken together append before the writer takes the buffer.
 	runtime.Gosched()
 }
 
@@ -74,7 +75,7 @@ func (l *link) send(w *socketWriter, b *sendBuffer) bool {
 	if l.writes.enter() {
 		err = w.write(&l.socket, b)
 		if !l.writes.leave() {
-			return false // writeLeft has b
+			return false // the link has ended without the writer, and awaitGoroutines has b
 		}
 	}
 	o.wrote(&l.sender, b, err)
@@ -86,8 +87,8 @@ func (l *link) send(w *socketWriter, b *sendBuffer) bool {
 	return true
 }
 
-// showSent shows the packet hook what is in b. A hook that ends the writer's goroutine
-// leaves b unwritten.
+// showSent calls the packet hook with the packets in b. When the hook ends the writer's
+// goroutine b is not written.
 func (l *link) showSent(b *sendBuffer) {
 	h := &l.session.hooks
 	if h.hook == nil {
@@ -103,8 +104,8 @@ func (l *link) showSent(b *sendBuffer) {
 	returned = true
 }
 
-// writeFailed ends the link because of a failed write, but lets the reader take
-// in what the peer sent before: acknowledgements, and a DISCONNECT that says why.
+// writeFailed ends the link because of a failed write. Before, the reader may read what the
+// peer has sent: acknowledgements, and a DISCONNECT with the reason.
 func (l *link) writeFailed(err error) {
 	select {
 	case <-l.disconnectDone:
@@ -121,11 +122,11 @@ func (l *link) writeFailed(err error) {
 type socketWriter struct {
 	pieces [][]byte
 	vector net.Buffers
-	copied []byte // what is written to a foreign socket
+	copied []byte // the copy that is written to a foreign socket
 }
 
-// write writes b, and notes when a PINGREQ in it has gone: what stands behind it
-// goes in calls of its own.
+// write writes b, and notes when a PINGREQ in it was written. The bytes after the PINGREQ
+// are written by calls of their own.
 func (w *socketWriter) write(s *socket, b *sendBuffer) error {
 	if b.ping > 0 {
 		if err := w.section(s, b, 0, b.ping); err != nil {
@@ -136,7 +137,7 @@ func (w *socketWriter) write(s *socket, b *sendBuffer) error {
 	return w.section(s, b, b.ping, len(b.buf))
 }
 
-// section writes a part of b. Each call that goes through counts as progress.
+// section writes the bytes of b between from and to. Each call that returns is progress.
 func (w *socketWriter) section(s *socket, b *sendBuffer, from, to int) error {
 	w.pieces = b.section(w.pieces[:0], from, to, s.piece)
 	defer clear(w.pieces)
@@ -154,7 +155,7 @@ func (w *socketWriter) section(s *socket, b *sendBuffer, from, to int) error {
 	return nil
 }
 
-// group returns how many pieces one call of most bytes takes.
+// group returns how many of the pieces, one at least, have most bytes together.
 func group(pieces [][]byte, most int) int {
 	size := 0
 	for i, p := range pieces {
@@ -165,6 +166,7 @@ func group(pieces [][]byte, most int) int {
 	return len(pieces)
 }
 
+// writeGroup writes pieces by one call.
 func (w *socketWriter) writeGroup(s *socket, pieces [][]byte) error {
 	if s.foreign {
 		return w.writeCopy(s, pieces)
@@ -180,8 +182,8 @@ func (w *socketWriter) writeGroup(s *socket, pieces [][]byte) error {
 	return err
 }
 
-// writeCopy writes a copy of pieces, which a call that never returns may go on
-// reading when they are used again.
+// writeCopy writes a copy of pieces: a call that is left behind may still read its bytes
+// when pieces are used again.
 func (w *socketWriter) writeCopy(s *socket, pieces [][]byte) error {
 	w.copied = w.copied[:0]
 	for _, p := range pieces {
@@ -189,7 +191,7 @@ func (w *socketWriter) writeCopy(s *socket, pieces [][]byte) error {
 	}
 	_, err := s.nc.Write(w.copied)
 	if !s.writes.in() {
-		return net.ErrClosed // it was left behind, and the rest of pieces with it
+		return net.ErrClosed // the call was left behind: the other pieces are not written
 	}
 	return err
 }
