@@ -29,25 +29,10 @@ const maxBatch = 32
 func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Subscription, n int, result deliverResult) {
 	s.mu.Lock()
 	for try := range 2 {
-		if len(s.forwards) > 0 {
-			msgs = msgs[:1]
-			if s.returnsLocked(&msgs[0]) {
-				s.up.inbox.giveBack(s, msgs)
-				s.mu.Unlock()
-				return s, 1, deliveredToMailbox
+		if s.ended || len(s.forwards) > 0 {
+			if msgs, at, n, result = s.deliverLateLocked(msgs, v, now); n > 0 {
+				return at, n, result
 			}
-			if to := s.forwardsToLocked(&msgs[0]); to != nil {
-				s.moveToLocked(&msgs[0], to)
-				s.mu.Unlock()
-				return to.deliver(msgs, v, now)
-			}
-		}
-		if s.ended {
-			if s.up.inbox == nil || s.leave == leaveAcked || msgs[0].QoS == 0 {
-				s.dropped.Add(uint64(len(msgs)))
-			}
-			s.mu.Unlock()
-			return s, len(msgs), notDelivered
 		}
 		if s.form != formChannel || s.pumps > 0 || s.paused || s.box.len() > 0 {
 			break

@@ -130,6 +130,35 @@ func (s *Subscription) forwardToLocked(filters []string, to *Subscription) []Mes
 	return cut
 }
 
+// deliverLateLocked takes messages that reach s after it has ended, or forwards to others:
+// the reader matches without the lock of the routes, and pumps put back what they had. It
+// returns n above 0, and has let the lock go, when that is done. Else s takes the messages
+// that it returns after all: the placeholder of the backlog holds what no other takes.
+func (s *Subscription) deliverLateLocked(msgs []Message, v Version, now time.Time) (left []Message, at *Subscription, n int, result deliverResult) {
+	if len(s.forwards) > 0 {
+		msgs = msgs[:1] // the next one may belong to another
+		if s.returnsLocked(&msgs[0]) {
+			s.up.inbox.giveBack(s, msgs)
+			s.mu.Unlock()
+			return nil, s, 1, deliveredToMailbox
+		}
+		if to := s.forwardsToLocked(&msgs[0]); to != nil {
+			s.moveToLocked(&msgs[0], to)
+			s.mu.Unlock()
+			at, n, result = to.deliver(msgs, v, now)
+			return nil, at, n, result
+		}
+	}
+	if !s.ended {
+		return msgs, nil, 0, 0
+	}
+	if s.up.inbox == nil || s.leave == leaveAcked || msgs[0].QoS == 0 {
+		s.dropped.Add(uint64(len(msgs)))
+	}
+	s.mu.Unlock()
+	return nil, s, len(msgs), notDelivered
+}
+
 // sortByArrival sorts the messages of QoS 1 and 2 among themselves.
 func sortByArrival(msgs []Message) {
 	var kept []Message
