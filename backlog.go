@@ -118,7 +118,7 @@ func (t *routes) takeHeldLocked(s *Subscription) {
 	if b := t.backlog.sub; b != nil {
 		held = append(held, handover{b, all})
 	}
-	s.takeOver(held...)
+	takeOver(s, held...)
 }
 
 // takeBacklog takes the placeholder away when the grace that link began is over, and
@@ -177,7 +177,7 @@ func (t *routes) replaceByPlaceholder(s *Subscription) *Subscription {
 	for _, f := range names {
 		t.filters[f].members[0].sub = h
 	}
-	h.takeOver(handover{s, names})
+	takeOver(h, handover{s, names})
 	return h
 }
 

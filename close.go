@@ -331,13 +331,13 @@ func (c *Conn) endInOrder(l *link, d *codec.Disconnect, by time.Time) bool {
 // yet, which the server or the inbox has too. It waits, until ctx ends, for the sends
 // into channels that have begun.
 func (c *Conn) stopHandOver(ctx context.Context) {
-	var moving []<-chan struct{}
+	var sends []<-chan struct{}
 	for _, s := range c.routes.subscriptions() {
-		moving = append(moving, s.halt())
+		sends = append(sends, s.halt())
 	}
-	for _, m := range moving {
+	for _, sent := range sends {
 		select {
-		case <-m:
+		case <-sent:
 		case <-ctx.Done():
 			return
 		}

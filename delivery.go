@@ -48,32 +48,18 @@ func (s *Subscription) deliver(msgs []Message, v Version, now time.Time) (at *Su
 			s.mu.Lock()
 		}
 	}
-	n, result = s.store(msgs, v, now)
+	n, result = s.storeAndUnlock(msgs, v, now)
 	return s, n, result
 }
 
-// sendLocked puts as many of msgs into the channel as it has room for.
-func (s *Subscription) sendLocked(msgs []Message) int {
-	for i := range msgs {
-		select {
-		case s.ch <- msgs[i]:
-		default:
-			s.delivered.Add(uint64(i))
-			return i
-		}
-	}
-	s.delivered.Add(uint64(len(msgs)))
-	return len(msgs)
-}
-
-// store puts msgs in the mailbox, up to the first that has consequences. s.mu is
-// held, and released.
-func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, result deliverResult) {
+// storeAndUnlock puts msgs in the mailbox, up to the first that has consequences, and
+// releases s.mu, which the caller holds.
+func (s *Subscription) storeAndUnlock(msgs []Message, v Version, now time.Time) (n int, result deliverResult) {
 	var given []Message
 	var event Event
 	for result = deliveredToMailbox; n < len(msgs) && result == deliveredToMailbox && len(given) == 0 && event == nil; n++ {
 		var held bool
-		given, held = s.hold(&msgs[n], now)
+		given, held = s.holdLocked(&msgs[n], now)
 		s.droppedSince = s.droppedSince || !held || len(given) > 0
 		event = s.slowEventLocked()
 		if held && s.overLocked(v) {
@@ -89,9 +75,9 @@ func (s *Subscription) store(msgs []Message, v Version, now time.Time) (n int, r
 	return n, result
 }
 
-// hold puts m in the mailbox, unless it is QoS 0 and gives way itself, and
+// holdLocked puts m in the mailbox, unless it is QoS 0 and gives way itself, and
 // returns the messages that gave way to it.
-func (s *Subscription) hold(m *Message, now time.Time) (given []Message, held bool) {
+func (s *Subscription) holdLocked(m *Message, now time.Time) (given []Message, held bool) {
 	if s.opts.slow == SlowLatest {
 		if old, replaced := s.box.replace(*m, now); replaced {
 			return []Message{old}, true
@@ -102,14 +88,14 @@ func (s *Subscription) hold(m *Message, now time.Time) (given []Message, held bo
 			s.dropped.Add(1)
 			return nil, false
 		}
-		given = s.makeWay(m)
+		given = s.makeWayLocked(m)
 		if m.QoS == 0 && s.fullLocked(m) {
 			s.dropped.Add(1)
 			return given, false // all that is held is QoS 1 and 2
 		}
 	}
 	s.box.push(m, now)
-	s.wakeIterators()
+	s.wakeIteratorsLocked()
 	return given, true
 }
 
@@ -118,8 +104,8 @@ func (s *Subscription) fullLocked(m *Message) bool {
 	return s.box.len() >= s.opts.messages || s.box.size()+mailSize(m) > s.opts.bytes
 }
 
-// makeWay takes out the oldest QoS 0 messages until m fits, or none is left.
-func (s *Subscription) makeWay(m *Message) (given []Message) {
+// makeWayLocked takes out the oldest QoS 0 messages until m fits, or none is left.
+func (s *Subscription) makeWayLocked(m *Message) (given []Message) {
 	for s.fullLocked(m) {
 		old, ok := s.box.drop0()
 		if !ok {
@@ -128,12 +114,6 @@ func (s *Subscription) makeWay(m *Message) (given []Message) {
 		given = append(given, old)
 	}
 	return given
-}
-
-func (s *Subscription) wakeIterators() {
-	if s.form == formIterator && !s.paused {
-		s.idle.Signal()
-	}
 }
 
 // slowEventLocked returns the event that says that the consumer has become slow, or is
@@ -172,12 +152,12 @@ func (s *Subscription) overLocked(v Version) bool {
 func (s *Subscription) giveUp(msgs []Message) {
 	if len(msgs) > 0 {
 		s.discard(msgs, leaveAcked)
-		s.tellRoom()
+		s.madeRoom()
 	}
 }
 
-// tellRoom is madeRoomLocked, locked.
-func (s *Subscription) tellRoom() {
+// madeRoom is madeRoomLocked for a caller without the lock.
+func (s *Subscription) madeRoom() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.madeRoomLocked()
@@ -197,17 +177,17 @@ func (s *Subscription) beforeSuback() bool {
 	}
 }
 
-// roomFor returns a channel that is closed when the subscription holds no more
-// than half its limit, or has ended, and a count that moves when it makes progress.
-// For an intake it is about what s has in the inbox.
-func (s *Subscription) roomFor(intake bool) (<-chan struct{}, uint64) {
+// roomFor returns a channel that is closed when the subscription holds no more than half
+// its limit, or has ended, and a count that changes when it makes progress. With arrival
+// the limit is that of the messages that the reader enters into the inbox for s.
+func (s *Subscription) roomFor(arrival bool) (<-chan struct{}, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.room == nil {
 		s.room = make(chan struct{})
 	}
 	room := s.room
-	s.awaitsArrivalRoom = intake
+	s.awaitsArrivalRoom = arrival
 	s.madeRoomLocked()
 	return room, s.progress
 }
@@ -226,7 +206,7 @@ func (s *Subscription) madeRoomLocked() {
 	s.tellQuietLocked()
 }
 
-// tellQuiet is tellQuietLocked, locked.
+// tellQuiet is tellQuietLocked for a caller without the lock.
 func (s *Subscription) tellQuiet() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -62,7 +62,7 @@ func (s *Subscription) withdraw() {
 	s.Pause()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for (s.form == formChannel || s.form == formTyped) && s.inDelivery > 0 {
+	for s.sendsLocked() && s.inDelivery > 0 {
 		s.idle.Wait()
 	}
 }
@@ -71,7 +71,7 @@ func (s *Subscription) withdraw() {
 // still arrives at them is forwarded to s. They are locked together, so that nothing
 // newer comes in between, and always the older before the newer, so that two calls do
 // not wait for each other.
-func (s *Subscription) takeOver(from ...handover) {
+func takeOver(s *Subscription, from ...handover) {
 	slices.SortFunc(from, func(a, b handover) int { return cmp.Compare(a.from.no, b.from.no) })
 	for _, h := range from {
 		h.from.mu.Lock()
@@ -91,7 +91,7 @@ func (s *Subscription) takeOver(from ...handover) {
 		s.box.push(&all[i], now)
 	}
 	s.startPumpsLocked()
-	s.wakeIterators()
+	s.wakeIteratorsLocked()
 }
 
 // onlyOnce removes what several subscriptions held: a message that matches filters of
@@ -224,11 +224,4 @@ func (s *Subscription) last(topic string) *Subscription {
 		last.mu.Unlock()
 	}
 	return last
-}
-
-// gone reports whether s has ended and forwards to no other.
-func (s *Subscription) gone() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended && len(s.forwards) == 0
 }

@@ -361,9 +361,9 @@ func (in *inbox) afterDeliver(result deliverResult, s *Subscription, msgs []Mess
 		in.giveBack(s, msgs)
 	case result == notDelivered, result == deliveredToChannel && !s.opts.manual:
 		in.book.finishAll(msgs)
-		s.tellRoom()
+		s.madeRoom()
 	case result == deliveredToChannel:
 		in.book.handedOver(msgs)
-		s.tellRoom()
+		s.madeRoom()
 	}
 }

@@ -113,7 +113,7 @@ func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 		return true
 	}
 	in.book.finishAll([]Message{it.stub(&s.owner)})
-	s.tellRoom()
+	s.madeRoom()
 	return true
 }
 
@@ -125,7 +125,7 @@ func (in *inbox) leaveToNextProcess(it *inboxItem, s *Subscription) {
 		if q := in.queues[o]; q != nil && o != s {
 			in.remove(o, q, it)
 		}
-		o.tellRoom()
+		o.madeRoom()
 	}
 	in.index(it)
 }

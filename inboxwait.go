@@ -193,7 +193,7 @@ func (in *inbox) countUnclaimedAnew() {
 }
 
 // tellUnclaimed has the reader look whether there is room for more without an owner.
-func (in *inbox) tellUnclaimed() { in.unclaimed().tellRoom() }
+func (in *inbox) tellUnclaimed() { in.unclaimed().madeRoom() }
 
 // unclaimed returns the placeholder that counts what has no owner.
 func (in *inbox) unclaimed() *Subscription { return subscriptionOf(in.book.unclaimedCounter()) }

@@ -201,9 +201,9 @@ func (s *Subscription) handedOver(msgs ...Message) {
 func (s *Subscription) endDeliveryLocked(n int) {
 	if s.inDelivery -= n; s.inDelivery == 0 {
 		s.idle.Broadcast() // withdraw may wait
-		if s.moving {
-			s.moving = false
-			close(s.still)
+		if s.sending {
+			s.sending = false
+			close(s.sent)
 		}
 		if in := s.up.inbox; in != nil && s.ended {
 			in.requestReconcile()
@@ -235,7 +235,7 @@ func (s *Subscription) restore(n int, msgs ...Message) {
 		default:
 			s.box.unpop(m)
 			s.startPumpsLocked()
-			s.wakeIterators()
+			s.wakeIteratorsLocked()
 		}
 	}
 	leave := s.leave

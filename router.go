@@ -412,7 +412,7 @@ func (t *routes) openCatchAll(o subOptions) *Subscription {
 		t.catchAll = newCatchAll(t.upstream, o)
 		t.numberLocked(t.catchAll)
 		if b := t.backlog.sub; b != nil {
-			t.catchAll.takeOver(handover{b, everything})
+			takeOver(t.catchAll, handover{b, everything})
 		}
 		t.changedLocked()
 	}

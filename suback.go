@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"time"
 
@@ -200,7 +199,7 @@ func (t *routes) applyResultLocked(r *route, code codec.ReasonCode, err error) (
 		r.state = routeGranted
 	}
 	for _, m := range concerned {
-		if t.setResultLocked(m.sub, r.filter, code, err) {
+		if m.sub.setResultLocked(r.filter, code, err) {
 			settled = append(settled, m.sub)
 		}
 		if err == nil {
@@ -212,27 +211,6 @@ func (t *routes) applyResultLocked(r *route, code codec.ReasonCode, err error) (
 		}
 	}
 	return settled, lost
-}
-
-// setResultLocked records the result of filter for s, and reports whether it was the last
-// that s waited for.
-func (t *routes) setResultLocked(s *Subscription, filter string, code codec.ReasonCode, err error) (last bool) {
-	for i := range s.results {
-		res := &s.results[i]
-		if res.Filter != filter {
-			continue
-		}
-		res.Code, res.Err = code, err
-		if err == nil {
-			res.Granted = QoS(code)
-		}
-		if s.open[i] {
-			s.open[i] = false
-			s.unanswered--
-			return s.unanswered == 0
-		}
-	}
-	return false
 }
 
 // misansweredFilters counts a SUBSCRIBE that was answered wrongly. Its filters are asked
@@ -315,9 +293,7 @@ func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (s
 func (t *routes) beginWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
-			if !m.sub.settled {
-				m.sub.waiting = now
-			}
+			m.sub.beginWaitLocked(now)
 		}
 	}
 }
@@ -366,10 +342,7 @@ func (t *routes) down() {
 func (t *routes) endWaitsLocked(now time.Time) {
 	for _, r := range t.filters {
 		for _, m := range r.members {
-			if s := m.sub; !s.waiting.IsZero() {
-				s.waited += now.Sub(s.waiting)
-				s.waiting = time.Time{}
-			}
+			m.sub.endWaitLocked(now)
 		}
 	}
 }
@@ -406,11 +379,7 @@ func (t *routes) unansweredForLocked(r *route, now time.Time) time.Duration {
 func (t *routes) subscribeTimeLeft(s *Subscription, limit time.Duration) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	left := limit - s.waited
-	if !s.waiting.IsZero() {
-		left -= time.Since(s.waiting)
-	}
-	return left
+	return limit - s.waitedLocked(time.Now())
 }
 
 // subscribeError returns why s as a whole failed, nil when it did not. A filter that
@@ -418,26 +387,14 @@ func (t *routes) subscribeTimeLeft(s *Subscription, limit time.Duration) time.Du
 func (t *routes) subscribeError(s *Subscription) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	refused, missing := 0, 0
-	for _, r := range s.results {
-		switch {
-		case errors.Is(r.Err, ErrUnsubscribed):
-			missing++
-		case r.Err != nil:
-			refused++
-		}
-	}
-	if refused == 0 || s.opts.partial && refused+missing < len(s.results) {
-		return nil
-	}
-	return &SubscribeError{Results: slices.Clone(s.results)}
+	return s.refusalLocked(s.opts.partial)
 }
 
 // refusals is the error of a subscription that lost a filter.
 func (t *routes) refusals(s *Subscription) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return &SubscribeError{Results: slices.Clone(s.results)}
+	return s.errorLocked()
 }
 
 // markReady lets Subscribe return.

@@ -3,8 +3,6 @@ package mqtt
 import (
 	"context"
 	"iter"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -16,85 +14,27 @@ import (
 // refusal of the server; then its channel is closed and Err says why.
 type Subscription struct {
 	owner
+	grant    // by the server
+	consumer // in the application
+
 	up   *upstream
 	no   uint64 // in the order of creation
 	opts subOptions
-	stop func() bool     // of the watch on the context
 	ctx  context.Context // given to Subscribe; nil for none
-
-	// Guarded by routes.mu.
-	results    []SubscribeResult
-	open       []bool // by filter: no result yet
-	unanswered int
-	settled    bool          // every filter has its first result, and Subscribe knows
-	routed     bool          // its filters are in the routes
-	waited     time.Duration // for the first results, over the links that have ended
-	waiting    time.Time     // since when on the current link; zero while offline
-	left       uint64        // how many had joined when it left, or lost a filter
-	draining   bool          // by Drain: it takes what the server still sends
-	refused    error         // why the UNSUBSCRIBE of a Drain was given up
 
 	ready chan struct{} // closed when every filter has its first result
 	done  chan struct{} // closed when it has ended
-
-	mu                sync.Mutex
-	form              consumerForm
-	ch                chan Message
-	sink              sink // nil without a form, and for the iterator
-	box               mailbox
-	pumps             int           // goroutines that hand over; they own the send to the channel
-	inDelivery        int           // messages that pumps and iterators are delivering
-	interrupt         chan struct{} // closed to make pumps put their message back
-	paused            bool
-	halted            bool          // for good: the Conn ends
-	moving            bool          // halted with messages on their way into the channel
-	still             chan struct{} // closed when there are none, for halt
-	ended             bool
-	leave             leaving // when it ended: what became of what was not handed over
-	forwards          []forwarding
-	err               error
-	idle              *sync.Cond    // iterators wait on it
-	isSlow            bool          // since the last SlowConsumer that said so
-	droppedSince      bool          // messages gave way in it
-	returned          bool          // the application has it
-	synced            bool          // the inbox hands out to it: not before Subscribe has returned it
-	wantsMore         bool          // the inbox has more for it once there is room
-	progress          uint64        // counts what was taken, finished and acknowledged: its progress
-	room              chan struct{} // closed when a reader that waits may go on
-	awaitsArrivalRoom bool          // the reader waits to enter more into the inbox
-	quiet             chan struct{} // closed when nothing is pending, for Drain
-
-	delivered, dropped atomic.Uint64
-	drainDone          atomic.Bool // a Drain got everything handed over
-	decoding           atomic.Bool // the codec of a typed channel runs
 }
-
-// leaving is what becomes of what a subscription that ends has not handed over.
-type leaving uint8
-
-const (
-	leaveAcked  leaving = iota // it is acknowledged and counted as dropped
-	leaveServer                // the server sends it again, the inbox keeps it: the Conn ends
-	leaveInbox                 // the inbox keeps it for the next subscription; without one it is acknowledged
-)
 
 func newSubscription(up *upstream, filters []Filter, opts subOptions) *Subscription {
 	s := &Subscription{
-		up: up, no: up.made.Add(1), opts: opts,
-		results:    make([]SubscribeResult, len(filters)),
-		open:       make([]bool, len(filters)),
-		unanswered: len(filters),
-		ready:      make(chan struct{}), done: make(chan struct{}),
-		interrupt: make(chan struct{}),
-		stop:      func() bool { return true },
+		grant: newGrant(filters),
+		up:    up, no: up.made.Add(1), opts: opts,
+		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.exchange = s
 	s.setFilters(filters)
-	s.idle = sync.NewCond(&s.mu)
-	for i, f := range filters {
-		s.results[i] = SubscribeResult{Filter: f.Pattern, Granted: f.QoS}
-		s.open[i] = true
-	}
+	s.consumer.init()
 	if opts.start == formChannel {
 		s.C()
 	}
@@ -133,10 +73,7 @@ func (s *Subscription) Results() []SubscribeResult {
 func (s *Subscription) Granted() QoS {
 	s.up.grants.Lock()
 	defer s.up.grants.Unlock()
-	if len(s.results) == 0 {
-		return 2
-	}
-	return s.results[0].Granted
+	return s.grantedLocked()
 }
 
 // SubscriptionStats are figures of one subscription.
@@ -173,7 +110,7 @@ func (s *Subscription) C() <-chan Message {
 	}
 	ch := make(chan Message, s.opts.buffer)
 	s.ch = ch
-	s.begin(formChannel, channelSink(ch))
+	s.beginLocked(formChannel, channelSink(ch))
 	return ch
 }
 
@@ -199,12 +136,12 @@ func (s *Subscription) Handle(f func(Message)) error {
 	if s.form != formNone {
 		return ErrConsumerBound
 	}
-	s.begin(formHandler, handlerSink(f))
+	s.beginLocked(formHandler, handlerSink(f))
 	return nil
 }
 
-// begin binds the form and starts to hand over what is pending.
-func (s *Subscription) begin(form consumerForm, to sink) {
+// beginLocked binds the form and starts to hand over what is pending.
+func (s *Subscription) beginLocked(form consumerForm, to sink) {
 	s.form, s.sink = form, to
 	s.progress++
 	if s.ended {
@@ -337,28 +274,6 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home
 // had ended before. While it lasts a new Subscribe of a filter takes the filter over.
 func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain(ctx, s) }
 
-// scope keeps what stops the watch on the context of s.
-func (s *Subscription) scope(stop func() bool) {
-	s.mu.Lock()
-	s.stop = stop
-	ended := s.ended
-	s.mu.Unlock()
-	if ended {
-		stop()
-	}
-}
-
-// awaitsLocked reports whether the server has not answered for filter. The lock is that
-// of the routes.
-func (s *Subscription) awaitsLocked(filter string) bool {
-	for i := range s.results {
-		if s.results[i].Filter == filter {
-			return s.open[i]
-		}
-	}
-	return false
-}
-
 // inboxKey returns the key of the message gen in the durable inbox.
 func (s *Subscription) inboxKey(gen generation) (key uint64, earlier bool) {
 	return s.up.ledger.inboxKey(gen)
@@ -384,26 +299,6 @@ func (s *Subscription) ack(gen generation, id uint16) error {
 		}
 	}
 	return err
-}
-
-// halt stops handing over for good, since the Conn ends. The channel that it
-// returns is closed when nothing is on its way into the subscription's channel any
-// more; code of the application that has a message is not waited for.
-func (s *Subscription) halt() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.paused && !s.ended {
-		close(s.interrupt)
-	}
-	s.paused, s.halted = true, true
-	if s.still == nil {
-		s.still = make(chan struct{})
-		s.moving = s.inDelivery > 0 && (s.form == formChannel || s.form == formTyped)
-		if !s.moving {
-			close(s.still)
-		}
-	}
-	return s.still
 }
 
 // end ends the subscription with err, and reports whether it was the first to.
@@ -446,21 +341,11 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 	return rest, true
 }
 
-// ending reports whether s has ended, and how.
-func (s *Subscription) ending() (ended bool, leave leaving) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended, s.leave
-}
-
 // drained waits until nothing is pending any more, here or in the durable inbox,
 // under WithManualAck until everything is acknowledged, and reports whether it got there before ctx ended.
 // A subscription that nothing reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
-	s.mu.Lock()
-	unread := s.form == formNone
-	s.mu.Unlock()
-	return unread || s.awaitQuiet(ctx)
+	return s.isUnread() || s.awaitQuiet(ctx)
 }
 
 // awaitQuiet is drained, and waits for a subscription that nothing reads as well.

@@ -112,7 +112,7 @@ func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 			close(t.ch)
 			return
 		}
-		t.begin(formTyped, typedSink[T]{t})
+		t.beginLocked(formTyped, typedSink[T]{t})
 	})
 	return t.ch
 }

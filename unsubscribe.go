@@ -115,7 +115,7 @@ func (t *routes) removeFilters(filters []string) (p *pendingUnsubscribe, settled
 		}
 		for _, m := range slices.Clone(r.members) {
 			t.leaveLocked(m.sub, r)
-			last := m.sub.awaitsLocked(f) && t.setResultLocked(m.sub, f, codec.UnspecifiedError, ErrUnsubscribed)
+			last := m.sub.awaitsLocked(f) && m.sub.setResultLocked(f, codec.UnspecifiedError, ErrUnsubscribed)
 			switch {
 			case !t.hasRouteLocked(m.sub):
 				m.sub.routed = false

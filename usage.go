@@ -88,50 +88,6 @@ func (s *Subscription) setReturned() {
 	}
 }
 
-// markReturned is setReturned without telling the inbox, and reports whether it is the
-// first.
-func (s *Subscription) markReturned() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.returned
-	s.returned = true
-	return !before
-}
-
-func (s *Subscription) isReturned() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.returned
-}
-
-// setSynced notes that the inbox knows s, and may hand out to it.
-func (s *Subscription) setSynced() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.synced = true
-}
-
-func (s *Subscription) isSynced() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.synced
-}
-
-// puttingBack reports whether a pump has yet to put back what it was delivering when s
-// ended. The pump waits for nothing but the codec of a typed one.
-func (s *Subscription) puttingBack() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended && s.inDelivery > 0 && (s.form == formChannel || s.form == formTyped)
-}
-
-// leaves reports whether what is in the queue of s goes back to the inbox.
-func (s *Subscription) leaves() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended && s.leave == leaveInbox || len(s.forwards) > 0
-}
-
 // filtersOf returns the filters of s by which it got it.
 func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
 	if len(s.filters) == 0 {
@@ -143,13 +99,6 @@ func (s *Subscription) filtersOf(it *inboxItem) (names []string) {
 		}
 	}
 	return names
-}
-
-// isChannel reports whether s is read through its channel of messages.
-func (s *Subscription) isChannel() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.form == formChannel
 }
 
 // tally returns how many messages s had so far, and whether it is finished with all
