@@ -81,9 +81,9 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		found = true
 		switch {
 		case tg.takesCopy && !p.Dup: // one sent again may have been passed over on an earlier link
-			t.settled(tg.sub)
+			t.endLate(tg.sub, p.QoS)
 		case tg.takesCopy:
-		case !tg.tookCopy:
+		case !tg.takesLate(p.QoS):
 			continue
 		}
 		if !slices.Contains(r.recipients, tg.sub) {

@@ -108,7 +108,8 @@ type target struct {
 
 	canonical bool // the one target of the subscription that counts when copies cannot be told apart
 	takesCopy bool // the subscription takes the copy of this one
-	tookCopy  bool // it did so until the server granted another
+	late0     bool // it did so until the server granted another, whose first copy has not come: takes QoS 0
+	late      bool // the same for QoS 1 and 2
 }
 
 func newRoutes(cfg *config) *routes {

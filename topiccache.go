@@ -70,28 +70,44 @@ func (e *topicEntry) refresh(t *routes) {
 	old := slices.Clone(e.targets)
 	clear(e.targets)
 	e.targets, e.gen, e.routes = t.match(e.topic, e.targets[:0])
-	e.keepFormer(old)
+	e.markLate(old)
 }
 
-// keepFormer marks the targets whose copies a subscription took until now and
-// does no more. The server sends a message once for each filter; when the change
-// fell between the copies of one message, the one that counts now was passed
-// over, and the copy of the target before is the last one to come.
-func (e *topicEntry) keepFormer(old []target) {
+// markLate marks the targets whose copies a subscription took until now and does no more.
+// The server sends a message once for each filter; when the change fell between the copies
+// of one message, the one that counts now was passed over, and the copy of the target
+// before is the last one to come.
+func (e *topicEntry) markLate(old []target) {
 	for i := range e.targets {
 		n := &e.targets[i]
-		n.tookCopy = !n.takesCopy && slices.ContainsFunc(old, func(o target) bool {
-			return o.sub == n.sub && o.filter == n.filter && o.subID == n.subID && (o.takesCopy || o.tookCopy)
-		})
+		if n.takesCopy {
+			continue
+		}
+		for _, o := range old {
+			if o.sub == n.sub && o.filter == n.filter && o.subID == n.subID {
+				n.late0 = n.late0 || o.takesCopy || o.late0
+				n.late = n.late || o.takesCopy || o.late
+			}
+		}
 	}
 }
 
-// settled forgets the target that s took copies of before: a copy of the one that
-// counts now came.
-func (e *topicEntry) settled(s *Subscription) {
+// endLate has s take no more copies of the target before: a copy with that QoS of the one
+// that counts now came. A message of QoS 0 says nothing of those of QoS 1 and 2 before it,
+// for which the server may have had no room in its window.
+func (e *topicEntry) endLate(s *Subscription, qos byte) {
 	for i := range e.targets {
-		if e.targets[i].sub == s {
-			e.targets[i].tookCopy = false
+		if tg := &e.targets[i]; tg.sub == s {
+			tg.late0 = false
+			tg.late = tg.late && qos == 0
 		}
 	}
+}
+
+// takesLate reports whether a copy with that QoS is taken all the same.
+func (t *target) takesLate(qos byte) bool {
+	if qos == 0 {
+		return t.late0
+	}
+	return t.late
 }

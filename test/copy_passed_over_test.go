@@ -36,6 +36,17 @@ func (s *scripted) copyFor(subID []byte, head byte, id uint16, payload string) {
 	synctest.Wait()
 }
 
+// copyAtMostOnce is copyFor at QoS 0.
+func (s *scripted) copyAtMostOnce(subID []byte, payload string) {
+	s.t.Helper()
+	b := rawPublish(mqtt.V5, 0x30, 0, "a/b", payload)
+	at := 2 + 2 + len("a/b")
+	b = slices.Concat(b[:at], []byte{5, 0x0B}, subID, b[at+1:])
+	b[1] += 5
+	s.SendBytes(b)
+	synctest.Wait()
+}
+
 // A copy that a subscription passes over, while it waits for the copy by another of
 // its filters, is only a redelivery when it comes again on the next link. That other
 // copy still reaches the subscription there, though its filter is being asked for
@@ -107,24 +118,42 @@ func TestChoiceOfCopyDoesNotChangeForOthers(t *testing.T) {
 		s.suback(0x90, id, 1)
 		id, hash := s.subscribeID("a/#")
 		s.suback(0x90, id, 0)
-		copyAtMostOnce := func(payload string) {
-			b := rawPublish(mqtt.V5, 0x30, 0, "a/b", payload)
-			at := 2 + 2 + len("a/b")
-			b = slices.Concat(b[:at], []byte{5, 0x0B}, hash, b[at+1:])
-			b[1] += 5
-			s.SendBytes(b)
-			synctest.Wait()
-		}
-		copyAtMostOnce("1") // passed over: the copy by a/+ waits for the window
+		s.copyAtMostOnce(hash, "1") // passed over: the copy by a/+ waits for the window
 		if _, err := s.conn.Subscribe(t.Context(), "a/#", mqtt.QoS(2), mqtt.WithoutWaiting()); err != nil {
 			t.Fatal(err)
 		}
 		id, _ = s.subscribeID("a/#")
 		s.suback(0x90, id, 2)
-		copyAtMostOnce("2")
+		s.copyAtMostOnce(hash, "2")
 		s.copyFor(plus, 0x32, 1, "1")
 		s.copyFor(plus, 0x32, 2, "2")
 		expect(t, sub.C(), "1", "2")
+		idle(t, sub.C())
+	})
+}
+
+// A server sends QoS 0 at once, and QoS 1 when its window has room. When a second filter
+// is granted at a higher QoS, a message of QoS 0 that comes by it says nothing of the
+// message of QoS 1 that was published before, for the first filter alone, and still waits.
+func TestCopyAtMostOnceDoesNotEndTheWaitForEarlierCopies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := script(t, mqtt.V5, mqtt.WithSession(time.Hour))
+		sub, err := s.conn.SubscribeMany(t.Context(), []mqtt.Filter{{Pattern: "a/+", QoS: 1}, {Pattern: "a/#", QoS: 2}}, mqtt.WithoutWaiting())
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, plus := s.subscribeID("a/+")
+		s.suback(0x90, id, 1)
+		second, hash := s.subscribeID("a/#")
+		s.copyFor(plus, 0x32, 1, "1")
+		s.suback(0x90, second, 2)
+		s.copyAtMostOnce(hash, "2")
+		s.copyAtMostOnce(plus, "2") // passed over
+		s.copyFor(plus, 0x32, 2, "3")
+		s.copyFor(hash, 0x32, 3, "4")
+		s.copyAtMostOnce(plus, "4 at QoS 0") // none comes after that
+		s.copyFor(plus, 0x32, 4, "4")        // passed over
+		expect(t, sub.C(), "1", "2", "3", "4")
 		idle(t, sub.C())
 	})
 }
