@@ -133,7 +133,7 @@ func (r *reader) pick(tg *target, p *codec.PublishView) {
 	r.flags = append(r.flags, flags)
 }
 
-// spare chooses the catch-all subscription or the backlog, for what matches no
+// chooseForUnmatched chooses the catch-all subscription or the backlog, for what matches no
 // filter.
 func (r *reader) chooseForUnmatched(t *topicEntry, p *codec.PublishView) {
 	s := r.l.session.routes.takerOfUnmatched(t.topic, QoS(p.QoS))

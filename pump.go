@@ -72,7 +72,7 @@ func (s *Subscription) goPump(again []Message) {
 // the application's code has had once. The last pump of an ended subscription closes
 // its channel.
 func (s *Subscription) pump(again []Message) {
-	var hand [pumpBatch]Message
+	var batch [pumpBatch]Message
 	msgs, returned := again, false
 	defer func() {
 		if returned {
@@ -100,7 +100,7 @@ func (s *Subscription) pump(again []Message) {
 			returned = true
 			return
 		}
-		msgs = s.takeBatchLocked(hand[:0])
+		msgs = s.takeBatchLocked(batch[:0])
 		interrupt := s.interrupt
 		s.mu.Unlock()
 		s.handOver(msgs, interrupt)
@@ -132,17 +132,17 @@ func (s *Subscription) handOverAgain(msgs []Message) {
 
 // takeBatchLocked takes as many messages as go over together: several for a channel,
 // one for a body that may take its time.
-func (s *Subscription) takeBatchLocked(hand []Message) []Message {
+func (s *Subscription) takeBatchLocked(batch []Message) []Message {
 	most, size := 1, 0
 	if s.form == formChannel {
 		most = pumpBatch
 	}
-	for len(hand) < most && s.box.len() > 0 && size < pumpBatchBytes {
-		hand = append(hand, s.box.pop())
-		size += len(hand[len(hand)-1].Payload)
+	for len(batch) < most && s.box.len() > 0 && size < pumpBatchBytes {
+		batch = append(batch, s.box.pop())
+		size += len(batch[len(batch)-1].Payload)
 	}
-	s.beginDeliveryLocked(len(hand))
-	return hand
+	s.beginDeliveryLocked(len(batch))
+	return batch
 }
 
 // beginDeliveryLocked notes that the caller delivers n messages.
@@ -269,14 +269,14 @@ func (s *Subscription) pumpExited(m Message, before bool) {
 	case !before:
 		again = []Message{m}
 	default:
-		s.giveUpInHand(m)
+		s.giveUpInDelivery(m)
 	}
 	s.goPump(again)
 	s.up.record(slog.LevelWarn, "a function ended its goroutine", "client", *s.up.clientID.Load(), "function", s.function(), "topic", m.Topic, "again", len(again) > 0)
 }
 
-// giveUpInHand acknowledges and counts m, which is in delivery, unless the server keeps it.
-func (s *Subscription) giveUpInHand(m Message) {
+// giveUpInDelivery acknowledges and counts m, which is in delivery, unless the server keeps it.
+func (s *Subscription) giveUpInDelivery(m Message) {
 	if ended, _ := s.ending(); ended {
 		s.requeue(m) // it finds its place
 		return

@@ -96,7 +96,7 @@ func (s *Subscription) Stats() SubscriptionStats {
 // C returns the channel of messages, the same on every call. It is closed when
 // the subscription ends; a reconnect does not close it. When the subscription
 // is consumed in another form, the channel is closed and empty: [Subscription.Bind]
-// tells.
+// returns an error then.
 func (s *Subscription) C() <-chan Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +121,8 @@ func (s *Subscription) C() <-chan Message {
 //
 // An f that panics ends the process, as in any goroutine. An f that ends its goroutine
 // (runtime.Goexit, as t.FailNow and require of tests do) has not finished: it is called
-// once more with the message, in a new goroutine and before any later one, and when it
-// ends that too the message is acknowledged and counted as dropped, with a
+// once more with the message, in a new goroutine and before any later one. When it ends
+// that goroutine too the message is acknowledged and counted as dropped, with a
 // [MessageDropped] of [ErrHandlerExited]. Under [WithManualAck] it is not called again:
 // the message is the application's, unacknowledged.
 //
@@ -239,8 +239,8 @@ func (s *Subscription) Resume() {
 
 // Unsubscribe ends the subscription at once and removes it from the server,
 // unless another subscription of the Conn has the same filter. The context
-// bounds the wait for the server's answer; without a link there is none, and the
-// server is told on the next. It returns nil when the subscription had ended before.
+// bounds the wait for the server's answer; without a link there is no wait, and
+// UNSUBSCRIBE is sent on the next. It returns nil when the subscription had ended before.
 // An UNSUBSCRIBE at which the server cuts the link again and again is given up, see
 // [FilterSetAside].
 //
@@ -265,8 +265,8 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home
 // have more that Drain does not see.
 //
 // When ctx ends first the subscription ends as by Unsubscribe: what was not handed over
-// is acknowledged and counted as dropped. The error wraps the context's cause and says how
-// much that was. A subscription that is paused, or that nothing reads, ends this way unless
+// is acknowledged and counted as dropped. The error wraps the context's cause and states
+// their number. A subscription that is paused, or that nothing reads, ends this way unless
 // that changes before. A handler or loop body that calls Drain waits for itself until ctx ends;
 // the error is then a *[CallbackError], and its message counts as handed over when it
 // returns. A refusal by the server ends the wait for more and is returned. When the
@@ -308,7 +308,8 @@ func (s *Subscription) end(err error, leave leaving) bool {
 	return first
 }
 
-// shut is end that returns what is pending and not given back to the inbox.
+// shut ends the subscription as end does, and returns what is pending and was not given
+// back to the inbox.
 func (s *Subscription) shut(err error, leave leaving) (rest []Message, first bool) {
 	s.mu.Lock()
 	if s.ended {
@@ -342,13 +343,13 @@ func (s *Subscription) shut(err error, leave leaving) (rest []Message, first boo
 }
 
 // drained waits until nothing is pending any more, here or in the durable inbox,
-// under WithManualAck until everything is acknowledged, and reports whether it got there before ctx ended.
+// under WithManualAck until everything is acknowledged. It reports false when ctx ended first.
 // A subscription that nothing reads has nothing to wait for.
 func (s *Subscription) drained(ctx context.Context) bool {
 	return s.isUnread() || s.awaitQuiet(ctx)
 }
 
-// awaitQuiet is drained, and waits for a subscription that nothing reads as well.
+// awaitQuiet waits as drained does, also for a subscription that nothing reads.
 func (s *Subscription) awaitQuiet(ctx context.Context) bool {
 	s.mu.Lock()
 	if s.quiet == nil {

@@ -3,8 +3,8 @@ package mqtt
 // This file says how much a subscription has, here and in the durable inbox, and when
 // it takes more.
 
-// overArrivalLimit reports whether no more may be entered into the inbox for s. What an earlier process left
-// does not count: it must not keep a link from being read that has come now.
+// overArrivalLimit reports whether no more may be entered into the inbox for s. What an
+// earlier process left does not count: it must not keep a new link from being read.
 func (s *Subscription) overArrivalLimit() bool {
 	return !s.usage.coming.within(s.opts.messages, s.opts.bytes) || s.overUnackedLimit()
 }
@@ -20,8 +20,8 @@ func (s *Subscription) belowArrivalLimit() bool {
 	return s.usage.coming.within(s.opts.messages/2, s.opts.bytes/2) && !s.overUnackedLimit()
 }
 
-// stuck reports whether it is the consumer that keeps s from having room, not the
-// disk: it has something to take or to finish.
+// stuck reports whether the consumer, not the disk, keeps s from having room: the consumer
+// has something to take or to finish.
 func (s *Subscription) stuck() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,12 +29,12 @@ func (s *Subscription) stuck() bool {
 }
 
 // noRoomFor reports whether a message of the inbox does not fit besides what is
-// pending and n more, and sees to it that the inbox is told when there is room.
+// pending and n more. The inbox is woken when there is room then.
 func (s *Subscription) noRoomFor(n, bytes, size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || len(s.forwards) > 0 {
-		return false // deliver tells
+		return false // deliver reports it
 	}
 	pending, held := s.countedLocked()
 	messages, most := s.part()
