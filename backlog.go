@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"slices"
-
 	"github.com/millrace/mqtt/internal/match"
 )
 
@@ -105,15 +103,10 @@ func (t *routes) takeHeldLocked(s *Subscription) {
 		all = append(all, f.Pattern)
 		delete(t.backlog.unwanted, f.Pattern)
 		r := t.filters[f.Pattern]
-		if r == nil {
-			continue
+		if r != nil && r.members[0].sub.placeholder {
+			held = addHandover(held, r.members[0].sub, f.Pattern)
+			r.members = r.members[1:]
 		}
-		r.members = slices.DeleteFunc(r.members, func(m member) bool {
-			if m.sub.placeholder {
-				held = addHandover(held, m.sub, f.Pattern)
-			}
-			return m.sub.placeholder
-		})
 	}
 	if b := t.backlog.sub; b != nil {
 		held = append(held, handover{b, all})
@@ -175,24 +168,39 @@ func (t *routes) replaceByPlaceholder(s *Subscription) *Subscription {
 	h := newPlaceholder(t.upstream, alone, s.opts)
 	h.routed = true
 	for _, f := range names {
-		t.filters[f].members[0].sub = h
+		r := t.filters[f]
+		r.newcomers = r.newcomers && !r.isFresh(s) // the retained copies are the placeholder's
+		r.members[0].sub = h
 	}
 	takeOver(h, handover{s, names})
 	return h
 }
 
-// outlived returns the subscriptions of filters whose context has ended.
+// outlived returns the subscriptions of filters whose context has ended and from which a
+// new one takes over. Without an inbox it takes over nothing where another lives.
 func (t *routes) outlived(filters []Filter) (all []*Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range filters {
-		if r := t.filters[f.Pattern]; r != nil {
-			for _, m := range r.members {
-				if m.sub.ctx != nil && m.sub.ctx.Err() != nil {
-					all = append(all, m.sub)
-				}
+		r := t.filters[f.Pattern]
+		if r == nil || !t.hasInbox() && r.hasLiving() {
+			continue
+		}
+		for _, m := range r.members {
+			if m.sub.scopeEnded() {
+				all = append(all, m.sub)
 			}
 		}
 	}
 	return all
+}
+
+// hasLiving reports whether the context of a member has not ended.
+func (r *route) hasLiving() bool {
+	for i := range r.members {
+		if !r.members[len(r.members)-1-i].sub.scopeEnded() { // nearly always the newest
+			return true
+		}
+	}
+	return false
 }

@@ -148,10 +148,8 @@ func (t *routes) takeOverLocked(filter string) {
 	if r == nil {
 		return
 	}
-	for _, m := range slices.Clone(r.members) {
-		if m.sub.draining {
-			t.leaveLocked(m.sub, r)
-		}
+	for len(r.members) > 0 && r.members[0].sub.draining {
+		t.leaveLocked(r.members[0].sub, r)
 	}
 	if _, open := t.removed[filter]; open {
 		delete(t.removed, filter) // the UNSUBSCRIBE is sent before the SUBSCRIBE that follows

@@ -51,8 +51,8 @@ func (g *ledger) newEntryLocked() *entry {
 const maxFreeEntries = 1024
 
 func (g *ledger) recycleLocked(e *entry) {
-	clear(e.unfinished.more)
-	*e = entry{unfinished: owners{more: e.unfinished.more[:0]}}
+	e.unfinished.reset()
+	*e = entry{unfinished: e.unfinished}
 	if g.nfree < maxFreeEntries {
 		e.next, g.free = g.free, e
 		g.nfree++

@@ -1,10 +1,6 @@
 package mqtt
 
-import (
-	"slices"
-
-	"github.com/millrace/mqtt/codec"
-)
+import "github.com/millrace/mqtt/codec"
 
 // This file decides which subscriptions get a message, and hands it to several of them.
 
@@ -57,7 +53,7 @@ func (r *reader) fanOut(t *topicEntry, p *codec.PublishView) error {
 // send a copy for each, and each copy comes here.
 func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 	for i := range t.targets {
-		if t.targets[i].canonical {
+		if t.targets[i].canonical == i {
 			r.pick(&t.targets[i], p)
 		}
 	}
@@ -81,21 +77,24 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		found = true
 		switch {
 		case tg.takesCopy && !p.Dup: // one sent again may have been passed over on an earlier link
-			t.endLate(tg.sub, p.QoS)
+			t.endLate(i, p.QoS)
 		case tg.takesCopy:
 		case !tg.takesLate(p.QoS):
 			continue
 		}
-		if !slices.Contains(r.recipients, tg.sub) {
-			r.pick(tg, p)
+		if c := &t.targets[tg.canonical]; !c.chosen {
+			c.chosen = r.pick(tg, p)
 		}
 	}
 	if found && p.SubIDs > 1 && r.l.session.routes.hasForeignID(p) {
 		for i := range t.targets {
-			if tg := &t.targets[i]; tg.canonical && !slices.Contains(r.recipients, tg.sub) {
+			if tg := &t.targets[i]; tg.canonical == i && !tg.chosen {
 				r.pick(tg, p)
 			}
 		}
+	}
+	for i := range t.targets {
+		t.targets[i].chosen = false
 	}
 	return found
 }
@@ -112,15 +111,15 @@ func (r *reader) carries(p *codec.PublishView, id uint32) bool {
 	return false
 }
 
-// pick chooses tg, unless the message is a retained copy that is meant for
-// another subscription of the same filter.
-func (r *reader) pick(tg *target, p *codec.PublishView) {
+// pick chooses tg and reports that it did, unless the message is a retained copy that is
+// meant for another subscription of the same filter.
+func (r *reader) pick(tg *target, p *codec.PublishView) bool {
 	if tg.forwarded && p.QoS == 0 {
-		return // the subscription that it forwards to is picked
+		return false // the subscription that it forwards to is picked
 	}
 	retained := p.Retain && !tg.asPub
 	if retained && tg.others && !tg.fresh {
-		return
+		return false
 	}
 	var flags uint32
 	if p.Retain {
@@ -131,6 +130,7 @@ func (r *reader) pick(tg *target, p *codec.PublishView) {
 	}
 	r.recipients = append(r.recipients, tg.sub)
 	r.flags = append(r.flags, flags)
+	return true
 }
 
 // chooseForUnmatched chooses the catch-all subscription or the backlog, for what matches no

@@ -111,8 +111,8 @@ func (it *inboxItem) endClaims(over func(claim) bool) {
 
 // removeOwners leaves it without owners and claims.
 func (it *inboxItem) removeOwners() {
-	for !it.unfinished.none() {
-		it.removeOwner(it.unfinished.first)
+	for _, s := range it.unfinished.all() {
+		it.removeOwner(s)
 	}
 	it.anyMatch = false
 	it.endClaims(func(claim) bool { return true })

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -77,39 +78,23 @@ type route struct {
 	held    bool   // granted in this session: also while it is asked for anew
 	subID   uint32 // MQTT 5, 0 for none
 	replay  bool   // asked again though the members have it already
+
+	// members are in the order in which they joined. A placeholder is the only one, and when
+	// one is being drained all are: a subscription that joins takes over from those.
 	members []member
 
 	misanswers uint8 // links in a row that ended for a wrong answer to its SUBSCRIBE
 
-	// newcomers says that the last SUBSCRIBE is for the members marked fresh:
-	// they alone take the retained copies that it brings.
-	newcomers bool
+	// newcomers says that the last SUBSCRIBE is for the fresh members, which joined as the
+	// numbers from freshFrom to freshTo: they alone take the retained copies that it brings.
+	newcomers          bool
+	freshFrom, freshTo uint64
 }
 
 // member is one subscription that has the route.
 type member struct {
-	sub   *Subscription
-	qos   QoS
-	fresh bool
-}
-
-// target is one way a topic reaches a subscription.
-type target struct {
-	sub       *Subscription
-	filter    string
-	subID     uint32
-	granted   QoS  // and at most what the subscription asked for itself
-	known     bool // the server has granted it, and sends for it
-	asPub     bool
-	fresh     bool // takes retained copies, when others must not
-	others    bool // some member is fresh
-	replay    bool
-	forwarded bool // a placeholder that forwards to another target what is not in an inbox
-
-	canonical bool // the one target of the subscription that counts when copies cannot be told apart
-	takesCopy bool // the subscription takes the copy of this one
-	late0     bool // it did so until the server granted another, whose first copy has not come: takes QoS 0
-	late      bool // the same for QoS 1 and 2
+	sub *Subscription
+	qos QoS
 }
 
 func newRoutes(cfg *config) *routes {
@@ -231,14 +216,16 @@ func (t *routes) joinLocked(s *Subscription, f Filter) *route {
 		r.noLocal, r.asPub, r.newcomers = s.opts.noLocal, s.opts.asPub, false
 	case r.state == routeGranted:
 		// The retained copies that this SUBSCRIBE brings are the newcomer's.
-		r.newcomers = true
-		for i := range r.members {
-			r.members[i].fresh = false
-		}
+		r.newcomers, r.freshFrom = true, s.joined
 	}
 	r.retain, r.retSet, r.replay = s.opts.retain, s.opts.retainSet, false
-	r.members = append(r.members, member{s, f.QoS, r.newcomers})
-	r.qos = r.highest()
+	if r.newcomers {
+		r.freshTo = s.joined
+	}
+	if len(r.members) == 0 {
+		r.qos = f.QoS
+	}
+	r.members, r.qos = append(r.members, member{s, f.QoS}), max(r.qos, f.QoS)
 	return r
 }
 
@@ -248,26 +235,46 @@ func (r *route) wanted() bool {
 	return slices.ContainsFunc(r.members, func(m member) bool { return !m.sub.placeholder && !m.sub.draining })
 }
 
-// has reports whether s is a member of r.
-func (r *route) has(s *Subscription) bool {
-	return slices.ContainsFunc(r.members, func(m member) bool { return m.sub == s })
+// find returns where s is among the members, or would be.
+func (r *route) find(s *Subscription) (i int, found bool) {
+	i, _ = slices.BinarySearchFunc(r.members, s.joined, func(m member, joined uint64) int { return cmp.Compare(m.sub.joined, joined) })
+	return i, i < len(r.members) && r.members[i].sub == s
 }
 
-// highest returns the highest QoS of the members.
+// has reports whether s is a member of r.
+func (r *route) has(s *Subscription) bool {
+	_, found := r.find(s)
+	return found
+}
+
+// fresh returns the members for which alone the last SUBSCRIBE was, if newcomers is set.
+func (r *route) fresh() []member {
+	i, _ := slices.BinarySearchFunc(r.members, r.freshFrom, func(m member, joined uint64) int { return cmp.Compare(m.sub.joined, joined) })
+	return r.members[i:]
+}
+
+func (r *route) isFresh(s *Subscription) bool {
+	return r.freshFrom > 0 && r.freshFrom <= s.joined && s.joined <= r.freshTo
+}
+
+// highest returns the highest QoS of the members, which is r.qos until one has left.
 func (r *route) highest() (q QoS) {
 	for _, m := range r.members {
-		q = max(q, m.qos)
+		if q = max(q, m.qos); q == r.qos {
+			break // no member has more
+		}
 	}
 	return q
 }
 
 // leaveLocked takes s out of r, and r out of the trie when it was the last.
 func (t *routes) leaveLocked(s *Subscription, r *route) (last bool) {
-	if !r.has(s) {
+	at, found := r.find(s)
+	if !found {
 		return false
 	}
 	s.left = t.joins
-	r.members = slices.DeleteFunc(r.members, func(m member) bool { return m.sub == s })
+	r.members = slices.Delete(r.members, at, at+1)
 	if len(r.members) > 0 {
 		r.qos = r.highest()
 		return false
@@ -307,64 +314,15 @@ func (t *routes) match(topic string, dst []target) (targets []target, gen uint64
 		for i := range r.members {
 			m := &r.members[i]
 			dst = append(dst, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: min(m.qos, r.granted), known: r.held,
-				asPub: r.asPub, fresh: m.fresh, others: r.newcomers, replay: r.replay})
+				asPub: r.asPub, fresh: r.isFresh(m.sub), others: r.newcomers, replay: r.replay})
 		}
 	}
 	markForwarded(dst, topic)
 	if !t.hasInbox() {
 		dst = slices.DeleteFunc(dst, func(tg target) bool { return tg.forwarded })
 	}
-	markTargets(dst)
+	markTargets(dst, len(all))
 	return dst, t.gen.Load(), len(all)
-}
-
-// markForwarded marks the placeholders that would forward topic to another of the
-// targets, which has it already: a placeholder of several filters loses one of them to a
-// new subscription, and still matches by another. With a durable inbox a placeholder
-// forwards nothing, and QoS 1 and 2 still wait there for the other filter.
-func markForwarded(ts []target, topic string) {
-	for i := range ts {
-		h := ts[i].sub
-		ts[i].forwarded = h.placeholder && slices.ContainsFunc(ts, takesOverFrom(h, topic))
-	}
-}
-
-// takesOverFrom returns whether a target is the one that takes over a message on topic
-// from sub, in the end.
-func takesOverFrom(sub *Subscription, topic string) func(target) bool {
-	last := sub.last(topic)
-	return func(tg target) bool { return last != sub && tg.sub == last }
-}
-
-// markTargets marks, for each subscription, the target whose copy it takes when
-// the server sends one for each filter: the granted one with the highest QoS, of what the
-// subscription asked for itself, so that the choice does not change for others.
-// While the server has granted none, it may send for any of them, so all count. A
-// filter that is asked for anew still counts as granted, since the server goes on
-// sending for it: else the copy of another filter would count, which may have been
-// passed over before and is only a redelivery when it comes again on the next link.
-func markTargets(ts []target) {
-	for i := range ts {
-		best := i
-		for j := range ts {
-			if ts[j].sub == ts[i].sub && ts[j].before(&ts[best], j < best) {
-				best = j
-			}
-		}
-		ts[best].canonical = true
-		ts[i].takesCopy = i == best || !ts[best].known
-	}
-}
-
-// before reports whether a subscription takes the copies of t rather than those of o.
-func (t *target) before(o *target, first bool) bool {
-	switch {
-	case t.known != o.known:
-		return t.known
-	case t.granted != o.granted:
-		return t.granted > o.granted
-	}
-	return first
 }
 
 // hasForeignID reports whether one of several identifiers was given by an earlier process,
@@ -455,8 +413,8 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 // takersByTopic returns the subscriptions that match a topic, else the catch-all.
 func (t *routes) takersByTopic(topic string) (takers []taker) {
 	targets, _, _ := t.match(topic, nil)
-	for _, tg := range targets {
-		if tg.canonical {
+	for i, tg := range targets {
+		if tg.canonical == i {
 			takers = appendSynced(takers, tg.sub, tg.filter)
 		}
 	}

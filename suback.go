@@ -168,7 +168,7 @@ func (t *routes) answered(v Version, asked []pendingRoute, codes []codec.ReasonC
 		if codes[i].IsError() {
 			err = refusal(codec.SUBACK, v, codes[i], a)
 		} else {
-			r.state, r.held, r.granted, r.misanswers = routeGranted, true, QoS(codes[i]), 0
+			r.state, r.held, r.misanswers = routeGranted, true, 0
 		}
 		s, l := t.applyResultLocked(r, codes[i], err)
 		settled, lost = append(settled, s...), append(lost, l...)
@@ -192,13 +192,18 @@ func refusal(packet codec.Type, v Version, code codec.ReasonCode, a *answer) err
 // refusal concerns. It returns the subscriptions whose last result it was, and what
 // subscriptions lost whose Subscribe had returned before.
 func (t *routes) applyResultLocked(r *route, code codec.ReasonCode, err error) (settled []*Subscription, lost []lostRoute) {
-	concerned := slices.Clone(r.members)
-	if err != nil && r.newcomers {
-		// The older members' subscription stands.
-		concerned = slices.DeleteFunc(concerned, func(m member) bool { return !m.fresh })
-		r.state = routeGranted
+	concerned := r.members
+	switch {
+	case err != nil && r.newcomers:
+		r.state = routeGranted // the older members' subscription stands
+		concerned = r.fresh()
+	case err == nil:
+		if r.newcomers && QoS(code) == r.granted {
+			concerned = r.fresh() // the older members have this result
+		}
+		r.granted = QoS(code)
 	}
-	for _, m := range concerned {
+	for _, m := range slices.Clone(concerned) {
 		if m.sub.setResultLocked(r.filter, code, err) {
 			settled = append(settled, m.sub)
 		}

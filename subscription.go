@@ -274,6 +274,9 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home
 // had ended before. While it lasts a new Subscribe of a filter takes the filter over.
 func (s *Subscription) Drain(ctx context.Context) error { return s.up.home.drain(ctx, s) }
 
+// scopeEnded reports whether the context given to Subscribe has ended.
+func (s *Subscription) scopeEnded() bool { return s.ctx != nil && s.ctx.Err() != nil }
+
 // inboxKey returns the key of the message gen in the durable inbox.
 func (s *Subscription) inboxKey(gen generation) (key uint64, earlier bool) {
 	return s.up.ledger.inboxKey(gen)

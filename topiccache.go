@@ -78,36 +78,37 @@ func (e *topicEntry) refresh(t *routes) {
 // of one message, the one that counts now was passed over, and the copy of the target
 // before is the last one to come.
 func (e *topicEntry) markLate(old []target) {
+	type key struct {
+		sub    *Subscription
+		filter string
+	}
+	var before map[key]*target // made when one is looked up: few topics match several filters
 	for i := range e.targets {
 		n := &e.targets[i]
 		if n.takesCopy {
 			continue
 		}
-		for _, o := range old {
-			if o.sub == n.sub && o.filter == n.filter && o.subID == n.subID {
-				n.late0 = n.late0 || o.takesCopy || o.late0
-				n.late = n.late || o.takesCopy || o.late
+		if before == nil {
+			before = make(map[key]*target, len(old))
+			for j := range old {
+				before[key{old[j].sub, old[j].filter}] = &old[j]
 			}
+		}
+		if o := before[key{n.sub, n.filter}]; o != nil && o.subID == n.subID {
+			n.late, n.lateQoS1 = o.takesCopy || o.late, o.takesCopy && o.known || o.lateQoS1
 		}
 	}
 }
 
-// endLate has s take no more copies of the target before: a copy with that QoS of the one
-// that counts now came. A message of QoS 0 says nothing of those of QoS 1 and 2 before it,
-// for which the server may have had no room in its window.
-func (e *topicEntry) endLate(s *Subscription, qos byte) {
-	for i := range e.targets {
-		if tg := &e.targets[i]; tg.sub == s {
-			tg.late0 = false
-			tg.late = tg.late && qos == 0
-		}
+// endLate has a subscription take no more copies of its other targets: a copy with that
+// QoS of the one at index at came, which counts now. A message of QoS 0 says nothing of
+// those of QoS 1 and 2 before it, for which the server may have had no room in its window.
+func (e *topicEntry) endLate(at int, qos byte) {
+	for i := e.targets[at].next; i != at; i = e.targets[i].next {
+		tg := &e.targets[i]
+		tg.late, tg.lateQoS1 = false, tg.lateQoS1 && qos == 0
 	}
 }
 
 // takesLate reports whether a copy with that QoS is taken all the same.
-func (t *target) takesLate(qos byte) bool {
-	if qos == 0 {
-		return t.late0
-	}
-	return t.late
-}
+func (t *target) takesLate(qos byte) bool { return t.late || t.lateQoS1 && qos > 0 }
