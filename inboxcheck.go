@@ -145,10 +145,10 @@ func (k *inboxCheck) checkClaims(it *inboxItem) {
 }
 
 func (k *inboxCheck) checkWaiting() {
-	for _, anybody := range []bool{false, true} {
-		for name, set := range k.in.waits.of(waitKey{anyMatch: anybody}) {
+	for _, anyMatch := range []bool{false, true} {
+		for name, set := range k.in.waits.of(waitKey{anyMatch: anyMatch}) {
 			for it := range set {
-				if k.book.items[it.gen] != it || !slices.Contains(it.listed, waitKey{name, anybody}) {
+				if k.book.items[it.gen] != it || !slices.Contains(it.listed, waitKey{name, anyMatch}) {
 					k.bad("%x stands under %q", it.key, name)
 				}
 			}

@@ -26,7 +26,7 @@ func connect(t *testing.T, b *broker.Broker, v broker.Version, over broker.Trans
 	return conn
 }
 
-// dial is connect for those who expect an error or end the Conn by themselves.
+// dial is connect for tests that expect an error or end the Conn by themselves.
 func dial(b *broker.Broker, v broker.Version, over broker.Transport, opts ...mqtt.ConnectOption) (*mqtt.Conn, error) {
 	return dialIn(context.Background(), b, v, over, opts...)
 }

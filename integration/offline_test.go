@@ -113,7 +113,7 @@ func TestOfflinePublishesOutliveProcess(t *testing.T) {
 		// been seen in flight, and a link on which it does ends [MQTT-3.3.4-9].
 		conn := connect(t, b, broker.Version(v), broker.TCP, mqtt.WithReceiveMaximum(65535))
 		sub := subscribe(t, conn, "offline/#", mqtt.QoS(2))
-		task := offlineTask{Version: v, URL: nobody(t), Path: filepath.Join(t.TempDir(), "sessions.db"), Messages: messages}
+		task := offlineTask{Version: v, URL: deadAddress(t), Path: filepath.Join(t.TempDir(), "sessions.db"), Messages: messages}
 
 		begin := time.Now()
 		first, storedHeap := task.start(t)
@@ -159,8 +159,8 @@ func (o *offlineTask) start(t *testing.T) (cmd *exec.Cmd, heap uint64) {
 	return cmd, heap
 }
 
-// nobody returns an address where nobody listens.
-func nobody(t *testing.T) string {
+// deadAddress returns an address on which no program listens.
+func deadAddress(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

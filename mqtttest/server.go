@@ -75,5 +75,5 @@ func Connect(t TB, b *Broker, opts ...mqtt.ConnectOption) *mqtt.Conn {
 	return conn
 }
 
-// NewPeer returns a Peer that takes the connections of n which nobody else takes.
+// NewPeer returns a Peer that takes the connections of n that no other server takes.
 func NewPeer(t TB, n *Network) *Peer { return server.NewPeer(t, n) }

@@ -118,7 +118,7 @@ func (c *Client) Publish(m Message, n, window int) error {
 // as many packets are taken as records have come.
 func hopTake(packets *ring, n int) (take func(int) ([]byte, int), stop func()) {
 	records := make(chan record, hopDepth)
-	go func() { // ends with n; stop takes what nobody else took
+	go func() { // ends with n; stop takes what was not taken
 		defer close(records)
 		for range n {
 			records <- record{}

@@ -52,7 +52,7 @@ func run(ctx context.Context, url string, w io.Writer) error {
 	defer cancel()
 	_, err = client.request(short, mqtt.Message{Topic: "service/none", QoS: 1})
 	if !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("a request that nobody answers ended with %w", err)
+		return fmt.Errorf("a request without a responder ended with %w", err)
 	}
 	fmt.Fprintln(w, "service/none:", err)
 	return conn.Close()

@@ -23,7 +23,7 @@ const (
 	endTimeout   = 30 * time.Second
 )
 
-// freePorts returns n loopback ports that nobody listens on now.
+// freePorts returns n loopback ports on which no program listens now.
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range 1000 {

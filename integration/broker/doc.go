@@ -2,7 +2,7 @@
 // ejabberd and RabbitMQ as processes of their own, nats-server inside the test's
 // process, a cluster of three NATS nodes, and nginx as a TCP proxy in front of a
 // broker.
-// Each gets loopback ports and directories that nobody else uses, is stopped by
+// Each gets loopback ports and directories of its own, is stopped by
 // the test's cleanup, and can be stopped, killed and started again on the same
 // addresses.
 //

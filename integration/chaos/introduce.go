@@ -9,7 +9,7 @@ import (
 )
 
 // introduceReceiver makes the receiver's session at the broker: what is published
-// before a first subscription reaches nobody.
+// before a first subscription reaches no subscriber.
 func (r *run) introduceReceiver(ctx context.Context) error {
 	conn, err := mqtt.Connect(ctx, r.broker.URL(broker.TCP),
 		mqtt.WithVersions(r.config.Version), mqtt.WithClientID(clientID("receiver")), mqtt.WithSession(time.Hour))

@@ -92,7 +92,7 @@ func (p *process) stop() error {
 	}
 }
 
-// failure says how a process ended that nobody killed.
+// failure says how a process ended that was not killed.
 func (p *process) failure() error {
 	if p.err == nil {
 		return nil

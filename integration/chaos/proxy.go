@@ -202,7 +202,7 @@ func (p *proxy) cut(orderly bool) {
 	})
 }
 
-// stall lets nothing through for d, and nobody learns of it. A link that its
+// stall lets nothing through for d; neither side is told. A link that its
 // client gives up meanwhile is still there for the broker.
 func (p *proxy) stall(d time.Duration) {
 	until := time.Now().Add(d).UnixNano()

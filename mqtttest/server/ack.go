@@ -11,7 +11,7 @@ import (
 // Ack is an answer of the server to a packet of a client: CONNACK, PUBACK, PUBREC, PUBREL,
 // PUBCOMP, SUBACK, UNSUBACK or PINGRESP.
 type Ack struct {
-	ClientID string             // who gets it
+	ClientID string             // of the client that gets it
 	Type     codec.Type         // of the packet
 	PacketID uint16             // 0 in CONNACK and PINGRESP
 	Codes    []codec.ReasonCode // one, or one for each filter; none in PINGRESP and CONNACK

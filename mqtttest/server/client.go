@@ -15,7 +15,7 @@ type client struct {
 	s    *Server  // immutable
 	conn net.Conn // immutable; only run reads it, only write writes it
 
-	// Owned by the reader; version and id are set once, before anybody else sees the client.
+	// Owned by the reader; version and id are set once, before other goroutines see the client.
 	framer    *codec.Framer
 	version   codec.Version
 	id        string
@@ -238,7 +238,7 @@ func (c *client) cut() {
 	c.shut()
 }
 
-// shut closes the connection. The Close of a TLS connection can wait for its peer, which nobody may
+// shut closes the connection. The Close of a TLS connection can wait for its peer, which no caller may
 // do under mu; Server.Close waits for the goroutine. The caller holds mu.
 func (c *client) shut() {
 	c.s.running.Go(func() { _ = c.conn.Close() })

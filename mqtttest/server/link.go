@@ -35,7 +35,7 @@ func (d Direction) String() string {
 type Link struct {
 	number int // immutable
 
-	// mu is only held for short steps; who has to wait does so in cond.Wait, which a synctest
+	// mu is only held for short steps; a goroutine that has to wait does so in cond.Wait, which a synctest
 	// bubble knows as durably blocked.
 	mu     sync.Mutex
 	cond   sync.Cond

@@ -49,7 +49,7 @@ func (ln *Listener) AcceptConn(ctx context.Context) (*Conn, error) {
 	}
 }
 
-// Close refuses dials from now on and cuts the connections nobody accepted. Accepted ones live on.
+// Close refuses dials from now on and cuts the connections that were not accepted. Accepted ones live on.
 func (ln *Listener) Close() error {
 	n := ln.network
 	n.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// notify wakes those who wait for a change. The caller holds mu.
+// notify wakes the goroutines that wait for a change. The caller holds mu.
 func (s *Server) notify() {
 	s.log.changes++
 	s.changed.Broadcast()

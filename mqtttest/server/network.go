@@ -19,7 +19,7 @@ const backlog = 128
 
 // Verdicts for a hook of [Network.OnDial], beside any error of its own.
 var (
-	// ErrSilent lets the dial succeed, but nobody accepts the connection or answers on it: what
+	// ErrSilent lets the dial succeed, but no server accepts the connection or answers on it: what
 	// a client meets at a server that hangs.
 	ErrSilent = errors.New("mqtttest: dial accepted, then silence")
 	// ErrUnanswered leaves the dial without an answer until its context ends: what a client meets

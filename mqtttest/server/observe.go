@@ -11,7 +11,7 @@ import (
 
 // Received is a PUBLISH of a client as the server took it.
 type Received struct {
-	ClientID string // who sent it
+	ClientID string // of the client that sent it
 	Link     int    // the session's connection it came on, from 1
 	At       time.Time
 	PacketID uint16 // 0 with QoS 0

@@ -26,7 +26,7 @@ type Peer struct {
 	ln *Listener
 }
 
-// NewPeer listens at every address of n that nobody else listens at. The end of the test, or
+// NewPeer listens at every address of n without a listener. The end of the test, or
 // [Peer.Close] before, closes it.
 func NewPeer(t TB, n *Network) *Peer {
 	t.Helper()

@@ -52,7 +52,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Start returns a Server that serves every address of n which nobody else serves. It panics when
+// Start returns a Server that serves every address of n that no other server serves. It panics when
 // something listens there already.
 func Start(n *Network, cfg Config) *Server {
 	ln, err := n.Listen("")

@@ -11,7 +11,7 @@ import (
 type session struct {
 	id      string
 	version codec.Version
-	client  *client // nil while nobody is connected
+	client  *client // nil while no client is connected
 	links   int     // connections so far
 	expiry  uint32  // seconds after the last connection; MaxUint32 = never
 
