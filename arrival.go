@@ -113,7 +113,7 @@ func (r *reader) addresseesOf(t *topicEntry) addressees {
 }
 
 // awaitRoom waits until there is room in the inbox: for each of the recipients,
-// and for what has no owner yet. The limits of what is pending bound what is entered too,
+// and for messages without an owner. The limits of pending messages bound the entries too,
 // or a slow consumer would fill the store, since the server is answered at once.
 func (r *reader) awaitRoom(parked bool) error {
 	for _, s := range r.recipients {

@@ -20,7 +20,7 @@ type backlog struct {
 }
 
 // beginBacklogLocked begins the grace of a link, and reports whether there is one.
-// What an earlier link left is held too: the server sends it again, or has lost the session
+// Messages that an earlier link left are held too: the server sends it again, or has lost the session
 // and this is the last copy.
 func (t *routes) beginBacklogLocked(link uint32, resumed bool) bool {
 	b := &t.backlog

@@ -83,7 +83,7 @@ func (u *batch) reset() {
 }
 
 // enter records the batch, which subs have to finish with, in ledger and counters,
-// and returns what of it is to be delivered: not what came before.
+// and returns those of its messages that are new, which are to be delivered.
 func (r *reader) enter(subs []*owner) ([]Message, error) {
 	s := r.l.session
 	msgs := r.current.msgs
@@ -145,8 +145,8 @@ const readSlab = 8 << 10
 
 // backPressure keeps a subscription that is above its limit from getting more: it is
 // evicted, or the link is not read until the subscription has room, has made no progress
-// for the time of [WithStuckAfter], or the link ends. What is held for a Subscribe to
-// come is given up by its grace alone. For an intake the limit is that of what sub has in
+// for the time of [WithStuckAfter], or the link ends. Messages held for a Subscribe to
+// come are given up at the end of their grace alone. For an intake the limit is that of what sub has in
 // the inbox.
 func (r *reader) backPressure(sub *Subscription, intake bool) error {
 	l := r.l

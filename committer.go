@@ -387,9 +387,9 @@ func (o *outbound) fetchedLocked(l *loadedPayload) {
 	r.payload, r.onDisk = l.payload, false
 }
 
-// notFetchedLocked gives up a message whose payload is damaged. What could not be read
-// this time is tried again with a rest, while others are committed, and in the end
-// left in the store: a later process may be able to.
+// notFetchedLocked gives up a message whose payload is damaged. A payload that could
+// not be read this time is tried again after a rest, while others are committed, and in
+// the end left in the store: a later process may be able to read it.
 func (o *outbound) notFetchedLocked(l *loadedPayload) {
 	r := l.r
 	err := &StoreError{Op: "read", Err: l.err}

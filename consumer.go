@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// consumer is the application's end of a subscription: the form in which it reads, what
-// waits for it, and what was handed over. It is part of the Subscription; its own lock
+// consumer is the application's end of a subscription: the form in which it reads, the
+// messages that wait for it, and those that are being handed over. It is part of the Subscription; its own lock
 // guards it.
 type consumer struct {
 	mu                sync.Mutex
@@ -42,7 +42,8 @@ type consumer struct {
 	decoding           atomic.Bool // the codec of a typed channel runs
 }
 
-// leaving is what becomes of what a subscription that ends has not handed over.
+// leaving says what becomes of the messages that a subscription has not handed over when
+// it ends.
 type leaving uint8
 
 const (
@@ -128,7 +129,7 @@ func (c *consumer) gone() bool {
 	return c.ended && len(c.forwards) == 0
 }
 
-// leaves reports whether what waits in the inbox for the subscription goes back to it.
+// leaves reports whether messages in the queue of the subscription go back to the inbox.
 func (c *consumer) leaves() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

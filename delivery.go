@@ -227,8 +227,8 @@ func (s *Subscription) roomyLocked() bool {
 }
 
 // isQuietLocked reports whether s has nothing left to hand over, in the durable inbox
-// neither, and under WithManualAck nothing to be acknowledged. What the inbox has for
-// a Subscribe that has not returned stays there.
+// neither, and under WithManualAck nothing to be acknowledged. Messages in the inbox
+// for a Subscribe that has not returned stay there.
 func (s *Subscription) isQuietLocked() bool {
 	if s.ended {
 		return true

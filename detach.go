@@ -10,10 +10,11 @@ import (
 
 // A subscription that is detached leaves its filters at the server. Its place
 // in the routes is taken by a placeholder: a Subscription without a consumer, which
-// takes over what is pending and collects what arrives, unacknowledged, until a new
-// Subscribe of a filter takes it or the grace is over.
+// takes over pending messages and collects new ones, unacknowledged, until a new Subscribe
+// of a filter takes them or the grace is over.
 
-// handover is what a subscription leaves to another: what matches the filters.
+// handover is the messages that a subscription leaves to another: those that match the
+// filters.
 type handover struct {
 	from    *Subscription
 	filters []string
@@ -67,8 +68,8 @@ func (s *Subscription) withdraw() {
 	}
 }
 
-// takeOver moves what older subscriptions leave to s, in the order of arrival; what
-// still arrives at them is forwarded to s. They are locked together, so that nothing
+// takeOver moves the messages that older subscriptions leave to s, in the order of
+// arrival; messages that still arrive at them are forwarded to s. They are locked together, so that nothing
 // newer comes in between, and always the older before the newer, so that two calls do
 // not wait for each other.
 func takeOver(s *Subscription, from ...handover) {
@@ -205,7 +206,7 @@ func (s *Subscription) moveToLocked(m *Message, to *Subscription) {
 // itself.
 func (s *Subscription) forwardsToLocked(m *Message) *Subscription {
 	for i := range s.forwards {
-		// The backlog outlives what it forwards to, and holds again what no other takes.
+		// The backlog outlives the subscription that it forwards to, and holds messages again then.
 		if h := &s.forwards[i]; h.takes(m) && !(s.isBacklog() && h.sub.gone()) {
 			return h.sub
 		}

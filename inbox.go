@@ -20,8 +20,8 @@ import (
 // subscription of the filter may claim that.
 //
 // The inbox hands out to a new subscription from the moment on that the committer has
-// compared it with what waits. What is newer stands in the queue of the subscription until
-// then.
+// compared it with the messages that wait. Newer messages stand in the queue of the
+// subscription until then.
 type inbox struct {
 	// Immutable.
 	*reporter
@@ -217,8 +217,8 @@ func (in *inbox) mayGetReturned(s *Subscription) bool {
 	})
 }
 
-// returnAllToClaims has what a subscription gave back, and what is in its queue, claimed
-// by the next subscriptions.
+// returnAllToClaims has the messages that a subscription gave back, and those in its
+// queue, claimed by the next subscriptions.
 func (in *inbox) returnAllToClaims(r returnedMessages) {
 	for _, gen := range r.gens {
 		if it := in.book.item(gen); it != nil {

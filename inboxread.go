@@ -96,8 +96,8 @@ func (in *inbox) read(s *Subscription, items []*inboxItem) (done int, err error)
 }
 
 // unreadable reports whether the record will not be had because of err. When it is
-// damaged, s is done with it. What cannot be read for long stays where it is: a
-// later process may be able to.
+// damaged, s is done with it. A record that cannot be read for long stays where it
+// is: a later process may be able to read it.
 func (in *inbox) unreadable(s *Subscription, it *inboxItem, err error) bool {
 	_, damaged := errors.AsType[*store.DamageError](err)
 	switch {

@@ -6,10 +6,10 @@ import (
 	"github.com/millrace/mqtt/internal/match"
 )
 
-// This file has what waits in the inbox: for the next subscription of a filter that has a
-// claim, or for any subscription that matches. A new subscription is compared once with
-// what waits, and what begins to wait is compared once with the subscriptions that are
-// there, so that neither costs anything for what it does not match.
+// This file has the messages that wait in the inbox: for the next subscription of a filter
+// that has a claim, or for any subscription that matches. A new subscription is compared
+// once with the messages that wait, and a message that begins to wait once with the
+// subscriptions that are there, so that neither costs anything where they do not match.
 
 // waiting are the messages that wait, by what they wait for.
 type waiting struct {

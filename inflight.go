@@ -84,7 +84,7 @@ func (w *window) admit(r *record) {
 	w.order.pushBack(r)
 }
 
-// up begins a link with a quota of limit. What is open is to be sent again, in
+// up begins a link with a quota of limit. Open exchanges are to be sent again, in
 // order, before anything new [MQTT-4.6.0-1].
 func (w *window) up(link uint32, limit int) {
 	w.link, w.limit, w.quota = link, limit, limit
@@ -96,7 +96,7 @@ func (w *window) up(link uint32, limit int) {
 	}
 }
 
-// widen raises the limit of the link; what is in flight stays counted.
+// widen raises the limit of the link; messages in flight stay counted.
 func (w *window) widen(limit int) {
 	w.quota += limit - w.limit
 	w.limit = limit

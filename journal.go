@@ -8,8 +8,8 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// journal is what outbound gives the session store: what is to be written next,
-// and what becomes true once it is durable. Each change of the session
+// journal is what outbound gives the session store: the operations to be written next,
+// and the facts that become true once they are durable. Each change of the session
 // adds to it under outbound's lock; a committer goroutine, which exists while there is
 // something to write, takes everything gathered so far as one batch. So
 // publishes that come during a commit share the next one, and no
@@ -182,8 +182,8 @@ func (k *journal) awaitDeleteLocked(r resolution, key uint64) {
 // A process that dies before the store has let go of it leaves it to the next one,
 // which has to take it for sent, and sends it again where it stood: before
 // messages that were accepted later. So these wait until the deletion is durable,
-// or what is sent again would stand out of its order [MQTT-4.6.0-1]. What makes
-// room for newer messages leaves none: under overload there is always another
+// or the messages sent again would be out of order [MQTT-4.6.0-1]. A message dropped
+// to make room for newer ones leaves no tombstone: under overload there is always another
 // drop that is not durable yet, and nothing would be sent.
 
 // tombstone is the place of a message that ended unsent.

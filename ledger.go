@@ -80,7 +80,7 @@ func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 		})
 		g.epoch = g.gen.next()
 	}
-	// What is left counts again when its PUBLISH comes again: a PUBREL that the
+	// An entry that is left counts again when its PUBLISH comes again: a PUBREL that the
 	// server sends again takes nothing of its quota (section 4.9).
 	g.table.Each(func(e *entry) { e.counted = false })
 }
@@ -182,9 +182,9 @@ func (g *ledger) nextGenLocked() generation {
 	}
 }
 
-// exceededLocked reports whether one message more is beyond our Receive Maximum. What
-// counts is what we "have not sent a PUBACK or PUBCOMP" for (section 3.3.4), so
-// those that are due are sent first.
+// exceededLocked reports whether one message more is beyond our Receive Maximum. Messages
+// count for which we "have not sent a PUBACK or PUBCOMP" (section 3.3.4), so those that
+// are due are sent first.
 func (g *ledger) exceededLocked() bool {
 	if g.fullLocked() {
 		g.payAcksLocked()

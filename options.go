@@ -164,7 +164,7 @@ func WithCloseTimeout(d time.Duration) ConnectOption {
 
 // WithSubscribeTimeout bounds how long Subscribe waits for the answers of the server,
 // 10 s by default. The time of all links counts together, time without a link does not.
-// What was published before the SUBSCRIBE is sent before it, and on a slow line the time
+// Messages published before the SUBSCRIBE are sent before it, and on a slow line the time
 // for that counts too. When the SUBACK for a subscription that is made again on a new
 // link takes this long, the link ends. 0 keeps the default, a negative value is an
 // [InvalidError].

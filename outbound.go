@@ -182,7 +182,7 @@ func (o *outbound) fastLocked(g *outgoing) bool {
 		return false
 	}
 	if g.qos == 0 {
-		// What may have to be dropped for a newer message must not be encoded.
+		// A message that may have to be dropped for a newer one must not be encoded.
 		return o.q0.n == 0 && !o.win.hold && (o.cfg.policy != QueueDropOldest || !o.link.out.full(bufferMark))
 	}
 	return o.journal == nil && !o.link.out.full(windowMark) && o.q12.n == 0 && o.win.canAdmit()
@@ -251,8 +251,8 @@ func (o *outbound) encodeLocked(r *record, dup bool) {
 	l.wakeIdleLocked()
 }
 
-// pumpLocked sends what waits, as far as window and buffer allow: first what is to be
-// sent again, then the queue.
+// pumpLocked sends the messages that wait, as far as window and buffer allow: first those
+// that are to be sent again, then the queue.
 func (o *outbound) pumpLocked() {
 	l := o.link
 	if l == nil || l.closing {

@@ -152,8 +152,8 @@ func (s *Subscription) beginDeliveryLocked(n int) {
 	s.madeRoomLocked()
 }
 
-// handOver gives msgs to the consumer in order, and puts back what an interrupt
-// left. What the channel has is acknowledged before waiting for room in it.
+// handOver gives msgs to the consumer in order, and puts back those that an interrupt
+// left. Messages in the channel are acknowledged before waiting for room in it.
 func (s *Subscription) handOver(msgs []Message, interrupt <-chan struct{}) {
 	given := 0
 	for i := range msgs {

@@ -7,8 +7,8 @@ import (
 	"github.com/millrace/mqtt/codec"
 )
 
-// This file is the queue: what is accepted and waits to be sent, what waits for a place
-// in it, and what leaves it unsent: dropped, canceled or expired.
+// This file is the queue: messages that are accepted and wait to be sent, messages that
+// wait for a place in it, and those that leave it unsent: dropped, canceled or expired.
 
 // enqueueLocked accepts g into the queue, or makes it wait, or refuses it.
 func (o *outbound) enqueueLocked(g *outgoing, wait bool) (*record, error) {
@@ -69,8 +69,8 @@ func (o *outbound) canMakeRoomLocked(size int) bool {
 	return n < o.cfg.messages && bytes <= most
 }
 
-// unsentLocked yields the queued messages that were never sent, oldest first. What is
-// published anew after a lost session stands before them and is none of them.
+// unsentLocked yields the queued messages that were never sent, oldest first. Messages
+// published anew after a lost session stand before them and are not among them.
 // The one yielded may be taken out.
 func (o *outbound) unsentLocked(yield func(*record) bool) {
 	a, b := o.q0.head, o.q12.head

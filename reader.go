@@ -43,7 +43,7 @@ func (l *link) read() error {
 			return l.cause // what comes behind a fault of the server's is thrown away
 		}
 		if err != nil {
-			// What came before the end still counts.
+			// Packets that came before the end still count.
 			if more := r.handleAll(); more != nil {
 				err = more
 			}
@@ -62,7 +62,7 @@ func (r *reader) handleAll() error {
 	defer r.endHandling()
 	r.now = time.Now()
 	err := r.eachPacket()
-	// What came before an error still counts.
+	// Packets that came before an error still count.
 	if e := r.flush(); err == nil {
 		err = e
 	}

@@ -95,7 +95,7 @@ type exchange struct {
 const sentByEarlierProcess = 1<<32 - 1
 
 // mayHaveArrived reports whether the server may have the message of r, whose
-// exchange ended with err. What the server refused it has not, unless it took
+// exchange ended with err. It has not a message that it refused, unless it took
 // an earlier copy.
 func (r *record) mayHaveArrived(err error) bool {
 	if e, ok := err.(*ReasonError); ok && e.Packet != codec.PUBCOMP {

@@ -225,9 +225,9 @@ func (r *restored) record(e *store.Entry) (*record, error) {
 	return rec, nil
 }
 
-// expires returns when m expires on the clock of outbound.uptime, 0 for never. What
-// is left is never more than the whole, which counts when a version that knew no
-// clock of the session stored m, while the wall clock was ahead of what it is now.
+// expires returns when m expires on the clock of outbound.uptime, 0 for never. The
+// time left is never more than the whole, which counts when a version that knew no
+// clock of the session stored m while the wall clock was ahead of today's.
 func (r *restored) expires(m *storedMessage) time.Duration {
 	if m.expires.IsZero() {
 		return 0

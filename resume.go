@@ -101,8 +101,8 @@ func (o *outbound) up(l *sender, sessionPresent bool, randomID uint16, subscribe
 	o.pumpLocked()
 }
 
-// sessionLostLocked takes the window apart: what was in flight is published anew or
-// fails, by policy; what was never sent stays queued behind it.
+// sessionLostLocked takes the window apart: messages in flight are published anew or
+// fail, by policy; messages that were never sent stay queued behind them.
 func (o *outbound) sessionLostLocked() {
 	o.withdrawIDsLocked()
 	var anew recordList
@@ -184,7 +184,7 @@ func (o *outbound) down(l *sender, cause error) {
 }
 
 // countMisanswersLocked counts the link that ends for the publishes that were answered
-// wrongly on it. What is given up keeps its packet identifier, since the server may
+// wrongly on it. A publish that is given up keeps its packet identifier, since the server may
 // hold a part of the exchange.
 func (o *outbound) countMisanswersLocked() {
 	for _, l := range []*recordList{&o.win.order, &o.win.released} {

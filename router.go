@@ -17,7 +17,8 @@ import (
 // which UNSUBSCRIBE packets.
 //
 // Packets are appended while mu is held, so that the order on the wire is the
-// order of the calls: what the server ends with is what stands here. Lock order: routes, subscription, ledger, outbound, events.
+// order of the calls: the server ends with the filters that stand here. Lock order: routes,
+// subscription, ledger, outbound, events.
 type routes struct {
 	// Immutable once the Conn is wired.
 	out      *outbound // takes SUBSCRIBE and UNSUBSCRIBE
@@ -103,7 +104,7 @@ func newRoutes(cfg *config) *routes {
 		filters: map[string]*route{},
 	}
 	if t.keepsSession {
-		// What waits at the server carries the identifiers of an earlier process. All
+		// Messages that wait at the server carry identifiers of an earlier process. All
 		// of these take as many bytes.
 		t.firstID = 1<<21 + rand.Uint32N(maxSubscriptionID/2)
 		t.lastID = t.firstID

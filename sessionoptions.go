@@ -6,8 +6,8 @@ import (
 	"github.com/millrace/mqtt/store"
 )
 
-// This file has the options of the session: how long the server keeps it, what a store
-// keeps of it here, and which subscriptions it has from the beginning.
+// This file has the options of the session: how long the server keeps it, the store
+// that keeps it here, and which subscriptions it has from the beginning.
 
 // WithSession asks the server to keep the session for d after a link ends (section
 // 3.1.2.11.2). d must be above 0 and is rounded up to whole seconds; a session of

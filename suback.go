@@ -257,8 +257,8 @@ func (t *routes) giveUpSubscribe(filter string, err error) (settled []*Subscript
 }
 
 // upLocked decides what is due on a new link and appends it, in packets of one filter
-// when the link probes; send appends a packet under outbound's lock. What the server
-// of this link cannot take is out of the routes then, and returned.
+// when the link probes; send appends a packet under outbound's lock. Filters that
+// the server of this link cannot take are out of the routes then, and returned.
 func (t *routes) upLocked(a *agreed, always, probe bool, send func(*control)) (settled []*Subscription, lost []lostRoute) {
 	t.limits = a
 	t.beginWaitsLocked(time.Now())

@@ -244,14 +244,14 @@ func (s *Subscription) Resume() {
 // An UNSUBSCRIBE at which the server cuts the link again and again is given up, see
 // [FilterSetAside].
 //
-// What is pending is acknowledged and counted as dropped; [Subscription.Drain] hands it
+// Pending messages are acknowledged and counted as dropped; [Subscription.Drain] hands them
 // over first.
 func (s *Subscription) Unsubscribe(ctx context.Context) error { return s.up.home.unsubscribe(ctx, s) }
 
-// Drain ends the subscription without losing what the server has for it. It
-// unsubscribes, hands over what is here and what the server still sends, and ends. That is
-// how to leave a shared subscription: what Unsubscribe would acknowledge and drop is
-// handed over, and the group gets what comes later.
+// Drain ends the subscription without losing messages that the server has for it. It
+// unsubscribes, hands over pending messages and those that the server still sends, and
+// ends. This is how to leave a shared subscription: messages that Unsubscribe would
+// acknowledge and drop are handed over, and the group gets the later ones.
 //
 // The filters are removed from the server as by Unsubscribe. A filter that another
 // subscription of the Conn has stays at the server, and brings nothing more to this one. A

@@ -245,8 +245,8 @@ func (t *routes) unsubscribedLocked(v Version, filters []string, wished []uint64
 	return nil
 }
 
-// giveUpUnsubscribe leaves filter at the server. What still comes for it matches
-// nothing: it is acknowledged and counted, and not held for a Subscribe.
+// giveUpUnsubscribe leaves filter at the server. Messages that still come for it
+// match nothing: they are acknowledged and counted, and not held for a Subscribe.
 func (t *routes) giveUpUnsubscribe(filter string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -259,7 +259,7 @@ func (t *routes) giveUpUnsubscribe(filter string, err error) {
 }
 
 // misansweredRemoval is misansweredFilters for an UNSUBSCRIBE. A filter that is given up stays
-// subscribed at the server; what comes for it is acknowledged and counted.
+// subscribed at the server; messages for it are acknowledged and counted.
 func (t *routes) misansweredRemoval(filters []string, wished []uint64, cause error) {
 	t.mu.Lock()
 	gaveUp := t.countRemovalsLocked(filters, wished)

@@ -80,7 +80,7 @@ func (s *Subscription) wantsRefillLocked() bool {
 }
 
 // setReturned notes that Subscribe has returned s, or is about to: the inbox hands out
-// nothing before. What went into the channel of a subscription that the application
+// nothing before. Messages in the channel of a subscription that the application
 // never got would count as acknowledged.
 func (s *Subscription) setReturned() {
 	if in := s.up.inbox; in != nil && s.markReturned() {

@@ -54,7 +54,7 @@ func consume(ctx context.Context, url string, what Selection, take func(mqtt.Mes
 	}
 	defer conn.Close()
 	// The subscription ends with conn, not with ctx: a kept session keeps it.
-	// What a resumed session brings before it is held until then.
+	// Messages that a resumed session brings before it are held until then.
 	sub, err := conn.SubscribeMany(context.WithoutCancel(ctx), what.Filters)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import "time"
 // none is found no later than one that is idle. The link is dead when a ping
 // timeout after the peer's TCP took the PINGREQ nothing has come, of whatever
 // kind, or when for that long it took neither the PINGREQ nor anything before it.
-// What is written behind the PINGREQ says nothing.
+// Bytes written behind the PINGREQ say nothing.
 //
 // Pings leave early, by the lead: proxies cut links that are idle for as long as
 // the keep alive, and the doubt about a link whose deadline passed must not make
