@@ -115,13 +115,13 @@ func (r *reader) addresseesOf(t *topicEntry) addressees {
 // awaitRoom waits until there is room in the inbox: for each of the recipients,
 // and for messages without an owner. The limits of pending messages bound the entries too,
 // or a slow consumer would fill the store, since the server is answered at once.
-func (r *reader) awaitRoom(parked bool) error {
+func (r *reader) awaitRoom(unclaimed bool) error {
 	for _, s := range r.recipients {
 		if err := r.awaitRoomOf(s); err != nil {
 			return err
 		}
 	}
-	if !parked {
+	if !unclaimed {
 		return nil
 	}
 	return r.awaitRoomOf(r.l.session.inbox.unclaimed())

@@ -146,15 +146,15 @@ const readSlab = 8 << 10
 // backPressure keeps a subscription that is above its limit from getting more: it is
 // evicted, or the link is not read until the subscription has room, has made no progress
 // for the time of [WithStuckAfter], or the link ends. Messages held for a Subscribe to
-// come are given up at the end of their grace alone. For an intake the limit is that of what sub has in
-// the inbox.
-func (r *reader) backPressure(sub *Subscription, intake bool) error {
+// come are given up at the end of their grace alone. With arrival the limit is that of the
+// messages that the reader enters into the inbox.
+func (r *reader) backPressure(sub *Subscription, arrival bool) error {
 	l := r.l
 	s := l.session
 	if sub.beforeSuback() {
 		return nil // SUBACK may stand behind this message
 	}
-	if sub.opts.slow == SlowEvict && !sub.placeholder && (!intake || sub.mailboxFull()) {
+	if sub.opts.slow == SlowEvict && !sub.placeholder && (!arrival || sub.mailboxFull()) {
 		s.evict(sub)
 		return nil
 	}
@@ -172,9 +172,9 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 	}()
 	timer := time.NewTimer(s.cfg.stuckAfter)
 	defer timer.Stop()
-	_, last := sub.roomFor(intake)
+	_, last := sub.roomFor(arrival)
 	for {
-		room, moves := sub.roomFor(intake)
+		room, moves := sub.roomFor(arrival)
 		select {
 		case <-room:
 			l.received.Store(l.since())
@@ -187,14 +187,14 @@ func (r *reader) backPressure(sub *Subscription, intake bool) error {
 		case <-l.dead:
 			return l.cause
 		}
-		room, now := sub.roomFor(intake)
+		room, now := sub.roomFor(arrival)
 		select {
 		case <-room: // it came at the same time
 			l.received.Store(l.since())
 			return nil
 		default:
 		}
-		if now == last && sub.opts.slow != SlowBlock && !sub.placeholder && (!intake || sub.stuck()) {
+		if now == last && sub.opts.slow != SlowBlock && !sub.placeholder && (!arrival || sub.stuck()) {
 			s.evict(sub)
 			return nil
 		}
