@@ -81,8 +81,8 @@ func (r *reader) count(a arrival) error {
 // out of the recipients: for their filters the message waits for the next subscription.
 func (r *reader) addresseesOf(t *topicEntry) addressees {
 	c := addressees{routes: t.gen}
-	if len(r.recipients) == 1 && r.recipients[0] == t.namesOf {
-		c.names = t.names
+	if len(r.recipients) == 1 && t.names != nil && r.recipients[0] == t.names.of {
+		c.names = t.names.names
 		return c
 	}
 	for i := range t.targets {
@@ -107,7 +107,7 @@ func (r *reader) addresseesOf(t *topicEntry) addressees {
 		}
 	}
 	if len(r.recipients) == 1 && len(c.unclaimed) == 0 {
-		t.names, t.namesOf = c.names, r.recipients[0]
+		t.names = &filterNames{r.recipients[0], c.names}
 	}
 	return c
 }

@@ -134,7 +134,7 @@ func (r *reader) publish(f *codec.Frame) error {
 	if r.l.session.draining.Load() {
 		return nil // the server keeps it, or sends it again
 	}
-	t.refresh(r.l.session.routes)
+	r.topics.refresh(t, r.l.session.routes)
 	if p.QoS > 0 && r.l.session.inbox != nil {
 		return r.enterInbox(t, &p)
 	}

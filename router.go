@@ -45,6 +45,7 @@ type routes struct {
 	joins         uint64        // how many subscriptions joined so far
 	routed        uint64        // how many filters were routed so far
 	catchAll      *Subscription // takes what matches no filter
+	unmatched     *matches      // of topics without a filter
 	backlog       backlog
 	limits        *agreed // of the current link; nil while offline
 
@@ -83,6 +84,7 @@ type route struct {
 	// members are in the order in which they joined. A placeholder is the only one, and when
 	// one is being drained all are: a subscription that joins takes over from those.
 	members []member
+	matches *matches // of topics that match no other filter
 
 	misanswers uint8 // links in a row that ended for a wrong answer to its SUBSCRIBE
 
@@ -101,7 +103,7 @@ type member struct {
 func newRoutes(cfg *config) *routes {
 	t := &routes{
 		maxSubscribe: cfg.maxSubscribe, backlogGrace: cfg.backlogGrace, keepsSession: cfg.session > 0,
-		filters: map[string]*route{},
+		filters: map[string]*route{}, unmatched: noMatches,
 	}
 	if t.keepsSession {
 		// Messages that wait at the server carry identifiers of an earlier process. All
@@ -207,7 +209,7 @@ func (t *routes) joinLocked(s *Subscription, f Filter) *route {
 	switch {
 	case r == nil:
 		t.routed++
-		r = &route{filter: f.Pattern, no: t.routed}
+		r = &route{filter: f.Pattern, no: t.routed, matches: noMatches}
 		t.filters[f.Pattern] = r
 		t.trie.Insert(f.Pattern, r)
 		delete(t.removed, f.Pattern)
@@ -304,26 +306,49 @@ func (t *routes) leftAt(s *Subscription) uint64 {
 	return s.left
 }
 
-// match appends the targets of topic and returns the generation that they are
-// of, and how many routes matched.
-func (t *routes) match(topic string, dst []target) (targets []target, gen uint64, matched int) {
+// match returns what topic matches.
+func (t *routes) match(topic string) *matches {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var few [8]*route
-	all := t.trie.Match(topic, few[:0])
+	switch all := t.trie.Match(topic, few[:0]); {
+	case len(all) == 0:
+		if t.unmatched.gen != t.gen.Load() {
+			t.unmatched = &matches{gen: t.gen.Load(), shared: true}
+		}
+		return t.unmatched
+	case len(all) == 1 && !all[0].members[0].sub.placeholder:
+		r := all[0]
+		if r.matches.gen != t.gen.Load() {
+			r.matches = t.matchesLocked(all, topic)
+			r.matches.shared = true
+		}
+		return r.matches
+	default:
+		return t.matchesLocked(all, topic)
+	}
+}
+
+// matchesLocked makes the targets of topic, which matches all.
+func (t *routes) matchesLocked(all []*route, topic string) *matches {
+	n := 0
+	for _, r := range all {
+		n += len(r.members)
+	}
+	ts := make([]target, 0, n)
 	for _, r := range all {
 		for i := range r.members {
 			m := &r.members[i]
-			dst = append(dst, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: min(m.qos, r.granted), known: r.held,
+			ts = append(ts, target{sub: m.sub, filter: r.filter, subID: r.subID, granted: min(m.qos, r.granted), known: r.held,
 				asPub: r.asPub, fresh: r.isFresh(m.sub), others: r.newcomers, replay: r.replay})
 		}
 	}
-	markForwarded(dst, topic)
+	markForwarded(ts, topic)
 	if !t.hasInbox() {
-		dst = slices.DeleteFunc(dst, func(tg target) bool { return tg.forwarded })
+		ts = slices.DeleteFunc(ts, func(tg target) bool { return tg.forwarded })
 	}
-	markTargets(dst, len(all))
-	return dst, t.gen.Load(), len(all)
+	markTargets(ts, len(all))
+	return &matches{targets: ts, routes: len(all), gen: t.gen.Load()}
 }
 
 // hasForeignID reports whether one of several identifiers was given by an earlier process,
@@ -413,8 +438,7 @@ func (t *routes) takers(k waitKey) (takers []taker) {
 
 // takersByTopic returns the subscriptions that match a topic, else the catch-all.
 func (t *routes) takersByTopic(topic string) (takers []taker) {
-	targets, _, _ := t.match(topic, nil)
-	for i, tg := range targets {
+	for i, tg := range t.match(topic).targets {
 		if tg.canonical == i {
 			takers = appendSynced(takers, tg.sub, tg.filter)
 		}

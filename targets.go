@@ -1,6 +1,29 @@
 package mqtt
 
-import "slices"
+import (
+	"slices"
+	"unsafe"
+)
+
+// matches are the targets of a topic, until the routes change. Topics that match one and
+// the same filter share them.
+type matches struct {
+	targets []target
+	routes  int    // how many filters match
+	gen     uint64 // of the routes; 0 for none
+	shared  bool
+}
+
+// noMatches are those of a topic that was not matched yet.
+var noMatches = &matches{shared: true}
+
+// size is what m counts for in one topic.
+func (m *matches) size() int {
+	if m.shared {
+		return 0
+	}
+	return int(unsafe.Sizeof(*m)) + len(m.targets)*int(unsafe.Sizeof(target{}))
+}
 
 // target is one way a topic reaches a subscription.
 type target struct {
@@ -79,3 +102,43 @@ func (t *target) before(o *target) bool {
 	}
 	return t.granted > o.granted
 }
+
+// markLate marks the targets whose copies a subscription took until now and does no more.
+// The server sends a message once for each filter; when the change fell between the copies
+// of one message, the one that counts now was passed over, and the copy of the target
+// before is the last one to come.
+func (e *matches) markLate(old []target) {
+	type key struct {
+		sub    *Subscription
+		filter string
+	}
+	var before map[key]*target // made when one is looked up: few topics match several filters
+	for i := range e.targets {
+		n := &e.targets[i]
+		if n.takesCopy {
+			continue
+		}
+		if before == nil {
+			before = make(map[key]*target, len(old))
+			for j := range old {
+				before[key{old[j].sub, old[j].filter}] = &old[j]
+			}
+		}
+		if o := before[key{n.sub, n.filter}]; o != nil && o.subID == n.subID {
+			n.late, n.lateQoS1 = o.takesCopy || o.late, o.takesCopy && o.known || o.lateQoS1
+		}
+	}
+}
+
+// endLate has a subscription take no more copies of its other targets: a copy with that
+// QoS of the one at index at came, which counts now. A message of QoS 0 says nothing of
+// those of QoS 1 and 2 before it, for which the server may have had no room in its window.
+func (e *matches) endLate(at int, qos byte) {
+	for i := e.targets[at].next; i != at; i = e.targets[i].next {
+		tg := &e.targets[i]
+		tg.late, tg.lateQoS1 = false, tg.lateQoS1 && qos == 0
+	}
+}
+
+// takesLate reports whether a copy with that QoS is taken all the same.
+func (t *target) takesLate(qos byte) bool { return t.late || t.lateQoS1 && qos > 0 }

@@ -2,37 +2,44 @@ package mqtt
 
 import (
 	"hash/maphash"
-	"slices"
+	"unsafe"
 )
 
 // topicTable remembers the topics of a session: their text, so that a message costs no
-// allocation for it, and what they match, until the routes change. It is bounded, and
-// belongs to the reader of the link that is up.
+// allocation for it, and what they match, until the routes change. It is bounded in bytes:
+// at the bound a topic that no message has named lately gives way to a new one. It belongs
+// to the reader of the link that is up.
 type topicTable struct {
 	seed  maphash.Seed
 	m     map[string]*topicEntry
+	ring  []*topicEntry // all entries
+	hand  int           // where in the ring the next one to give way is looked for
 	last  *topicEntry
-	bytes int // length of all names
+	bytes int // what the entries count for
 }
 
 // topicEntry is one topic.
 type topicEntry struct {
-	topic   string
-	hash    uint64 // its part of what the ledger recognises a message by
-	targets []target
-	routes  int    // how many filters match
-	gen     uint64 // of the routes that targets come from; 0 for never
-
-	// For the durable inbox, made when it is asked for: the filters by which the
-	// message came for one subscription, until the routes change.
-	names   []string
-	namesOf *Subscription
+	*matches
+	topic string
+	hash  uint64       // its part of what the ledger recognises a message by
+	names *filterNames // for the durable inbox, made when it is asked for
+	used  bool         // since the hand passed it
 }
 
-// maxTopics and maxTopicBytes are when the table is emptied and begins anew.
+// filterNames are the filters by which a message came for one subscription, until the
+// routes change.
+type filterNames struct {
+	of    *Subscription
+	names []string
+}
+
 const (
-	maxTopics     = 4096
-	maxTopicBytes = 1 << 20
+	// topicBytes is what the entries of a table count for at most.
+	topicBytes = 16 << 20
+	// entryBytes is what an entry counts for beside its topic: the entry, and its places
+	// in map and ring, both of which grow by doubling.
+	entryBytes = int(unsafe.Sizeof(topicEntry{})) + 72
 )
 
 // get returns the entry of name, nil when it is new and therefore unchecked.
@@ -42,6 +49,7 @@ func (t *topicTable) get(name []byte) *topicEntry {
 	}
 	e := t.m[string(name)]
 	if e != nil {
+		e.used = true
 		t.last = e
 	}
 	return e
@@ -49,66 +57,50 @@ func (t *topicTable) get(name []byte) *topicEntry {
 
 // put makes an entry for name, which was checked.
 func (t *topicTable) put(name []byte) *topicEntry {
-	if t.m == nil || len(t.m) >= maxTopics || t.bytes >= maxTopicBytes {
-		t.m, t.bytes = make(map[string]*topicEntry, 16), 0
+	if t.m == nil {
+		t.m = make(map[string]*topicEntry, 16)
 	}
-	t.bytes += len(name)
-	e := &topicEntry{topic: string(name), hash: maphash.Bytes(t.seed, name)}
+	e := &topicEntry{topic: string(name), hash: maphash.Bytes(t.seed, name), matches: noMatches}
+	for t.bytes += e.size(); t.bytes > topicBytes && len(t.ring) > 0; {
+		t.giveWay()
+	}
 	t.m[e.topic] = e
+	t.ring = append(t.ring, e)
 	t.last = e
 	return e
 }
 
+// giveWay looks at one entry, and removes it when it was not used lately.
+func (t *topicTable) giveWay() {
+	if t.hand >= len(t.ring) {
+		t.hand = 0
+	}
+	e := t.ring[t.hand]
+	if e.used {
+		e.used = false
+		t.hand++
+		return
+	}
+	last := len(t.ring) - 1
+	t.ring[t.hand], t.ring[last] = t.ring[last], nil
+	t.ring = t.ring[:last]
+	delete(t.m, e.topic)
+	t.bytes -= e.size()
+}
+
+// size is what e counts for.
+func (e *topicEntry) size() int { return entryBytes + len(e.topic) + e.matches.size() }
+
 // refresh matches e again when the routes have changed. The generation is read
 // without the lock: a subscription that is gone by then takes nothing more, see
 // Subscription.deliver, and what arrives later is later than the change.
-func (e *topicEntry) refresh(t *routes) {
-	if e.gen == t.gen.Load() {
+func (t *topicTable) refresh(e *topicEntry, routes *routes) {
+	if e.gen == routes.gen.Load() {
 		return
 	}
-	e.names, e.namesOf = nil, nil
-	old := slices.Clone(e.targets)
-	clear(e.targets)
-	e.targets, e.gen, e.routes = t.match(e.topic, e.targets[:0])
-	e.markLate(old)
+	old := e.matches
+	e.names = nil
+	e.matches = routes.match(e.topic)
+	e.markLate(old.targets)
+	t.bytes += e.matches.size() - old.size()
 }
-
-// markLate marks the targets whose copies a subscription took until now and does no more.
-// The server sends a message once for each filter; when the change fell between the copies
-// of one message, the one that counts now was passed over, and the copy of the target
-// before is the last one to come.
-func (e *topicEntry) markLate(old []target) {
-	type key struct {
-		sub    *Subscription
-		filter string
-	}
-	var before map[key]*target // made when one is looked up: few topics match several filters
-	for i := range e.targets {
-		n := &e.targets[i]
-		if n.takesCopy {
-			continue
-		}
-		if before == nil {
-			before = make(map[key]*target, len(old))
-			for j := range old {
-				before[key{old[j].sub, old[j].filter}] = &old[j]
-			}
-		}
-		if o := before[key{n.sub, n.filter}]; o != nil && o.subID == n.subID {
-			n.late, n.lateQoS1 = o.takesCopy || o.late, o.takesCopy && o.known || o.lateQoS1
-		}
-	}
-}
-
-// endLate has a subscription take no more copies of its other targets: a copy with that
-// QoS of the one at index at came, which counts now. A message of QoS 0 says nothing of
-// those of QoS 1 and 2 before it, for which the server may have had no room in its window.
-func (e *topicEntry) endLate(at int, qos byte) {
-	for i := e.targets[at].next; i != at; i = e.targets[i].next {
-		tg := &e.targets[i]
-		tg.late, tg.lateQoS1 = false, tg.lateQoS1 && qos == 0
-	}
-}
-
-// takesLate reports whether a copy with that QoS is taken all the same.
-func (t *target) takesLate(qos byte) bool { return t.late || t.lateQoS1 && qos > 0 }
