@@ -170,16 +170,18 @@ func (r *reader) backPressure(sub *Subscription, arrival bool) error {
 		l.resumed.Store(l.since())
 		l.paused.Store(false)
 	}()
-	timer := time.NewTimer(s.cfg.stuckAfter)
-	defer timer.Stop()
+	const looks = 16 // at the progress, in the time of WithStuckAfter
+	look := time.NewTicker(max(1, s.cfg.stuckAfter/looks))
+	defer look.Stop()
 	_, last := sub.roomFor(arrival)
+	since := time.Now() // of the last progress
 	for {
-		room, moves := sub.roomFor(arrival)
+		room, _ := sub.roomFor(arrival)
 		select {
 		case <-room:
 			l.received.Store(l.since())
 			return nil
-		case <-timer.C:
+		case <-look.C:
 		case <-s.unpauseReader:
 			return nil
 		case <-l.ignoreBegun:
@@ -194,11 +196,12 @@ func (r *reader) backPressure(sub *Subscription, arrival bool) error {
 			return nil
 		default:
 		}
-		if now == last && sub.opts.slow != SlowBlock && !sub.placeholder && (!arrival || sub.stuck()) {
+		switch {
+		case now != last, arrival && !sub.stuck():
+			last, since = now, time.Now()
+		case time.Since(since) >= s.cfg.stuckAfter && sub.opts.slow != SlowBlock && !sub.placeholder:
 			s.evict(sub)
 			return nil
 		}
-		last = moves
-		timer.Reset(s.cfg.stuckAfter)
 	}
 }

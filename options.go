@@ -199,7 +199,7 @@ func WithAckOverdue(d time.Duration) ConnectOption {
 
 // WithStuckAfter sets how long a subscription that holds more than its limit (see
 // [WithPendingLimit]) may make no progress before it ends with [ErrSlowConsumer], 30 s by
-// default. 0 keeps the default, a negative value is an [InvalidError].
+// default; it is looked at 16 times in that time, so that it ends at most a sixteenth later. 0 keeps the default, a negative value is an [InvalidError].
 func WithStuckAfter(d time.Duration) ConnectOption {
 	return connectFunc(func(c *config) { setDuration(&c.stuckAfter, d) })
 }

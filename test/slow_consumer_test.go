@@ -285,6 +285,31 @@ func TestStuckConsumerIsEvicted(t *testing.T) {
 	})
 }
 
+// The 30 s begin anew with each message that the consumer takes, and with nothing else: it
+// is evicted within a sixteenth of them after they are over.
+func TestConsumerThatStopsIsEvictedInTime(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		conn, srv, _ := serve(t, v, server.Config{Inflight: 10_000})
+		stuck := subscribe(t, conn, "t", mqtt.WithBuffer(0), mqtt.WithPendingLimit(10, 20_000))
+		ch := stuck.C()
+		began := time.Now()
+		for range 50 {
+			publish(t, srv, "t", 1, strings.Repeat("x", 2000))
+		}
+		for range 3 {
+			time.Sleep(25 * time.Second)
+			<-ch
+		}
+		<-stuck.Done()
+		if d := time.Since(began) - 75*time.Second; d < 30*time.Second || d > 32*time.Second {
+			t.Errorf("evicted %v after the last message was taken", d)
+		}
+		if !errors.Is(stuck.Err(), mqtt.ErrSlowConsumer) {
+			t.Errorf("Err is %v", stuck.Err())
+		}
+	})
+}
+
 // Evict without the pause.
 func TestSlowEvictPolicy(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
