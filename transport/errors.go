@@ -151,6 +151,18 @@ func (e *SubprotocolError) Error() string {
 	return fmt.Sprintf("the server chose websocket subprotocol %q, offered was %q", e.Chosen, offered)
 }
 
+// An ExtensionError is a server that chose a WebSocket extension, such as
+// permessage-deflate. The client offers none (RFC 6455 section 4.1).
+type ExtensionError struct {
+	// Chosen is the Sec-WebSocket-Extensions header of the answer, at most 512 bytes.
+	Chosen string
+}
+
+// Error gives the choice.
+func (e *ExtensionError) Error() string {
+	return fmt.Sprintf("the server chose websocket extension %q, none was offered", e.Chosen)
+}
+
 // A CloseError is a close frame from the peer. It unwraps to io.EOF: the peer
 // has ended the stream.
 type CloseError struct {

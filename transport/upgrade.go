@@ -79,6 +79,9 @@ func (d *Dialer) upgrade(u *URL, header http.Header) func(ctx context.Context, b
 			Subprotocols:      offered,
 		}
 		ws, response, err := dialer.DialContext(ctx, requestURL(u), header)
+		if e := checkExtensions(response); e != nil {
+			return nil, e
+		}
 		if err != nil {
 			return nil, handshakeProblem(response, err)
 		}
@@ -110,6 +113,19 @@ func requestURL(u *URL) string {
 		text += "?" + query
 	}
 	return text
+}
+
+// checkExtensions refuses an answer that chooses an extension, since none was offered
+// (RFC 6455 section 4.1).
+func checkExtensions(response *http.Response) error {
+	if response == nil || response.StatusCode != http.StatusSwitchingProtocols {
+		return nil
+	}
+	chosen := strings.TrimSpace(strings.Join(response.Header.Values("Sec-Websocket-Extensions"), ", "))
+	if chosen == "" {
+		return nil
+	}
+	return &ExtensionError{Chosen: chosen[:min(len(chosen), maxBody)]}
 }
 
 // checkSubprotocol looks at what the server answered.
