@@ -146,7 +146,7 @@ func protocolFault(err error) error {
 
 // overReceiveMaximum returns the cause of a link whose server exceeded our Receive Maximum.
 func overReceiveMaximum() error {
-	return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages in flight than our Receive Maximum [MQTT-3.3.4-9]"}
+	return &ProtocolError{Code: codec.ReceiveMaximumExceeded, Detail: "more QoS 1 and 2 messages in flight than our Receive Maximum, or than there are packet identifiers [MQTT-3.3.4-9]"}
 }
 
 // wrongAck returns the cause of a link whose server sent an acknowledgement t that does not

@@ -35,7 +35,7 @@ type ledger struct {
 	link        uint32        // number of the current link
 	version     Version
 	open        int           // entries of this link not through: what Receive Maximum counts
-	maximum     int           // our Receive Maximum on this link; 0 for none (3.x)
+	maximum     int           // our Receive Maximum on this link; on 3.x all packet identifiers
 	moved       bool          // an exchange of this link went on
 	unreleased  int           // QoS 2 exchanges that awaitPubrels waits for
 	allReleased chan struct{} // closed when none is left
@@ -59,10 +59,14 @@ const (
 	arrivedOver                 // more than our Receive Maximum [MQTT-3.3.4-9]
 )
 
-// up begins a link. When the server has no session, everything owed is void.
+// up begins a link. When the server has no session, everything owed is void. maximum is
+// our Receive Maximum, 0 for none.
 func (g *ledger) up(link uint32, v Version, sessionPresent bool, maximum int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if maximum == 0 {
+		maximum = maxPacketID
+	}
 	g.link, g.version, g.maximum, g.open, g.moved, g.unreleased = link, v, maximum, 0, false, 0
 	for i := range g.orders {
 		g.orders[i].drain(func(e *entry) {
@@ -157,7 +161,7 @@ func (g *ledger) beginLocked(m *Message, hash uint64, since time.Duration) (*ent
 		if e.state == entryHeld {
 			stale = e.gen
 		}
-		g.dropLocked(e)
+		g.replaceLocked(e)
 	}
 	if g.exceededLocked() {
 		return nil, arrivedOver
@@ -193,7 +197,7 @@ func (g *ledger) exceededLocked() bool {
 }
 
 // fullLocked reports whether the server has used up our Receive Maximum.
-func (g *ledger) fullLocked() bool { return g.maximum > 0 && g.open >= g.maximum }
+func (g *ledger) fullLocked() bool { return g.open >= g.maximum }
 
 // progress reports whether the exchange of any message of the current link went
 // on: its PUBACK, PUBREC or PUBCOMP was sent.
@@ -258,6 +262,17 @@ func (g *ledger) dropLocked(e *entry) {
 		return
 	}
 	g.recycleLocked(e)
+}
+
+// replaceLocked forgets e, whose identifier a new message has. While it has its place in
+// the order it counts on: a server that uses one identifier again and again behind a
+// message that is held has sent as many messages.
+func (g *ledger) replaceLocked(e *entry) {
+	counts := e.counted && e.queued
+	g.dropLocked(e)
+	if counts {
+		g.countLocked(e)
+	}
 }
 
 func (g *ledger) lookupLocked(gen generation, id uint16) *entry {

@@ -26,7 +26,8 @@ import (
 //     at QoS 2 on the same link without DUP too;
 //   - Ack is nil once for each subscription, then ErrAcked; it is ErrStale after
 //     a lost session, and when another message took the identifier;
-//   - what is open counts towards our Receive Maximum once, and never more than it;
+//   - what is open, or was replaced and has its place in the order, counts towards our
+//     Receive Maximum once, and never more than it;
 //   - nothing is paid to a link that is gone; at the end nothing is open.
 
 func TestLedgerModel(t *testing.T) {
@@ -143,6 +144,13 @@ func (m *ledgerModel) counted() (n int) {
 	for _, x := range m.open {
 		if x.count {
 			n++
+		}
+	}
+	for _, order := range m.orders {
+		for _, x := range order {
+			if x.void && x.count {
+				n++ // replaced: until it leaves the order
+			}
 		}
 	}
 	return n

@@ -47,6 +47,7 @@ func (g *ledger) payOrderLocked(q *entryQueue, t codec.Type) {
 		e.queued = false
 		switch {
 		case e.dead:
+			g.uncountLocked(e)
 			g.recycleLocked(e)
 		case e.qos == 2 && !e.code.IsError():
 			e.state = entryReceived
