@@ -107,14 +107,14 @@ func (t *target) before(o *target) bool {
 // The server sends a message once for each filter; when the change fell between the copies
 // of one message, the one that counts now was passed over, and the copy of the target
 // before is the last one to come.
-func (e *matches) markLate(old []target) {
+func (m *matches) markLate(old []target) {
 	type key struct {
 		sub    *Subscription
 		filter string
 	}
 	var before map[key]*target // made when one is looked up: few topics match several filters
-	for i := range e.targets {
-		n := &e.targets[i]
+	for i := range m.targets {
+		n := &m.targets[i]
 		if n.takesCopy {
 			continue
 		}
@@ -133,9 +133,9 @@ func (e *matches) markLate(old []target) {
 // endLate has a subscription take no more copies of its other targets: a copy with that
 // QoS of the one at index at came, which counts now. A message of QoS 0 says nothing of
 // those of QoS 1 and 2 before it, for which the server may have had no room in its window.
-func (e *matches) endLate(at int, qos byte) {
-	for i := e.targets[at].next; i != at; i = e.targets[i].next {
-		tg := &e.targets[i]
+func (m *matches) endLate(at int, qos byte) {
+	for i := m.targets[at].next; i != at; i = m.targets[i].next {
+		tg := &m.targets[i]
 		tg.late, tg.lateQoS1 = false, tg.lateQoS1 && qos == 0
 	}
 }
