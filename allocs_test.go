@@ -49,6 +49,60 @@ func TestAllocsPublish(t *testing.T) {
 	}
 }
 
+// A window of 65,535 that is freed and filled in large steps costs no more than a small
+// one, and leaves no more records behind.
+func TestAllocsLargeWindow(t *testing.T) {
+	o := newTestOutbound(testQueue(70_000))
+	l := upLink(o, 1, V5, maxPacketID)
+	spare := new(sendBuffer)
+	var w resolver
+	const step = 30_000
+	facts := make([]ackFact, 0, maxPacketID)
+	ids := make([]uint16, 0, maxPacketID)
+	fill := func(n int) {
+		for range n {
+			m := Message{Topic: "plant/7/temp", QoS: 1}
+			ids = append(ids, o.publish(context.Background(), &m, true).PacketID())
+			if len(ids)%1000 == 0 {
+				b := o.swap(&l.sender, spare)
+				o.wrote(&l.sender, b, nil)
+				b.reset()
+				spare = b
+			}
+		}
+	}
+	free := func(n int) {
+		facts = facts[:0]
+		for _, id := range ids[:n] {
+			facts = append(facts, ackFact{typ: codec.PUBACK, id: id})
+		}
+		ids = ids[:copy(ids, ids[n:])]
+		o.acks(&l.sender, facts)
+		w.turn(o)
+	}
+	fill(maxPacketID)
+	round := func() {
+		free(step)
+		fill(step)
+	}
+	round()
+	if n := testing.AllocsPerRun(5, round) / step; n > 0.1 {
+		t.Errorf("%.2f allocations a publish", n)
+	}
+	free(maxPacketID)
+	if n := o.arena.nfree; o.accepted != 0 || n > minFreeRecords {
+		t.Errorf("%d publishes and %d free records are left", o.accepted, n)
+	}
+}
+
+// Waiting for a Future that is resolved makes no channel.
+func TestAllocsWaitOfResolvedFuture(t *testing.T) {
+	f := &Future{stage: StageDone}
+	if n := testing.AllocsPerRun(100, func() { f.done = nil; _ = f.Wait(context.Background()) }); n != 0 || f.done != nil {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // An inbound QoS 1 or 2 message costs the ledger nothing once it has warmed up.
 func TestAllocsLedger(t *testing.T) {
 	sub := &owner{}

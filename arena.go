@@ -8,23 +8,32 @@ type arena struct {
 	queue recordQueue // of the records that it makes; immutable
 	free  *record
 	nfree int
+	used  int // records that are not free
 	futs  []Future
 	slab  []byte
 }
 
 const (
-	maxFreeRecords = 4096
+	// minFreeRecords is how many free records are kept at least; while more are in use,
+	// as many as these, since a large window is freed and filled in large steps.
+	minFreeRecords = 4096
 	futureSlab     = 32
 	payloadSlab    = 8 << 10
 )
 
 // record returns a record to fill in.
 func (a *arena) record() *record {
-	r := a.free
-	if r == nil {
+	a.used++
+	if a.free == nil {
 		return &record{home: a}
 	}
-	a.free = r.next
+	return a.takeFree()
+}
+
+// takeFree takes a free record; there must be one.
+func (a *arena) takeFree() *record {
+	r := a.free
+	a.free, r.next = r.next, nil
 	a.nfree--
 	return r
 }
@@ -32,9 +41,11 @@ func (a *arena) record() *record {
 // recycle keeps r for reuse.
 func (a *arena) recycle(r *record) {
 	r.exchange = exchange{}
-	if a.nfree < maxFreeRecords {
-		r.next, a.free = a.free, r
-		a.nfree++
+	a.used--
+	r.next, a.free = a.free, r
+	a.nfree++
+	for most := max(minFreeRecords, a.used); a.nfree > most; {
+		a.takeFree()
 	}
 }
 

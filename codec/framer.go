@@ -91,8 +91,8 @@ func (f *Framer) makeRoom() {
 		size *= 2 // the last read had more to give
 	case len(unread) == size:
 		size = f.grownSize(unread)
-	case size > fullBuffer && len(unread) < fullBuffer && f.r > 0:
-		size = fullBuffer // a large packet was consumed
+	case size > fullBuffer && len(unread) < fullBuffer && f.r > 0 && packetSize(unread) <= fullBuffer:
+		size = fullBuffer // a large packet was consumed, and no other follows
 	}
 	if size != old {
 		f.buf = make([]byte, size)
@@ -104,14 +104,24 @@ func (f *Framer) makeRoom() {
 }
 
 // grownSize is the next size for a buffer full of one unfinished packet: four
-// times what has arrived, but no more than the packet needs. Doubling copies more
+// times what has arrived, but no more than the packet needs, and a full buffer for those
+// behind it: their beginning tells whether they are large too. Doubling copies more
 // and takes about twice the time for a packet of 256 KiB (BenchmarkFramerLarge).
 func (f *Framer) grownSize(unread []byte) int {
 	size := 4*len(unread) + firstBuffer // a payload of a round size has a header in front
-	if _, _, remaining, n, err := ParseHeader(unread); err == nil && n+remaining > len(unread) {
-		size = min(size, n+remaining)
+	if need := packetSize(unread); need > len(unread) {
+		size = min(size, need+fullBuffer)
 	}
 	return size
+}
+
+// packetSize returns the size of the packet that begins with b, 0 when b does not tell.
+func packetSize(b []byte) int {
+	_, _, remaining, n, err := ParseHeader(b)
+	if n == 0 || err != nil {
+		return 0
+	}
+	return n + remaining
 }
 
 // Next returns the next whole packet; ok is false when more bytes are needed.
