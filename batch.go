@@ -141,8 +141,6 @@ func (r *reader) own(p []byte) []byte {
 	return r.slab[at:len(r.slab):len(r.slab)]
 }
 
-const readSlab = 8 << 10
-
 // backPressure keeps a subscription that is above its limit from getting more: it is
 // evicted, or the link is not read until the subscription has room, has made no progress
 // for the time of [WithStuckAfter], or the link ends. Messages held for a Subscribe to

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"slices"
 	"time"
 )
@@ -69,6 +70,11 @@ func (b *mailbox) push(m *Message, now time.Time) {
 	r := &b.rings[i]
 	last := r.grow()
 	last.msg, last.seq, last.age = *m, int64(b.seq), max(0, now.Sub(b.born))
+	if b.latest == nil {
+		last.msg.Payload = r.own(m.Payload)
+	} else {
+		last.msg.Payload = bytes.Clone(m.Payload) // messages do not leave in the order in which they came
+	}
 	if b.latest != nil {
 		b.latest[m.Topic] = place{i, r.base + int64(r.n) - 1}
 	}
@@ -158,6 +164,7 @@ func (b *mailbox) replace(m Message, now time.Time) (Message, bool) {
 	if p.ring == ringOf(&m) {
 		b.bytes[p.ring] += mailSize(&m)
 		at.msg = m
+		at.msg.Payload = bytes.Clone(m.Payload)
 		return old, true
 	}
 	r.cut(int(p.no - r.base))
@@ -193,7 +200,34 @@ type mailRing struct {
 	n     int   // places in use
 	holes int   // of these
 	base  int64 // number of the first place
+	slab  []byte
 }
+
+// own returns p in memory that only messages of the ring share. They leave in the order in
+// which they came, whereas a slab of the reader may be held by one that waits while others
+// of that slab are long gone.
+func (r *mailRing) own(p []byte) []byte {
+	switch {
+	case len(p) == 0, len(p) > readSlab/8:
+		return p // it has its memory for itself, see reader.own
+	case len(p) > mailSlab/8:
+		return bytes.Clone(p)
+	}
+	if len(r.slab)+len(p) > cap(r.slab) {
+		r.slab = make([]byte, 0, max(min(2*cap(r.slab), mailSlab), mailSlab/8))
+	}
+	at := len(r.slab)
+	r.slab = append(r.slab, p...)
+	return r.slab[at:len(r.slab):len(r.slab)]
+}
+
+const (
+	// readSlab is the size of the slabs that the payloads of the messages of a link share;
+	// one of more than an eighth has memory for itself.
+	readSlab = 8 << 10
+	// mailSlab is that of the largest slab of a ring.
+	mailSlab = 2 << 10
+)
 
 func (r *mailRing) len() int { return r.n - r.holes }
 

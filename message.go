@@ -225,5 +225,26 @@ func messageProperties(p *codec.PublishView) *Properties {
 	}
 }
 
-// mailSize is what a pending message counts for.
-func mailSize(m *Message) int { return len(m.Topic) + len(m.Payload) + 64 }
+// mailSize is what a pending message counts for: its parts, and what keeping it takes.
+func mailSize(m *Message) int {
+	n := len(m.Topic) + len(m.Payload) + mailOverhead
+	if m.QoS > 0 {
+		n += exchangeOverhead
+	}
+	if p := m.Properties; p != nil {
+		n += propertiesOverhead + len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData)
+		for i := range p.User {
+			n += codec.UserPropertyOverhead + len(p.User[i].Key) + len(p.User[i].Value)
+		}
+	}
+	return n
+}
+
+const (
+	// mailOverhead is what a message takes in a mailbox beside its parts.
+	mailOverhead = 96
+	// exchangeOverhead is what the exchange of a message of QoS 1 or 2 takes.
+	exchangeOverhead = 128
+	// propertiesOverhead is what properties take beside their texts.
+	propertiesOverhead = 160
+)
