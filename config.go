@@ -42,6 +42,7 @@ type config struct {
 	queue            queueConfig
 	receiveMax       int
 	inboundLimit     int
+	propertyLimit    int
 	maxSubscribe     int // filters in a packet
 	logger           *slog.Logger
 	hook             func(PacketInfo)
@@ -87,12 +88,13 @@ func defaults() config {
 			inflight5: 1024, // never above the server's Receive Maximum
 			inflight3: 20,   // the server announces no limit there; Mosquitto drops or cuts beyond 20
 		},
-		storeMemory:  16 << 20, // a second's worth of sending, to read ahead of the disk
-		receiveMax:   1024,     // the same number for the other direction
-		inboundLimit: 64 << 20, // larger than any sane message, smaller than memory
-		maxSubscribe: 8,        // the limit of AWS IoT
-		logger:       slog.New(slog.DiscardHandler),
-		clock:        systemClock,
+		storeMemory:   16 << 20, // a second's worth of sending, to read ahead of the disk
+		receiveMax:    1024,     // the same number for the other direction
+		inboundLimit:  64 << 20, // larger than any sane message, smaller than memory
+		propertyLimit: 1 << 20,  // sixteen of the largest texts
+		maxSubscribe:  8,        // the limit of AWS IoT
+		logger:        slog.New(slog.DiscardHandler),
+		clock:         systemClock,
 	}
 }
 

@@ -109,12 +109,14 @@ type ReasonError struct {
 	// SUBACK refuses by 0x80, but some brokers send codes of MQTT 5 or of their
 	// own, in CONNACK too: such a code is kept as it came.
 	Code ReasonCode
-	// Reason is the server's Reason String, empty when it gave none.
+	// Reason is the server's Reason String, empty when it gave none; at most 2 KiB of it.
 	Reason string
-	// User holds the server's user properties.
+	// User holds the server's user properties, at most about 4 KiB of them.
 	User []UserProperty
-	// ServerReference names another server to use (section 4.11). The library does not
-	// connect to it by itself.
+	// UserCut says that the server sent more user properties.
+	UserCut bool
+	// ServerReference names another server to use (section 4.11), if it does so in at most
+	// 2 KiB. The library does not connect to it by itself.
 	ServerReference string
 }
 
@@ -253,6 +255,18 @@ func (e *PacketTooLargeError) Error() string {
 
 // Is makes every PacketTooLargeError an [ErrPacketTooLarge].
 func (e *PacketTooLargeError) Is(target error) bool { return target == ErrPacketTooLarge }
+
+// PropertiesTooLargeError says that a message came with more properties than
+// [WithMaxPropertySize] allows. It is in a [MessageDropped].
+type PropertiesTooLargeError struct {
+	// Size is that of the properties on the wire, and Max the limit, in bytes.
+	Size, Max int
+}
+
+// Error gives both sizes and names the option.
+func (e *PropertiesTooLargeError) Error() string {
+	return fmt.Sprintf("mqtt: message with %d bytes of properties, more than the limit of %d (WithMaxPropertySize)", e.Size, e.Max)
+}
 
 // VersionError says that the protocol version of the link, or the server, lacks a feature.
 type VersionError struct {

@@ -75,7 +75,9 @@ type Connected struct {
 	// Connack is the packet as it came. Its Props, nil on 3.x and when there are no
 	// properties, have further fields: ResponseInfo, the answer to
 	// [WithRequestResponseInformation], ReasonString, ServerReference, and User, the
-	// user properties of the server. An absent string is empty.
+	// user properties of the server. An absent string is empty. Of the Reason String the
+	// first 2 KiB are kept, of the user properties some 4 KiB (UserCut says that there were
+	// more), and another value of more than 2 KiB is left out.
 	Connack codec.Connack
 }
 

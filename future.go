@@ -65,6 +65,7 @@ type canceler interface {
 type answer struct {
 	reason string
 	user   []UserProperty
+	cut    bool // there were more user properties
 }
 
 // Result is what the server said to a publish.
@@ -76,10 +77,12 @@ type Result struct {
 	// success, 0x10 when the server had no matching subscribers. It is 0 for a PUBREC
 	// that an earlier process had.
 	Code ReasonCode
-	// Reason is the server's Reason String in that packet, if it gave one.
+	// Reason is the server's Reason String in that packet, if it gave one; at most 2 KiB.
 	Reason string
-	// User holds the user properties of that packet.
+	// User holds the user properties of that packet, at most about 4 KiB of them.
 	User []UserProperty
+	// UserCut says that the packet had more user properties.
+	UserCut bool
 }
 
 // Done returns a channel that is closed when the Future resolves. It is the
@@ -111,6 +114,9 @@ func (f *Future) Err() error {
 // bounds only this wait: when it ends first, Wait returns the context's cause,
 // and the exchange goes on.
 func (f *Future) Wait(ctx context.Context) error {
+	if err := f.Err(); err != ErrPending {
+		return err // without making a channel
+	}
 	select {
 	case <-f.Done():
 		return f.Err()
@@ -184,7 +190,7 @@ func (f *Future) Result() Result {
 	defer f.mu.Unlock()
 	r := Result{PacketID: f.id, Code: f.code}
 	if f.answer != nil {
-		r.Reason, r.User = f.answer.reason, f.answer.user
+		r.Reason, r.User, r.UserCut = f.answer.reason, f.answer.user, f.answer.cut
 	}
 	return r
 }

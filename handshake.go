@@ -367,12 +367,9 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 		a.speaks5 = true
 	}
 	if p.Short || p.Code != codec.Success {
-		e := &ReasonError{Packet: codec.CONNACK, Version: a.version, Code: p.Code}
+		e := newReasonError(codec.CONNACK, a.version, p.Code, p.Props)
 		if p.Short {
 			e.Version, e.Code = V311, 1
-		}
-		if p.Props != nil {
-			e.Reason, e.User, e.ServerReference = p.Props.ReasonString, p.Props.User, p.Props.ServerReference
 		}
 		return nil, e
 	}
@@ -389,7 +386,7 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
 	l := &link{
 		session: &a.c.session, server: a.server.String(), address: a.address(),
-		framer: f, connack: *ack,
+		framer: f, connack: codec.Connack{SessionPresent: ack.SessionPresent, Code: ack.Code, Props: briefProperties(ack.Props), Short: ack.Short},
 		socket: socket{nc: nc, began: time.Now(), foreign: !ofSystem(nc)},
 		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &sendBuffer{}}},
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace/mqtt/codec"
 	"github.com/millrace/mqtt/internal/packetid"
 )
 
@@ -96,6 +97,17 @@ func (g *ledger) arrive(m *Message, hash uint64, now time.Time, subs []*owner) (
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.recordLocked(m, hash, g.sinceBeganLocked(now), subs)
+}
+
+// refuse is arrive for a message that is acknowledged at once, with an error.
+func (g *ledger) refuse(m *Message, hash uint64, now time.Time, code codec.ReasonCode) arrival {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e, a := g.beginLocked(m, hash, g.sinceBeganLocked(now))
+	if e != nil {
+		e.state, e.code = entryAcked, code
+	}
+	return a
 }
 
 // arriveAll is arrive for a run of messages, of which those of QoS 0 pass. It

@@ -350,6 +350,23 @@ func WithMaxPacketSize(n int) ConnectOption {
 	})
 }
 
+// WithMaxPropertySize sets how many bytes of properties a message may come with, 1 MiB by
+// default; MQTT 5 only. A message with more is dropped, with a [MessageDropped] event whose
+// error is a *[PropertiesTooLargeError]; at QoS 1 and 2 the server is told by the reason code
+// 0x97, Quota exceeded, in PUBACK or PUBREC (section 3.4.2.1). The memory that properties
+// take is up to eight times their size. 0 keeps the default, a negative value is an
+// [InvalidError].
+func WithMaxPropertySize(n int) ConnectOption {
+	return connectFunc(func(c *config) {
+		switch {
+		case n < 0:
+			c.errs = append(c.errs, invalid("maximum property size", "", "must not be negative"))
+		case n > 0:
+			c.propertyLimit = n
+		}
+	})
+}
+
 // Will is the message that the server publishes when the connection ends
 // without a DISCONNECT (section 3.1.2.5).
 type Will struct {

@@ -134,6 +134,9 @@ func (r *reader) publish(f *codec.Frame) error {
 	if r.l.session.draining.Load() {
 		return nil // the server keeps it, or sends it again
 	}
+	if len(p.Props) > r.l.session.cfg.propertyLimit {
+		return r.refuseProperties(t, &p)
+	}
 	r.topics.refresh(t, r.l.session.routes)
 	if p.QoS > 0 && r.l.session.inbox != nil {
 		return r.enterInbox(t, &p)
@@ -172,7 +175,29 @@ func (r *reader) oversize(f *codec.Frame) error {
 		s.ledger.arrive(&m, 0, r.now, nil)
 		r.acksDue = true
 	}
-	s.tooLarge(topic, f.Size)
+	s.dropOversize(topic, f.Size, &PacketTooLargeError{Size: f.Size, Max: s.cfg.inboundLimit})
+	return nil
+}
+
+// refuseProperties drops a message with too many properties, and refuses it by the code of
+// its acknowledgement. The link goes on: to end it would let any publisher end it.
+func (r *reader) refuseProperties(t *topicEntry, p *codec.PublishView) error {
+	s := r.l.session
+	if err := r.flush(); err != nil {
+		return err // acknowledgements are owed in the order of arrival
+	}
+	if p.QoS > 0 {
+		m := Message{Topic: t.topic, id: p.PacketID, QoS: QoS(p.QoS)}
+		if p.Dup {
+			m.ref = flagDup
+		}
+		a := s.ledger.refuse(&m, r.hash(t, p), r.now, codec.QuotaExceeded)
+		r.acksDue = true
+		if a != arrivedNew {
+			return r.count(a)
+		}
+	}
+	s.dropOversize(t.topic, len(p.Props), &PropertiesTooLargeError{Size: len(p.Props), Max: s.cfg.propertyLimit})
 	return nil
 }
 
@@ -278,8 +303,8 @@ func (r *reader) ack(f *codec.Frame) error {
 	fact := ackFact{typ: f.Type, id: a.PacketID, code: a.Code}
 	if len(a.Props) > 0 {
 		var p codec.Properties
-		a.Props.Decode(&p)
-		fact.answer = &answer{p.ReasonString, p.User}
+		a.Props.DecodeFirst(&p, codec.MaxUserProperties)
+		fact.answer = newAnswer(&p)
 	}
 	r.acks = append(r.acks, fact)
 	return nil
@@ -303,13 +328,6 @@ func (r *reader) unsuback(f *codec.Frame) error {
 	return nil
 }
 
-func newAnswer(p *codec.Properties) *answer {
-	if p == nil {
-		return nil
-	}
-	return &answer{p.ReasonString, p.User}
-}
-
 // disconnect handles a DISCONNECT by the server.
 func (r *reader) disconnect(f *codec.Frame) error {
 	if r.l.version != V5 {
@@ -319,14 +337,10 @@ func (r *reader) disconnect(f *codec.Frame) error {
 	if err := p.Decode(r.l.version, f.Body); err != nil {
 		return protocolFault(err)
 	}
-	e := &ReasonError{Packet: codec.DISCONNECT, Version: V5, Code: p.Code}
-	if p.Props != nil {
-		if p.Props.Has(codec.PropSessionExpiryInterval) {
-			return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT by the server with a Session Expiry Interval [MQTT-3.14.2-2]", Err: errUnexpectedDisconnect}
-		}
-		e.Reason, e.User, e.ServerReference = p.Props.ReasonString, p.Props.User, p.Props.ServerReference
+	if p.Props.Has(codec.PropSessionExpiryInterval) {
+		return &ProtocolError{Code: codec.ProtocolError, Detail: "DISCONNECT by the server with a Session Expiry Interval [MQTT-3.14.2-2]", Err: errUnexpectedDisconnect}
 	}
-	return e
+	return newReasonError(codec.DISCONNECT, V5, p.Code, p.Props)
 }
 
 // handOnAcks hands on the acknowledgements of what was handled, either way.

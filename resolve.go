@@ -166,7 +166,7 @@ func (o *outbound) carryOutLocked(l *sender, f *ackFact, r *record, v verdict) {
 			o.pubrelLocked(r)
 		}
 	case ackDone:
-		o.concludeLocked(l, f, r)
+		o.applyAckLocked(l, f, r)
 	case ackMismatch:
 		o.endLocked(r, errTakenAtQoS1)
 	case ackViolation:
@@ -177,8 +177,8 @@ func (o *outbound) carryOutLocked(l *sender, f *ackFact, r *record, v verdict) {
 	}
 }
 
-// concludeLocked resolves r by the acknowledgement that ended its exchange.
-func (o *outbound) concludeLocked(l *sender, f *ackFact, r *record) {
+// applyAckLocked resolves r by the acknowledgement that ended its exchange.
+func (o *outbound) applyAckLocked(l *sender, f *ackFact, r *record) {
 	switch {
 	case f.typ == codec.PUBCOMP && f.code == codec.PacketIdentifierNotFound && r.resent:
 		// The server had finished before the link was cut.
@@ -186,7 +186,7 @@ func (o *outbound) concludeLocked(l *sender, f *ackFact, r *record) {
 	case f.code.IsError():
 		e := &ReasonError{Packet: f.typ, Version: l.version, Code: f.code}
 		if f.answer != nil {
-			e.Reason, e.User = f.answer.reason, f.answer.user
+			e.Reason, e.User, e.UserCut = f.answer.reason, f.answer.user, f.answer.cut
 		}
 		if f.typ != codec.PUBCOMP { // else the code that counts was PUBREC's
 			r.fut.setAnswer(f.code, f.answer)

@@ -70,10 +70,10 @@ func (s *session) unmatched(topic string) {
 	s.emit(MessageUnmatched{Topic: topic, Count: 1, Total: n})
 }
 
-// tooLarge counts and reports a message above our limit on 3.x.
-func (s *session) tooLarge(topic string, size int) {
+// dropOversize counts and reports a message above one of our limits.
+func (s *session) dropOversize(topic string, size int, err error) {
 	n := s.stats.oversize.Add(1)
-	s.emit(MessageDropped{Topic: topic, Size: size, Total: n, Err: &PacketTooLargeError{Size: size, Max: s.cfg.inboundLimit}})
+	s.emit(MessageDropped{Topic: topic, Size: size, Total: n, Err: err})
 }
 
 // tellSubscribed reports the results of SUBSCRIBEs: settled are the subscriptions whose

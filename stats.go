@@ -14,7 +14,7 @@ type Stats struct {
 	Redelivered   uint64        // redeliveries recognised and not delivered again
 	Suspected     uint64        // messages that overlapping 3.x subscriptions may have doubled
 	Unmatched     uint64        // messages without a subscription
-	Oversize      uint64        // messages above our maximum packet size, 3.x
+	Oversize      uint64        // messages above our maximum packet size on 3.x, or with too many properties on 5.0
 	Faulty        uint64        // messages that break the protocol and were dropped, see FaultyMessage
 	DroppedOut    uint64        // messages dropped from the outbound queue
 	IgnoredAcks   uint64        // acknowledgements of nothing

@@ -183,7 +183,7 @@ func (t *routes) answered(v Version, asked []pendingRoute, codes []codec.ReasonC
 func refusal(packet codec.Type, v Version, code codec.ReasonCode, a *answer) error {
 	e := &ReasonError{Packet: packet, Version: v, Code: code}
 	if a != nil {
-		e.Reason, e.User = a.reason, a.user
+		e.Reason, e.User, e.UserCut = a.reason, a.user, a.cut
 	}
 	return e
 }

@@ -50,7 +50,7 @@ func (f *Future) conclude(r Result, err error) {
 		f.id = r.PacketID
 	}
 	if r.Reason != "" || len(r.User) > 0 {
-		f.answer = &answer{r.Reason, r.User}
+		f.answer = &answer{r.Reason, r.User, r.UserCut}
 	}
 	f.stage, f.code, f.err = StageDone, r.Code, err
 	f.wakeStoredLocked()

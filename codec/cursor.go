@@ -113,7 +113,12 @@ func (c *cursor) properties(will bool) *Properties {
 		return nil
 	}
 	p := new(Properties)
-	raw.Decode(p)
+	switch c.t {
+	case CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE:
+		raw.Decode(p)
+	default:
+		raw.DecodeFirst(p, MaxUserProperties)
+	}
 	return p
 }
 

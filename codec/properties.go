@@ -49,7 +49,19 @@ type Properties struct {
 	SharedSubAvailable   byte   // PropSharedSubscriptionAvailable: 0 or 1
 
 	User []UserProperty // PropUserProperty
+
+	// UserCut says that a decoded packet had more User Properties than User has, see
+	// [MaxUserProperties].
+	UserCut bool
 }
+
+// MaxUserProperties bounds the User Properties that are kept of a packet whose other contents
+// are small: of all packets but CONNECT, PUBLISH, SUBSCRIBE and UNSUBSCRIBE. Each counts
+// for the length of its texts and [UserPropertyOverhead] bytes; those beyond are left out.
+const MaxUserProperties = 4 << 10
+
+// UserPropertyOverhead is what a User Property takes in memory besides its texts.
+const UserPropertyOverhead = 32
 
 // Has reports whether the property id is there. It is false on a nil p.
 func (p *Properties) Has(id PropertyID) bool { return p.set().Has(id) }

@@ -72,9 +72,25 @@ func (r RawProperties) UserProperties() iter.Seq2[[]byte, []byte] {
 }
 
 // Decode sets dst to the properties in r. Everything is copied: dst stays
-// valid when the frame is gone. Texts may share one allocation.
+// valid when the frame is gone. Texts may share one allocation. It takes no more
+// than eight times the bytes of r.
 func (r RawProperties) Decode(dst *Properties) {
+	users, ids := 0, 0
+	for id := range r.all {
+		switch id {
+		case PropUserProperty:
+			users++
+		case PropSubscriptionIdentifier:
+			ids++
+		}
+	}
 	*dst = Properties{}
+	if users > 0 {
+		dst.User = make([]UserProperty, 0, users)
+	}
+	if ids > 0 {
+		dst.SubscriptionIDs = make([]uint32, 0, ids)
+	}
 	// One copy of everything, cut into pieces, costs less than one for each text.
 	text := string(r)
 	at := 0
@@ -87,6 +103,45 @@ func (r RawProperties) Decode(dst *Properties) {
 		dst.put(id, value, text[at-len(value):at])
 	}
 }
+
+// DecodeFirst is Decode that keeps User Properties of at most limit bytes, counted as
+// [MaxUserProperties] says, and sets UserCut when there were more.
+func (r RawProperties) DecodeFirst(dst *Properties, limit int) {
+	count, kept, rest := 0, 0, r
+	for len(rest) > 0 {
+		id, value, n, err := nextProperty(rest)
+		if err != nil {
+			break
+		}
+		if id == PropUserProperty {
+			if count += len(value) - 4 + UserPropertyOverhead; count > limit {
+				break
+			}
+		}
+		kept += n
+		rest = rest[n:]
+	}
+	if len(rest) == 0 {
+		r.Decode(dst)
+		return
+	}
+	first := append(make(RawProperties, 0, kept+maxSingleValues), r[:kept]...)
+	for len(rest) > 0 {
+		id, _, n, err := nextProperty(rest)
+		if err != nil {
+			break
+		}
+		if id != PropUserProperty {
+			first = append(first, rest[:n]...)
+		}
+		rest = rest[n:]
+	}
+	first.Decode(dst)
+	dst.UserCut = true
+}
+
+// maxSingleValues is room for the usual properties behind those that were cut.
+const maxSingleValues = 64
 
 // put stores one property. text is value as a string to keep.
 func (p *Properties) put(id PropertyID, value []byte, text string) {
