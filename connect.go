@@ -59,11 +59,14 @@ func (s *supervisor) tryServer(u *transport.URL) (*link, error) {
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
 	}
+	urls := []*transport.URL{u}
 	if creds.URL != "" {
 		if u, err = transport.Parse(creds.URL); err != nil {
 			return nil, &ConnectError{Server: "(of the credentials function)", Step: "credentials", Err: err}
 		}
+		urls = []*transport.URL{u, urls[0]}
 	}
+	creds = creds.withLogin(c.cfg.fixedCredentials, urls...)
 	if u.SRV() {
 		return s.tryDomainOfCredentials(ctx, u, creds)
 	}

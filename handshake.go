@@ -264,13 +264,6 @@ func (a *attempt) identify(p *codec.Connect) error {
 	if len(p.ClientID) > 23 && a.version == V31 {
 		a.c.info("client identifier is longer than the 23 characters of MQTT 3.1")
 	}
-	user, ok := a.server.Username()
-	if ok {
-		p.HasUsername, p.Username = true, user
-	}
-	if pass, ok := a.server.Password(); ok {
-		p.HasPassword, p.Password = true, []byte(pass)
-	}
 	if a.creds.Username != nil {
 		p.HasUsername, p.Username = true, *a.creds.Username
 	}

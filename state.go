@@ -2,6 +2,9 @@ package mqtt
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"log/slog"
 	"time"
 )
 
@@ -145,3 +148,19 @@ func (c *Conn) isClosing() bool {
 
 // endsInOrder reports whether the Conn is ending, and not by Abort.
 func (c *Conn) endsInOrder() bool { return c.isClosing() && c.aborted.Err() == nil }
+
+// String names the client identifier and the state. A Conn holds headers, passwords and
+// keys: none is shown, whatever prints it, and printing it while it works is no race.
+func (c *Conn) String() string { return fmt.Sprintf("mqtt.Conn(%q, %v)", c.ClientID(), c.State()) }
+
+// GoString is String.
+func (c *Conn) GoString() string { return c.String() }
+
+// Format is String, whatever the verb.
+func (c *Conn) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// LogValue is String.
+func (c *Conn) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText is String.
+func (c *Conn) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

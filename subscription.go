@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"iter"
 	"time"
 )
@@ -368,3 +370,12 @@ func (s *Subscription) awaitQuiet(ctx context.Context) bool {
 		return false
 	}
 }
+
+// String names the first filter.
+func (s *Subscription) String() string { return fmt.Sprintf("mqtt.Subscription(%q)", s.name()) }
+
+// GoString is String.
+func (s *Subscription) GoString() string { return s.String() }
+
+// Format is String, whatever the verb.
+func (s *Subscription) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }

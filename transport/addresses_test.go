@@ -145,7 +145,7 @@ func TestDialErrorNamesEachAddress(t *testing.T) {
 		if took := time.Since(began); took != 9*time.Second {
 			t.Errorf("took %v, want 9 s: the third refuses", took)
 		}
-		for _, want := range []string{"tls mqtts://u:xxxxx@broker.test:8883 at 192.0.2.1:8883: ", "at [2001:db8::1]:8883: ", "dial mqtts://u:xxxxx@broker.test:8883 at 192.0.2.3:8883: "} {
+		for _, want := range []string{"tls mqtts://broker.test:8883 at 192.0.2.1:8883: ", "at [2001:db8::1]:8883: ", "dial mqtts://broker.test:8883 at 192.0.2.3:8883: "} {
 			if strings.Count(err.Error(), want) != 1 {
 				t.Errorf("%q is not once in: %v", want, err)
 			}

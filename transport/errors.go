@@ -120,7 +120,8 @@ type HandshakeError struct {
 	Status int
 	// Header is the answer's header, to tell a redirect or a challenge.
 	Header http.Header
-	// Body is the start of the answer's body, at most 512 bytes.
+	// Body is the start of the answer's body, at most 512 bytes. In body and header the
+	// values of the request's own headers are replaced by "xxxxx".
 	Body []byte
 }
 

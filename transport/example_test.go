@@ -28,7 +28,7 @@ func ExampleParse() {
 	_, err = transport.Parse("mqtt://billing:s3cret@broker.example:70000")
 	fmt.Println(err)
 	// Output:
-	// wss://billing:xxxxx@broker.example:443/mqtt?xxxxx
+	// wss://broker.example:443/mqtt?xxxxx
 	// tcp broker.example:443 true 6
 	// transport: URL port: must be 1 to 65535
 }

@@ -24,7 +24,7 @@ func TestTargets(t *testing.T) {
 		want    string
 	}{
 		{"mqtt+srv://d.test", records, nil, "_mqtt._tcp.d.test", "mqtt://a.test:1 mqtt://b.test:2"},
-		{"mqtts+srv://u:p@d.test", records, nil, "_secure-mqtt._tcp.d.test", "mqtts://u:xxxxx@a.test:1 mqtts://u:xxxxx@b.test:2"},
+		{"mqtts+srv://u:p@d.test", records, nil, "_secure-mqtt._tcp.d.test", "mqtts://a.test:1 mqtts://b.test:2"},
 		{"mqtt+srv://d.test", records[:1], failed, "_mqtt._tcp.d.test", "mqtt://a.test:1"},
 		{"mqtt+srv://d.test", nil, failed, "_mqtt._tcp.d.test", "error"},
 		{"mqtt+srv://d.test", []*net.SRV{{Target: "."}}, nil, "_mqtt._tcp.d.test", "error"},

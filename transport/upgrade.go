@@ -3,6 +3,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -83,7 +84,7 @@ func (d *Dialer) upgrade(u *URL, header http.Header) func(ctx context.Context, b
 			return nil, e
 		}
 		if err != nil {
-			return nil, handshakeProblem(response, err)
+			return nil, handshakeProblem(response, header, err)
 		}
 		if err := d.checkSubprotocol(offered, ws.Subprotocol()); err != nil {
 			return nil, err
@@ -144,8 +145,9 @@ func chosenSubprotocol(answer string) string {
 	return strings.TrimSpace(first)
 }
 
-// handshakeProblem turns an answer that is no upgrade into a HandshakeError.
-func handshakeProblem(response *http.Response, err error) error {
+// handshakeProblem turns an answer that is no upgrade into a HandshakeError. Some gateways
+// repeat the request in it, sent with its header.
+func handshakeProblem(response *http.Response, sent http.Header, err error) error {
 	// The text of a url.Error repeats the URL with its query.
 	if bad, ok := errors.AsType[*url.Error](err); ok {
 		return bad.Err
@@ -154,9 +156,32 @@ func handshakeProblem(response *http.Response, err error) error {
 		return err
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	for _, values := range response.Header {
+		for i := range values {
+			values[i] = string(masked([]byte(values[i]), sent))
+		}
+	}
 	return &HandshakeError{
 		Status: response.StatusCode,
 		Header: response.Header,
-		Body:   body,
+		Body:   masked(body, sent),
 	}
 }
+
+// masked returns text with the values of header replaced, and the words of a value, such as
+// the token behind "Bearer". Words of a few letters are no secrets.
+func masked(text []byte, header http.Header) []byte {
+	for _, values := range header {
+		for _, value := range values {
+			for _, secret := range append([]string{value}, strings.Fields(value)...) {
+				if len(secret) >= shortestSecret {
+					text = bytes.ReplaceAll(text, []byte(secret), []byte(mask))
+				}
+			}
+		}
+	}
+	return text
+}
+
+// shortestSecret is the length from which a word of a header may be a secret.
+const shortestSecret = 8

@@ -130,19 +130,12 @@ func (u URL) secrets() secret {
 // mask stands for a secret in every printed form, as in [url.URL.Redacted].
 const mask = "xxxxx"
 
-// String returns the URL with the password and the query replaced by "xxxxx".
+// String returns the URL without user name and password, of which either may be a secret,
+// and with the query replaced by "xxxxx".
 func (u URL) String() string {
 	var b strings.Builder
 	b.WriteString(u.Scheme)
 	b.WriteString("://")
-	name, hasName := u.Username()
-	_, hasPassword := u.Password()
-	switch {
-	case hasPassword:
-		b.WriteString(url.UserPassword(name, mask).String() + "@")
-	case hasName:
-		b.WriteString(url.User(name).String() + "@")
-	}
 	switch k := u.kind(); {
 	case k.local:
 		b.WriteString((&url.URL{Path: u.Path}).EscapedPath())
