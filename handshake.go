@@ -377,9 +377,11 @@ func (a *attempt) accepted(f *codec.Frame) (*codec.Connack, error) {
 
 // newLink makes the link that the CONNACK grants.
 func (a *attempt) newLink(nc net.Conn, f *codec.Framer, ack *codec.Connack) *link {
+	kept := *ack
+	kept.Props = briefProperties(ack.Props)
 	l := &link{
 		session: &a.c.session, server: a.server.String(), address: a.address(),
-		framer: f, connack: codec.Connack{SessionPresent: ack.SessionPresent, Code: ack.Code, Props: briefProperties(ack.Props), Short: ack.Short},
+		framer: f, connack: kept,
 		socket: socket{nc: nc, began: time.Now(), foreign: !ofSystem(nc)},
 		sender: sender{version: a.version, agreed: a.agree(ack), sendQueue: sendQueue{out: &sendBuffer{}}},
 	}

@@ -46,13 +46,14 @@ type outbound struct {
 	q0, q12 recordList // accepted, not encoded; a full window never holds QoS 0
 	// withID stands before q12 when there is a session store: these have their
 	// packet identifiers already, which must be durable before they are encoded.
-	withID  recordList
-	waiters recordList // not accepted yet, first come first served
-	ending  recordList // acknowledged, while the writer still reads their payload
-	link    *sender    // the window was told of its session; nil while offline
-	closed  error      // why publishes are refused; nil while they are not
-	final   bool       // nothing can come any more: the goroutine may end
-	gaveUp  bool       // the end of the Conn failed messages that were accepted
+	withID   recordList
+	waiters  recordList    // not accepted yet, first come first served
+	lineRoom chan struct{} // closed when the line is full no longer; nil when no publisher waits for that
+	ending   recordList    // acknowledged, while the writer still reads their payload
+	link     *sender       // the window was told of its session; nil while offline
+	closed   error         // why publishes are refused; nil while they are not
+	final    bool          // nothing can come any more: the goroutine may end
+	gaveUp   bool          // the end of the Conn failed messages that were accepted
 
 	accepted int // unresolved messages
 	bytes    int // what they count for
@@ -112,6 +113,9 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 	}
 	o.price(&g)
 	f, waits, err := o.submit(&g, wait)
+	if f == nil && err == nil {
+		f, waits, err = o.submitWithRoom(ctx, &g, waits)
+	}
 	if err != nil {
 		return failed(m.Topic, err)
 	}
@@ -121,10 +125,11 @@ func (o *outbound) publish(ctx context.Context, m *Message, wait bool) *Future {
 	return f
 }
 
-// waiter is a publisher that waits for a place in the queue.
+// waiter is a publisher that waits for a place in the queue, or at QoS 0 for room in the
+// writer's buffers.
 type waiter struct {
-	rec   *record
-	ready chan struct{} // closed when it has one; nil when there is no wait
+	rec   *record       // nil for room
+	ready chan struct{} // closed when it has one, or may try again; nil when there is no wait
 }
 
 // price makes g count for what it takes in the session store, if there is one.
@@ -139,12 +144,16 @@ func (o *outbound) price(g *outgoing) {
 	}
 }
 
-// submit sends g, queues it, or makes it wait for a place in the queue.
+// submit sends g, queues it, or makes it wait for a place in the queue. It returns no Future
+// when g has to wait for room.
 func (o *outbound) submit(g *outgoing, wait bool) (*Future, waiter, error) {
 	o.mu.Lock()
 	defer o.unlock()
 	if err := o.refusalLocked(g); err != nil {
 		return nil, waiter{}, err
+	}
+	if g.qos == 0 && wait && o.lineFullLocked() {
+		return nil, waiter{ready: o.roomLocked()}, nil
 	}
 	if o.link == nil || o.link.idle {
 		o.now = time.Now() // no writer keeps it going
@@ -417,9 +426,13 @@ func (o *outbound) lookup(key string) *Future {
 	return nil
 }
 
-// unlock releases the lock, and wakes the goroutine when there is something to
-// resolve.
+// unlock releases the lock. It wakes the publishers that wait for room when there is some,
+// and the goroutine when there is something to resolve.
 func (o *outbound) unlock() {
+	if o.lineRoom != nil && !o.lineFullLocked() {
+		close(o.lineRoom)
+		o.lineRoom = nil
+	}
 	if len(o.resolved) > 0 {
 		o.wakeResolver()
 	}

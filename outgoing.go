@@ -63,6 +63,20 @@ func checkOutgoing(m *Message) (outgoing, error) {
 	return g, nil
 }
 
+// age takes d from the expiry of g, and reports whether any is left.
+func (g *outgoing) age(d time.Duration) bool {
+	if g.expiry == 0 {
+		return true
+	}
+	if g.expiry -= d; g.expiry <= 0 {
+		return false
+	}
+	p := *g.props
+	p.MessageExpiry = max(1, min(wholeSeconds(g.expiry), p.MessageExpiry))
+	g.props = &p
+	return true
+}
+
 // maxKey is the longest key of a message, in bytes.
 const maxKey = 1024
 

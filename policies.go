@@ -28,7 +28,8 @@ type QueuePolicy uint8
 
 const (
 	// QueueWait waits for room until the context of Publish ends. TryPublish
-	// fails with [ErrQueueFull].
+	// fails with [ErrQueueFull]. While a link is up, Publish at QoS 0 waits also when
+	// 512 KiB stand encoded before the line.
 	QueueWait QueuePolicy = iota
 	// QueueFail fails at once with [ErrQueueFull].
 	QueueFail

@@ -165,6 +165,55 @@ func (o *outbound) await(ctx context.Context, f *Future, w waiter) {
 	}
 }
 
+// lineFullLocked reports whether QoS 0 is published faster than the line takes it, so that
+// publishers have to wait: what is encoded and not written comes to four buffers.
+func (o *outbound) lineFullLocked() bool {
+	l := o.link
+	return l != nil && len(l.more) >= lineBuffers-1 && l.last().full(bufferMark) &&
+		!l.closing && o.closed == nil && o.cfg.policy == QueueWait
+}
+
+// lineBuffers is how many full buffers may stand before the writer: 512 KiB.
+const lineBuffers = 4
+
+// roomLocked returns a channel that is closed when the line is full no longer.
+func (o *outbound) roomLocked() chan struct{} {
+	if o.lineRoom == nil {
+		o.lineRoom = make(chan struct{})
+	}
+	return o.lineRoom
+}
+
+// submitWithRoom submits g, of QoS 0, once there is room. The wait counts towards the
+// expiry of the message.
+func (o *outbound) submitWithRoom(ctx context.Context, g *outgoing, w waiter) (*Future, waiter, error) {
+	began := o.uptime()
+	var expired <-chan time.Time
+	if g.expiry > 0 {
+		t := time.NewTimer(g.expiry)
+		defer t.Stop()
+		expired = t.C
+	}
+	for {
+		select {
+		case <-w.ready:
+		case <-expired:
+			return nil, waiter{}, ErrExpired
+		case <-ctx.Done():
+			return nil, waiter{}, context.Cause(ctx)
+		}
+		left := *g
+		if !left.age(o.uptime() - began) {
+			return nil, waiter{}, ErrExpired
+		}
+		f, next, err := o.submit(&left, true)
+		if f != nil || err != nil {
+			return f, next, err
+		}
+		w = next
+	}
+}
+
 // admitWaitersLocked accepts waiting publishers in the order they came while there is room.
 func (o *outbound) admitWaitersLocked() {
 	for r := o.waiters.head; r != nil && o.fitsLocked(r.cost); r = o.waiters.head {

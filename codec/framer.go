@@ -91,8 +91,8 @@ func (f *Framer) makeRoom() {
 		size *= 2 // the last read had more to give
 	case len(unread) == size:
 		size = f.grownSize(unread)
-	case size > fullBuffer && len(unread) < fullBuffer && f.r > 0 && packetSize(unread) <= fullBuffer:
-		size = fullBuffer // a large packet was consumed, and no other follows
+	case size > fullBuffer && len(unread) < fullBuffer && f.r > 0 && packetSize(unread) <= size/4:
+		size = fullBuffer // a large packet was consumed, and none of that size follows
 	}
 	if size != old {
 		f.buf = make([]byte, size)
