@@ -69,6 +69,7 @@ func (r *reader) byFilter(t *topicEntry, p *codec.PublishView) {
 // message too: the server may still know its filter by that identifier.
 func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 	found := false
+	r.chosen = append(r.chosen[:0], make([]bool, len(t.targets))...)
 	for i := range t.targets {
 		tg := &t.targets[i]
 		if tg.subID == 0 || !r.carries(p, tg.subID) {
@@ -82,19 +83,16 @@ func (r *reader) byIdentifier(t *topicEntry, p *codec.PublishView) bool {
 		case !tg.takesLate(p.QoS):
 			continue
 		}
-		if c := &t.targets[tg.canonical]; !c.chosen {
-			c.chosen = r.pick(tg, p)
+		if !r.chosen[tg.canonical] {
+			r.chosen[tg.canonical] = r.pick(tg, p)
 		}
 	}
 	if found && p.SubIDs > 1 && r.l.session.routes.hasForeignID(p) {
 		for i := range t.targets {
-			if tg := &t.targets[i]; tg.canonical == i && !tg.chosen {
+			if tg := &t.targets[i]; tg.canonical == i && !r.chosen[i] {
 				r.pick(tg, p)
 			}
 		}
-	}
-	for i := range t.targets {
-		t.targets[i].chosen = false
 	}
 	return found
 }

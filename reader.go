@@ -22,6 +22,7 @@ type reader struct {
 	recipients []*Subscription // that get the current message
 	owners     []*owner        // the same, for the ledger
 	flags      []uint32        // and with which flags
+	chosen     []bool          // by canonical target: whether the current message is picked for it
 }
 
 // read is the reader goroutine: it takes what the socket has, decodes as many

@@ -6,7 +6,8 @@ import (
 )
 
 // matches are the targets of a topic, until the routes change. Topics that match one and
-// the same filter share them.
+// the same filter share them, and the committer reads them beside the reader: the marks of
+// late copies change, and only where several filters match.
 type matches struct {
 	targets []target
 	routes  int    // how many filters match
@@ -41,7 +42,6 @@ type target struct {
 	canonical int  // index of the one target of the subscription that counts when copies cannot be told apart
 	next      int  // index of the next target of the subscription, in a ring
 	takesCopy bool // the subscription takes the copy of this one
-	chosen    bool // the canonical one of a subscription that gets the message at hand; the reader's
 	late      bool // it did so until the server granted another, of which no copy has come yet
 	lateQoS1  bool // the server had granted this one, and no copy of QoS 1 or 2 of that other has come
 }
