@@ -183,6 +183,7 @@ func (c *config) validate() {
 		c.errs = append(c.errs, err)
 	}
 	c.checkWill()
+	c.checkTransports()
 	c.checkCredentials(&c.fixedCredentials)
 	for _, d := range c.declared {
 		for _, f := range d.filters {
@@ -191,6 +192,41 @@ func (c *config) validate() {
 			}
 		}
 	}
+}
+
+// checkTransports adds the problems of options that no URL can use: a connection in the clear
+// that was meant to be encrypted must not be made silently. A credentials function may name
+// another URL, and is checked at each attempt.
+func (c *config) checkTransports() {
+	if c.credentials != nil {
+		return
+	}
+	var use transportUse
+	for _, u := range c.servers {
+		use.add(u)
+	}
+	if err := use.unused(c.dialer.TLS != nil, c.dialer.Header != nil || c.dialer.HeaderFunc != nil); err != nil {
+		c.errs = append(c.errs, err)
+	}
+}
+
+// transportUse says what the URLs of an attempt can use.
+type transportUse struct{ tls, header bool }
+
+func (t *transportUse) add(u *transport.URL) {
+	t.tls, t.header = t.tls || u.TLS(), t.header || u.WebSocket()
+}
+
+// unused returns the error of a TLS configuration or a header that was given and would not
+// be used.
+func (t *transportUse) unused(tls, header bool) error {
+	switch {
+	case tls && !t.tls:
+		return invalid("TLS configuration", "", "is given, and no URL uses TLS: mqtts:// and wss:// do, mqtt:// and ws:// are in the clear")
+	case header && !t.header:
+		return invalid("header", "", "is given, and no URL uses WebSocket: ws:// and wss:// do")
+	}
+	return nil
 }
 
 // checkWill adds the problems of the will.
@@ -219,6 +255,15 @@ func (c *config) checkCredentials(cr *Credentials) {
 	if len(cr.Password) > 65535 {
 		c.errs = append(c.errs, invalid("password", "", "is longer than 65,535 bytes"))
 	}
+}
+
+// checkGiven returns why the attempt that a credentials function describes cannot be as it
+// says: with a TLS configuration or a header that u does not use.
+func (c *config) checkGiven(u *transport.URL, cr *Credentials) error {
+	var use transportUse
+	use.add(u)
+	elsewhere := cr.URL != "" // so that the options were not checked
+	return use.unused(cr.TLS != nil || elsewhere && c.dialer.TLS != nil, cr.Header != nil)
 }
 
 // problem joins the problems that were found after newConfig, by newConn.

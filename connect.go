@@ -66,6 +66,9 @@ func (s *supervisor) tryServer(u *transport.URL) (*link, error) {
 		}
 		urls = []*transport.URL{u, urls[0]}
 	}
+	if err := c.cfg.checkGiven(u, &creds); err != nil {
+		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
+	}
 	creds = creds.withLogin(c.cfg.fixedCredentials, urls...)
 	if u.SRV() {
 		return s.tryDomainOfCredentials(ctx, u, creds)

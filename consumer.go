@@ -11,6 +11,7 @@ import (
 type consumer struct {
 	mu                sync.Mutex
 	form              consumerForm
+	secondForm        bool // C or All was called for another than form
 	ch                chan Message
 	sink              sink // nil without a form, and for the iterator
 	box               mailbox
@@ -142,6 +143,13 @@ func (c *consumer) puttingBack() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ended && c.inDelivery > 0 && c.sendsLocked()
+}
+
+// noteSecondForm notes that another form was asked for than was chosen.
+func (c *consumer) noteSecondForm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secondForm = true
 }
 
 // isUnread reports whether the application has not chosen a form.

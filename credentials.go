@@ -86,7 +86,9 @@ func WithUsername(username string) ConnectOption {
 // WithCredentialsFunc sets a function that is called before every attempt with the context
 // of the attempt. The [Credentials] that it returns count for this attempt: user name,
 // password, URL, WebSocket headers, and TLS configuration with the client certificate. With
-// neither user name nor password those of options and URL stay in force. An
+// neither user name nor password those of options and URL stay in force. A TLS configuration
+// for a URL without TLS fails the attempt before any I/O, and so does one of [WithTLS] when
+// the function gives such a URL, or a header without WebSocket. An
 // error fails the attempt. The attempt waits for the function until that context ends, and
 // 250 ms longer; so the function may itself end the Conn.
 func WithCredentialsFunc(f func(context.Context) (Credentials, error)) ConnectOption {

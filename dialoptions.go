@@ -15,8 +15,9 @@ import (
 
 // WithTLS sets the TLS configuration of mqtts and wss URLs, which is cloned for each
 // attempt. [transport.LoadTLS] makes one from PEM files. The default, which nil keeps,
-// trusts the system's roots and checks the certificate against the host of the URL. The
-// callbacks in t may end the Conn, see [WithDialer].
+// trusts the system's roots and checks the certificate against the host of the URL. When no
+// URL of Connect and [WithServers] uses TLS it is an [InvalidError]: the connection would be
+// in the clear. The callbacks in t may end the Conn, see [WithDialer].
 func WithTLS(t *tls.Config) ConnectOption {
 	return connectFunc(func(c *config) {
 		if t != nil {
@@ -26,7 +27,7 @@ func WithTLS(t *tls.Config) ConnectOption {
 }
 
 // WithHeader adds headers to the WebSocket handshake. Those of the handshake itself, such
-// as Upgrade, fail the attempt.
+// as Upgrade, fail the attempt. When no URL uses WebSocket it is an [InvalidError].
 func WithHeader(h http.Header) ConnectOption {
 	return connectFunc(func(c *config) { c.dialer.Header = h.Clone() })
 }

@@ -56,10 +56,15 @@ func (s *Subscription) Done() <-chan struct{} { return s.done }
 
 // Err returns nil while the subscription lives, then why it ended:
 // [ErrUnsubscribed], [ErrSlowConsumer], a *[SubscribeError], the error of the
-// Conn, or an error that wraps the cause of its context.
+// Conn, or an error that wraps the cause of its context. While it lives it returns
+// [ErrConsumerBound] when C or All was called though another form was chosen before:
+// the channel was closed and the loop empty, as at an end.
 func (s *Subscription) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err == nil && s.secondForm {
+		return ErrConsumerBound
+	}
 	return s.err
 }
 
@@ -97,8 +102,8 @@ func (s *Subscription) Stats() SubscriptionStats {
 
 // C returns the channel of messages, the same on every call. It is closed when
 // the subscription ends; a reconnect does not close it. When the subscription
-// is consumed in another form, the channel is closed and empty: [Subscription.Bind]
-// returns an error then.
+// is consumed in another form, the channel is closed and empty, and Err returns
+// [ErrConsumerBound].
 func (s *Subscription) C() <-chan Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,6 +111,7 @@ func (s *Subscription) C() <-chan Message {
 		return s.ch
 	}
 	if s.form != formNone {
+		s.secondForm = true
 		s.ch = make(chan Message)
 		close(s.ch)
 		return s.ch
@@ -157,10 +163,11 @@ func (s *Subscription) beginLocked(form consumerForm, to sink) {
 // ran; break acknowledges it too and ends the loop, not the subscription. After
 // a panic or runtime.Goexit in the body the message is pending again. The loop ends when the
 // subscription does. When the subscription is consumed in another form the loop
-// is empty, see [Subscription.Bind].
+// is empty, and Err returns [ErrConsumerBound]; [Subscription.Bind] tells before.
 func (s *Subscription) All() iter.Seq[Message] {
 	return func(yield func(Message) bool) {
 		if s.Bind() != nil {
+			s.noteSecondForm()
 			return
 		}
 		for {

@@ -102,13 +102,15 @@ func AsTyped[T any](s *Subscription, codec Codec[T]) *TypedSubscription[T] {
 }
 
 // C returns the channel of values, the same on every call. It is closed when the
-// subscription ends, and at once when the subscription has a consumer of another form.
+// subscription ends, and at once when the subscription has a consumer of another form;
+// Err returns [ErrConsumerBound] then.
 func (t *TypedSubscription[T]) C() <-chan Typed[T] {
 	t.once.Do(func() {
 		t.ch = make(chan Typed[T], t.opts.buffer)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.form != formNone {
+			t.secondForm = true
 			close(t.ch)
 			return
 		}

@@ -134,6 +134,36 @@ func TestConsumerBound(t *testing.T) {
 	})
 }
 
+// A second form looks like an end: a closed channel, an empty loop. Err says that it is none,
+// so that a service does not end with success.
+func TestErrTellsOfASecondForm(t *testing.T) {
+	seconds := map[string]func(s *mqtt.Subscription){
+		"C":       func(s *mqtt.Subscription) { s.C() },
+		"typed C": func(s *mqtt.Subscription) { mqtt.AsTyped(s, mqtt.UTF8()).C() },
+		"All":     func(s *mqtt.Subscription) { s.All()(func(mqtt.Message) bool { return true }) },
+	}
+	for name, second := range seconds {
+		synctest.Test(t, func(t *testing.T) {
+			s := script(t, mqtt.V5)
+			sub := s.subscribed("h", 1)
+			if err := sub.Handle(func(mqtt.Message) {}); err != nil {
+				t.Fatal(err)
+			}
+			if err := sub.Err(); err != nil {
+				t.Errorf("before: %v", err)
+			}
+			second(sub)
+			if err := sub.Err(); !errors.Is(err, mqtt.ErrConsumerBound) {
+				t.Errorf("%s of a handled subscription: Err is %v", name, err)
+			}
+			s.conn.Abort()
+			if err := sub.Err(); !errors.Is(err, mqtt.ErrClosed) {
+				t.Errorf("after the end: %v", err)
+			}
+		})
+	}
+}
+
 // WithWorkers: bodies run at once, acks leave in order.
 func TestWorkers(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v mqtt.Version) {

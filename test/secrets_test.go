@@ -65,7 +65,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 		srv := server.Start(network, server.Config{})
 		defer srv.Close()
 		conn, err := mqtt.Connect(t.Context(), "mqtt://"+name+":"+secret+"@server", mqtt.WithCredentials(name, secret),
-			mqtt.WithHeader(header), mqtt.WithDialer(network.Dial))
+			mqtt.WithHeader(header), mqtt.WithServers("ws://another"), mqtt.WithDialer(network.Dial))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,9 +27,12 @@ func slowSchemes() []string {
 func connectSlow(t *testing.T, url string, opts ...mqtt.ConnectOption) *mqtt.Conn {
 	t.Helper()
 	opts = append([]mqtt.ConnectOption{
-		mqtt.WithVersions(mqtt.V311), mqtt.WithTLS(&tls.Config{InsecureSkipVerify: true}),
+		mqtt.WithVersions(mqtt.V311),
 		mqtt.WithKeepAlive(time.Second), mqtt.WithPingTimeout(time.Second), mqtt.WithBackoff(steady(time.Hour)),
 	}, opts...)
+	if strings.HasPrefix(url, "wss:") {
+		opts = append(opts, mqtt.WithTLS(&tls.Config{InsecureSkipVerify: true}))
+	}
 	conn, err := mqtt.Connect(t.Context(), url, opts...)
 	if err != nil {
 		t.Fatal(err)

@@ -94,7 +94,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 			Role: role, Version: r.config.Version, URL: r.proxies[i].url(url), Dir: r.config.Dir,
 			Refused: r.config.Refused && r.config.Broker == Mosquitto,
 		}}
-		if r.config.Over != broker.TCP {
+		if r.broker.TLSConfig(r.config.Over) != nil {
 			processes[i].settings.CAFile = r.broker.Certificates().CAFile
 		}
 	}
