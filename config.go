@@ -258,12 +258,12 @@ func (c *config) checkCredentials(cr *Credentials) {
 }
 
 // checkGiven returns why the attempt that a credentials function describes cannot be as it
-// says: with a TLS configuration or a header that u does not use.
-func (c *config) checkGiven(u *transport.URL, cr *Credentials) error {
+// says: with a TLS configuration or a header that u does not use, or in the clear instead of
+// instead, a URL of Connect that uses TLS as WithTLS says.
+func (c *config) checkGiven(u, instead *transport.URL, cr *Credentials) error {
 	var use transportUse
 	use.add(u)
-	elsewhere := cr.URL != "" // so that the options were not checked
-	return use.unused(cr.TLS != nil || elsewhere && c.dialer.TLS != nil, cr.Header != nil)
+	return use.unused(cr.TLS != nil || instead.TLS() && c.dialer.TLS != nil, cr.Header != nil)
 }
 
 // problem joins the problems that were found after newConfig, by newConn.

@@ -59,17 +59,16 @@ func (s *supervisor) tryServer(u *transport.URL) (*link, error) {
 	if err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
 	}
-	urls := []*transport.URL{u}
+	of := u
 	if creds.URL != "" {
 		if u, err = transport.Parse(creds.URL); err != nil {
 			return nil, &ConnectError{Server: "(of the credentials function)", Step: "credentials", Err: err}
 		}
-		urls = []*transport.URL{u, urls[0]}
 	}
-	if err := c.cfg.checkGiven(u, &creds); err != nil {
+	if err := c.cfg.checkGiven(u, of, &creds); err != nil {
 		return nil, &ConnectError{Server: u.String(), Step: "credentials", Err: err}
 	}
-	creds = creds.withLogin(c.cfg.fixedCredentials, urls...)
+	creds = creds.withLogin(c.cfg.fixedCredentials, u, of)
 	if u.SRV() {
 		return s.tryDomainOfCredentials(ctx, u, creds)
 	}

@@ -87,8 +87,8 @@ func WithUsername(username string) ConnectOption {
 // of the attempt. The [Credentials] that it returns count for this attempt: user name,
 // password, URL, WebSocket headers, and TLS configuration with the client certificate. With
 // neither user name nor password those of options and URL stay in force. A TLS configuration
-// for a URL without TLS fails the attempt before any I/O, and so does one of [WithTLS] when
-// the function gives such a URL, or a header without WebSocket. An
+// for a URL without TLS fails the attempt before any I/O, and so does such a URL instead of
+// one with TLS when [WithTLS] is given, or a header without WebSocket. An
 // error fails the attempt. The attempt waits for the function until that context ends, and
 // 250 ms longer; so the function may itself end the Conn.
 func WithCredentialsFunc(f func(context.Context) (Credentials, error)) ConnectOption {

@@ -151,15 +151,21 @@ func (a *attempt) connectOnce(ctx context.Context) (*link, error) {
 // closed. When it ends because the Conn does, a DISCONNECT is sent before, since the
 // server may have accepted the will already.
 func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*link, error) {
-	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { a.interrupt(nc, nc.SetWriteDeadline); close(interrupted) })
 	_, err := nc.Write(packet)
 	if err != nil {
 		defer stop()
+		if ctx.Err() != nil {
+			return nil, a.fail("CONNECT", context.Cause(ctx))
+		}
 		step, err := a.refusal(nc, err)
 		return nil, a.fail(step, orCause(ctx, err))
 	}
 	a.c.hookHandshake(true, codec.CONNECT, len(packet), a.no)
 	if !stop() {
+		<-interrupted
+		a.endInterrupted(nc)
 		return nil, a.fail("CONNECT", context.Cause(ctx))
 	}
 	if c, ok := nc.(controlFlusher); ok {
@@ -167,15 +173,13 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 		c.SetControlNotify(func() { _ = c.FlushControl() })
 		defer c.SetControlNotify(nil)
 	}
-	interrupted := make(chan struct{})
-	stop = context.AfterFunc(ctx, func() { a.interrupt(nc); close(interrupted) })
+	interrupted = make(chan struct{})
+	stop = context.AfterFunc(ctx, func() { a.interrupt(nc, nc.SetReadDeadline); close(interrupted) })
 	f := codec.NewFramer(a.version, uint32(a.c.cfg.inboundLimit))
 	ack, err := a.connack(nc, f)
 	if !stop() {
 		<-interrupted
-		if a.c.endsInOrder() {
-			_ = a.c.endUnused(a.c.aborted, nc, a.version, codec.Success, a.no, a.c.unusedBy())
-		}
+		a.endInterrupted(nc)
 		return nil, a.fail("CONNACK", context.Cause(ctx))
 	}
 	if err == nil {
@@ -187,11 +191,18 @@ func (a *attempt) handshake(ctx context.Context, nc net.Conn, packet []byte) (*l
 	return nil, a.fail("CONNACK", err)
 }
 
-// interrupt ends the wait for CONNACK on nc. If the Conn is ending and the
-// connection has deadlines, DISCONNECT can still be sent.
-func (a *attempt) interrupt(nc net.Conn) {
-	if !a.c.endsInOrder() || nc.SetReadDeadline(time.Now()) != nil {
+// interrupt ends a call on nc for which setDeadline sets the deadline. If the Conn is ending
+// and the connection has deadlines, DISCONNECT can still be sent.
+func (a *attempt) interrupt(nc net.Conn, setDeadline func(time.Time) error) {
+	if !a.c.endsInOrder() || setDeadline(time.Now()) != nil {
 		nc.Close()
+	}
+}
+
+// endInterrupted ends nc, which has had CONNECT, in order if the Conn does.
+func (a *attempt) endInterrupted(nc net.Conn) {
+	if a.c.endsInOrder() {
+		_ = a.c.endUnused(a.c.aborted, nc, a.version, codec.Success, a.no, a.c.unusedBy())
 	}
 }
 

@@ -3,6 +3,8 @@ package mqtt_test
 import (
 	"context"
 	"errors"
+	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -327,6 +329,51 @@ func TestFreshStartWaitsForTheServer(t *testing.T) {
 		d.ExpectNoDial(400 * time.Millisecond)
 		w.Close()
 		d.Accept(t.Context())
+	})
+}
+
+// closeAfterWrite closes a Conn when the first write, the CONNECT, is at the peer and has not
+// returned yet.
+type closeAfterWrite struct {
+	net.Conn
+	once  sync.Once
+	close func()
+}
+
+func (c *closeAfterWrite) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.once.Do(c.close)
+	return n, err
+}
+
+// The same when the write of CONNECT returns only after the Conn has begun to close.
+func TestCloseDuringTheWriteOfConnectSaysDisconnect(t *testing.T) {
+	inEachVersion(t, func(t *testing.T, v mqtt.Version) {
+		network := &server.Network{}
+		peer := server.NewPeer(t, network)
+		made := make(chan *mqtt.Conn, 1)
+		dial := func(ctx context.Context, family, address string) (net.Conn, error) {
+			nc, err := network.Dial(ctx, family, address)
+			if err != nil {
+				return nil, err
+			}
+			return &closeAfterWrite{Conn: nc, close: func() {
+				conn := <-made
+				go conn.Close()
+				synctest.Wait()
+			}}, nil
+		}
+		conn, err := mqtt.Connect(t.Context(), "mqtt://server", mqtt.WithVersions(v), mqtt.WithDialer(dial), mqtt.WithClientID("c"),
+			mqtt.WithFirstConnect(mqtt.FirstConnectBackground), mqtt.WithWill(mqtt.Will{Message: mqtt.Message{Topic: "will"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made <- conn
+		w := peer.Accept(t.Context())
+		w.ExpectPacket() // CONNECT
+		w.Expect("E0 00")
+		w.Close()
+		<-conn.Done()
 	})
 }
 
