@@ -429,7 +429,7 @@ func (o *outbound) lookup(key string) *Future {
 // unlock releases the lock. It wakes the publishers that wait for room when there is some,
 // and the goroutine when there is something to resolve.
 func (o *outbound) unlock() {
-	if o.lineRoom != nil && !o.lineFullLocked() {
+	if o.lineRoom != nil && !o.lineBusyLocked() {
 		close(o.lineRoom)
 		o.lineRoom = nil
 	}

@@ -173,6 +173,13 @@ func (o *outbound) lineFullLocked() bool {
 		!l.closing && o.closed == nil && o.cfg.policy == QueueWait
 }
 
+// lineBusyLocked reports whether publishers that wait for a full line have to wait on: woken
+// for each buffer they would only change places with the writer.
+func (o *outbound) lineBusyLocked() bool {
+	l := o.link
+	return l != nil && len(l.more) > 0 && !l.closing && o.closed == nil && o.cfg.policy == QueueWait
+}
+
 // lineBuffers is how many full buffers may stand before the writer: 512 KiB.
 const lineBuffers = 4
 
